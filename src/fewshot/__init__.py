@@ -1,0 +1,1 @@
+"""Few-shot learning research: honest episodes, exact inner loops, runs that can be trusted."""

@@ -1,0 +1,61 @@
+"""Conv4: four convolutional blocks (Vinyals et al. 2016; Finn et al. 2017, section 5.2 and code)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from fewshot.backbones.init import xavier_
+from fewshot.backbones.norm import BatchNorm
+from fewshot.backbones.pool import PositionMean
+from fewshot.errors import UserError
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, batch normalisation and ReLU, each halving the image.
+
+    As published: on Omniglot 64 filters, strided convolutions and the mean over positions; on mini-ImageNet 32 filters, 2x2
+    max-pooling and all positions as features (MAML++: 48, the ProtoNet family: 64).
+
+    Args:
+        image_shape: ``(C, H, W)``
+        filters: channels of every block.
+        downsample: ``max_pool`` after each block, or ``stride`` 2 in each convolution.
+        global_pool: features are the mean over positions instead of all positions.
+
+    Shapes:
+        ``(B, C, H, W)`` -> ``(B, out_features)``
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], filters: int = 32, downsample: str = "max_pool", global_pool: bool = False
+    ) -> None:
+        super().__init__()
+        if downsample not in ("max_pool", "stride"):
+            raise UserError(f"model.backbone.downsample={downsample} is unknown; choose max_pool or stride")
+        channels, height, width = image_shape
+        pooled = downsample == "max_pool"
+        if pooled and min(height, width) < 16:
+            raise UserError(
+                f"data.image_shape={list(image_shape)} vanishes in Conv4's four poolings; "
+                "choose images of at least 16x16, or model.backbone.downsample=stride"
+            )
+        blocks = [_block(channels if i == 0 else filters, filters, pooled) for i in range(4)]
+        self.blocks = nn.Sequential(*blocks, PositionMean() if global_pool else nn.Flatten())
+        for _ in range(4):
+            height, width = (height // 2, width // 2) if pooled else ((height + 1) // 2, (width + 1) // 2)
+        self.out_features = filters if global_pool else filters * height * width
+        self.apply(xavier_)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.blocks(x)
+        return features
+
+
+def _block(inputs: int, outputs: int, pooled: bool) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, stride=1 if pooled else 2),
+        BatchNorm(outputs),
+    ]
+    # Max-pooling and ReLU commute, and pooling first leaves a quarter of the elements to the ReLU and its derivatives.
+    layers += [nn.MaxPool2d(2)] if pooled else []
+    return nn.Sequential(*layers, nn.ReLU())

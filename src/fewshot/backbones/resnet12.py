@@ -1,0 +1,61 @@
+"""ResNet-12 for few-shot learning (Oreshkin et al. 2018; Lee et al. 2019, section 4.1)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from fewshot.backbones.norm import BatchNorm
+from fewshot.backbones.pool import PositionMean
+
+
+class ResNet12(nn.Module):
+    """Four residual blocks of three 3x3 convolutions with leaky ReLU, each halving the image, then the mean over positions.
+
+    Widths 64-160-320-640 are those of MetaOptNet (whose DropBlock is left out: randomness inside an inner loop blurs what is
+    adapted), 64-128-256-512 those of Meta-Baseline.
+
+    Args:
+        image_shape: ``(C, H, W)``
+        widths: channels of the four blocks.
+
+    Shapes:
+        ``(B, C, H, W)`` -> ``(B, widths[-1])``
+    """
+
+    def __init__(self, image_shape: Sequence[int], widths: Sequence[int] = (64, 160, 320, 640)) -> None:
+        super().__init__()
+        blocks = [_Block(inputs, outputs) for inputs, outputs in pairwise((image_shape[0], *widths))]
+        self.blocks = nn.Sequential(*blocks, PositionMean())
+        self.out_features = widths[-1]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.blocks(x)
+        return features
+
+
+class _Block(nn.Module):
+    """Three convolutions beside a 1x1 shortcut, then 2x2 max-pooling (rounding up, so that small images keep a position)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *_conv3x3(inputs, outputs),
+            nn.LeakyReLU(0.1),
+            *_conv3x3(outputs, outputs),
+            nn.LeakyReLU(0.1),
+            *_conv3x3(outputs, outputs),
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm(outputs))
+        self.pool = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.LeakyReLU(0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pool(self.residual(x) + self.shortcut(x))
+        return out
+
+
+def _conv3x3(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), BatchNorm(outputs)

@@ -1,0 +1,242 @@
+"""The LightningDataModule: from a prepared data set to meta-batches of tasks on the device."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from fewshot.data.augment import Augment, Transform
+from fewshot.data.prepared import PreparedSplit, find, prepare
+from fewshot.data.source import ImageClass, ImageSource
+from fewshot.errors import UserError, whole
+from fewshot.tasks import ClassPool, TaskBatch, TaskSpec, draw_tasks, stream_key
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvalTasks:
+    """Which tasks validation and test consist of.
+
+    Attributes:
+        ways, shots, queries: their size.
+        within_group: take each task's classes from one group (Omniglot: one alphabet).
+        seed: of the fixed lists of tasks, the same for every run.
+    """
+
+    ways: int
+    shots: int
+    queries: int
+    within_group: bool = False
+    seed: int = 0
+
+
+class MetaBatches(Dataset[TaskBatch]):
+    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks."""
+
+    def __init__(
+        self, split: PreparedSplit, spec: TaskSpec, stream: Sequence[str | int], size: int, total: int, within_group: bool
+    ) -> None:
+        self._split = split
+        self._spec = spec
+        self._key = stream_key(*stream)
+        self._size = size
+        self._total = total
+        groups = [c.group for c in split.classes] if within_group else None
+        self._pool = ClassPool.of(split.sizes, groups).with_room_for(spec.ways)
+
+    def __len__(self) -> int:
+        return -(-self._total // self._size)
+
+    def __getitem__(self, i: int) -> TaskBatch:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        indices = range(i * self._size, min((i + 1) * self._size, self._total))
+        classes, images = draw_tasks(self._pool, self._spec, self._key, indices)
+        rows = torch.from_numpy(self._split.starts[classes][:, :, None] + images)
+        support, query = (part.flatten(1) for part in rows.split([self._spec.shots, self._spec.queries], dim=2))
+        labels = torch.arange(self._spec.ways)
+        return TaskBatch(
+            support_x=torch.from_numpy(self._split.images[support]),
+            support_y=labels.repeat_interleave(self._spec.shots).repeat(len(indices), 1),
+            query_x=torch.from_numpy(self._split.images[query]),
+            query_y=labels.repeat_interleave(self._spec.queries).repeat(len(indices), 1),
+            index=torch.tensor(indices),
+            support_id=support,
+            query_id=query,
+        )
+
+
+class EpisodicDataModule(L.LightningDataModule):
+    """Yields whole meta-batches as `TaskBatch`: uint8 to the device, where images are augmented, scaled and normalised.
+
+    Training task `i` depends on (data set, train, seed, `i`); validation and test tasks are fixed lists that depend on (data
+    set, split, eval.seed, `i`) alone. The test split's images are opened by ``setup("test")`` and by nothing else.
+
+    Args:
+        source: the data set.
+        cache_dir: where prepared files are kept.
+        image_shape: ``(C, H, W)``, which the configs of networks refer to.
+        mean, std: of each channel, on the scale 0 to 1, to normalise by.
+        augment: torchvision v2 transforms for training images.
+        ways, shots, queries: size of a training task.
+        eval: size of validation and test tasks.
+        meta_batch_size: tasks in one outer step, over all processes.
+        val_tasks, test_tasks: number of tasks in each list.
+        num_workers: processes that gather tasks; 0 gathers in the main process.
+        seed: of the training tasks.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        cache_dir: str,
+        image_shape: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        ways: int,
+        shots: int,
+        queries: int,
+        eval: EvalTasks,
+        meta_batch_size: int,
+        val_tasks: int,
+        test_tasks: int,
+        seed: int,
+        num_workers: int = 0,
+        augment: Sequence[Transform] = (),
+    ) -> None:
+        super().__init__()
+        if tuple(image_shape) != tuple(source.image_shape):
+            raise UserError(
+                f"data.image_shape={list(image_shape)} is not that of {source.name}; set {list(source.image_shape)}"
+            )
+        whole("data.meta_batch_size", meta_batch_size, least=1)
+        whole("data.val_tasks", val_tasks, least=1)
+        whole("data.test_tasks", test_tasks, least=1)
+        whole("data.num_workers", num_workers, least=0)
+        self.source = source
+        self.image_shape = tuple(image_shape)
+        self.train_spec = _spec("data", ways, shots, queries)
+        self.eval_spec = _spec("data.eval", eval.ways, eval.shots, eval.queries)
+        self.eval = eval
+        self.meta_batch_size = meta_batch_size
+        self.tasks = {"val": val_tasks, "test": test_tasks}
+        self._cache_dir = Path(cache_dir)
+        self._seed = seed
+        self._num_workers = num_workers
+        self._augment = Augment(augment, seed) if augment else None
+        self._scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+        self.prepared: dict[str, PreparedSplit] = {}
+        self._opened: dict[str, PreparedSplit] = {}
+
+    def check(self, splits: Sequence[str]) -> None:
+        """Finds every mistake that can be found without decoding an image: downloads if need be, then reads listings.
+
+        Raises:
+            UserError: data are missing or corrupt, or too small for the tasks asked for.
+        """
+        found = {split: find(self.source, split, self._cache_dir) for split in splits}
+        if not all(found.values()):
+            self.source.obtain()
+        for split, prepared in found.items():
+            classes = prepared.classes if prepared else tuple(self.source.classes(split))
+            if split == "train":
+                _require_room(classes, self.train_spec, "data", split, within_group=False)
+            else:
+                _require_room(classes, self.eval_spec, "data.eval", split, self.eval.within_group)
+
+    def prepare(self, splits: Sequence[str]) -> None:
+        """Decodes what has not been decoded yet; nothing of it is shown to a model here."""
+        for split in splits:
+            self.prepared[split] = prepare(self.source, split, self._cache_dir, log.info)
+
+    def setup(self, stage: str) -> None:
+        """Opens the splits that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""
+        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
+            self._opened[split] = self.prepared[split]
+
+    def train_dataloader(self) -> DataLoader[TaskBatch]:
+        if self.trainer is None:
+            raise RuntimeError("train_dataloader belongs to a trainer, whose max_steps it needs")
+        return self._loader(self.meta_batches("train", self.trainer.max_steps * self.meta_batch_size))
+
+    def val_dataloader(self) -> DataLoader[TaskBatch]:
+        return self._loader(self.meta_batches("val", self.tasks["val"]))
+
+    def test_dataloader(self) -> DataLoader[TaskBatch]:
+        return self._loader(self.meta_batches("test", self.tasks["test"]))
+
+    def meta_batches(self, split: str, total: int) -> MetaBatches:
+        """The first `total` tasks of a split that a stage has opened.
+
+        Raises:
+            RuntimeError: it has not been opened, as the test split during fit.
+        """
+        if split not in self._opened:
+            raise RuntimeError(f"the {split} split is closed in this stage")
+        training = split == "train"
+        return MetaBatches(
+            self._opened[split],
+            self.train_spec if training else self.eval_spec,
+            (self.source.name, split, self._seed if training else self.eval.seed),
+            self.meta_batch_size,
+            total,
+            within_group=not training and self.eval.within_group,
+        )
+
+    def on_after_batch_transfer(self, batch: TaskBatch, dataloader_idx: int) -> TaskBatch:
+        support, query = batch.support_x, batch.query_x
+        if self._augment is not None and self.trainer is not None and self.trainer.training:
+            tasks = batch.index.tolist()
+            support = torch.stack([self._augment(x, task, 0) for x, task in zip(support, tasks, strict=True)])
+            query = torch.stack([self._augment(x, task, 1) for x, task in zip(query, tasks, strict=True)])
+        return self.scaled(batch.with_inputs(support, query))
+
+    def scaled(self, batch: TaskBatch) -> TaskBatch:
+        """The tasks with uint8 images as normalised floats."""
+        return batch.with_inputs(self._scale(batch.support_x), self._scale(batch.query_x))
+
+    def _loader(self, batches: MetaBatches) -> DataLoader[TaskBatch]:
+        return DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _spec(prefix: str, ways: int, shots: int, queries: int) -> TaskSpec:
+    try:
+        return TaskSpec(ways, shots, queries)
+    except UserError as error:
+        raise UserError(f"{prefix}.{error}") from error
+
+
+def _require_room(
+    classes: Sequence[ImageClass], spec: TaskSpec, prefix: str, split: str, within_group: bool
+) -> None:
+    """Refuses tasks that are larger than the split."""
+    if spec.ways > len(classes):
+        raise UserError(
+            f"{prefix}.ways={spec.ways} but the {split} split has {len(classes)} classes; choose {prefix}.ways<={len(classes)}"
+        )
+    if within_group:
+        members = [c.group for c in classes]
+        largest = max(set(members), key=members.count)
+        if members.count(largest) < spec.ways:
+            raise UserError(
+                f"{prefix}.ways={spec.ways} with {prefix}.within_group=true, but the largest group of the {split} split, "
+                f"{largest}, has {members.count(largest)} classes; choose {prefix}.ways<={members.count(largest)}"
+            )
+    smallest = min(classes, key=lambda c: c.size)
+    if spec.images_per_class > smallest.size:
+        raise UserError(
+            f"{prefix}.shots={spec.shots} and {prefix}.queries={spec.queries} need {spec.images_per_class} images a class, but "
+            f"{smallest.name} of the {split} split has {smallest.size}; choose {prefix}.shots+{prefix}.queries<={smallest.size}"
+        )

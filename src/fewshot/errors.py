@@ -1,0 +1,31 @@
+"""The one exception that means: the user can mend this."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a config, an argument or a data file.
+
+    The message is one line: the key and its value (or the file), what is wrong with it, and the remedy. The entry points
+    print it without a traceback and exit with code 2.
+    """
+
+
+def whole(key: str, value: object, least: int) -> None:
+    """Refuses anything but a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{key}={value} must be a whole number of at least {least}")
+
+
+def positive(key: str, value: object) -> None:
+    """Refuses anything but a number greater than 0."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise UserError(f"{key}={value} must be a number greater than 0")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A hint naming the choice closest to `word`, or all of them where none is close: ``"; did you mean 'omniglot'?"``."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; choose one of: {', '.join(known)}"

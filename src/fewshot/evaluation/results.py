@@ -1,0 +1,47 @@
+"""``results.json``: what a run found, how, at what cost, and from what."""
+
+from pathlib import Path
+from typing import Any
+
+from fewshot.evaluation.files import write_json, written_whole
+from fewshot.evaluation.intervals import CI_METHOD
+from fewshot.evaluation.record import TaskScores
+
+SCHEMA = 1
+
+
+def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
+    """The figures of a split after adaptation, named as in ``results.json``; accuracies are fractions."""
+    return {
+        f"{split}/acc": scores.final_accuracy.mean,
+        f"{split}/acc_ci95": scores.final_accuracy.ci95,
+        f"{split}/acc_before": float(scores.accuracy[:, 0].mean()),
+        f"{split}/loss": scores.final_loss.mean,
+    }
+
+
+def test_section(scores: TaskScores, per_task_file: str) -> dict[str, Any]:
+    """The section ``test``: accuracy before adaptation and after each step, and where each task's figures are."""
+    per_step = scores.accuracy_per_step
+    return {
+        "tasks": len(scores.index),
+        "acc_per_step": [interval.mean for interval in per_step],
+        "acc_per_step_ci95": [interval.ci95 for interval in per_step],
+        "ci_method": CI_METHOD,
+        "per_task_file": per_task_file,
+    }
+
+
+def write_per_task(path: Path, scores: TaskScores) -> None:
+    """A CSV line a task: its number, and accuracy and loss before adaptation and after each step."""
+    steps = range(scores.accuracy.shape[1])
+    lines = [",".join(["task", *(f"acc_{step}" for step in steps), *(f"loss_{step}" for step in steps)])]
+    for index, accuracy, loss in zip(scores.index, scores.accuracy, scores.loss, strict=True):
+        lines.append(",".join([str(index), *(f"{value:.9g}" for value in (*accuracy, *loss))]))
+    with written_whole(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+
+
+def write_results(path: Path, **sections: Any) -> None:
+    """Writes ``results.json``: ``status``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``."""
+    write_json(path, {"schema": SCHEMA, **sections})

@@ -1,0 +1,1 @@
+"""The inner loop and its engines behind one interface."""

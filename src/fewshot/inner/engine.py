@@ -1,0 +1,83 @@
+"""The interface of inner-loop engines, and what all of them share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+
+import torch
+from torch import Tensor, nn
+
+import fewshot.inner
+from fewshot.backbones.norm import statistics_from_first
+from fewshot.errors import UserError, nearest
+from fewshot.inner.loop import InnerLoop
+from fewshot.tasks import TaskBatch
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Mean loss over rows, from outputs and targets."""
+
+BATCH_NORM_MODES = ("transductive", "inductive")
+
+
+class Engine(ABC):
+    """Adapts a network to the tasks of a meta-batch.
+
+    Args:
+        network: from inputs to outputs; its parameters are the outer loop's, and never changed here.
+        inner: what the inner loop does.
+        loss: of the support set (inner loop) and of the query set (outer loop).
+        batch_norm: ``transductive``: support and query are each normalised by their own batch, so a query's prediction depends
+            on the other queries (as published). ``inductive``: queries are normalised by the support set, one at a time or
+            together alike.
+    """
+
+    def __init__(self, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> None:
+        if batch_norm not in BATCH_NORM_MODES:
+            raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
+        self.network = network
+        self.inner = inner
+        self.loss = loss
+        self.batch_norm = batch_norm
+
+    @abstractmethod
+    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
+        """Adds the gradient of the summed query losses, divided by `tasks`, to the ``.grad`` of the network's parameters.
+
+        Args:
+            batch: tasks to adapt to.
+            tasks: those of the whole meta-batch, over all processes.
+
+        Returns:
+            query losses ``(T,)`` and query outputs ``(T, N*Q, outputs)``, both after adaptation and detached.
+        """
+
+    @abstractmethod
+    def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
+        """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, outputs)``; keeps no outer graph.
+
+        Works with gradients disabled around it, though not in inference mode.
+        """
+
+    def query_outputs(self, network: nn.Module, task: TaskBatch) -> Tensor:
+        """The outputs for a task's query set ``(N*Q, outputs)``, normalised as `batch_norm` says."""
+        if self.batch_norm == "transductive":
+            outputs: Tensor = network(task.query_x)
+            return outputs
+        support = len(task.support_x)
+        with statistics_from_first(support):
+            outputs = network(torch.cat([task.support_x, task.query_x]))
+        return outputs[support:]
+
+
+def build_engine(name: str, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> Engine:
+    """The engine of module ``fewshot.inner.<name>_engine``.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
+    if name not in names:
+        raise UserError(f"model.engine={name} is unknown{nearest(name, names)}")
+    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, loss, batch_norm)
+    return engine

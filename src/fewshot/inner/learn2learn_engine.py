@@ -1,0 +1,72 @@
+"""The reference engine: learn2learn adapts one task after another."""
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.inner.engine import Engine, Loss
+from fewshot.inner.loop import InnerLoop
+from fewshot.tasks import TaskBatch
+
+
+class Learn2LearnEngine(Engine):
+    """Wraps ``learn2learn.algorithms.MAML`` (Arnold et al. 2020): a clone of the network for each task."""
+
+    def __init__(self, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> None:
+        super().__init__(network, inner, loss, batch_norm)
+        maml = _import_quietly()
+        self._update = maml.maml_update
+        self._maml = maml.MAML(network, lr=inner.lr, first_order=inner.first_order)
+        self._adapted = inner.adapted(network)
+
+    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
+        losses, outputs = [], []
+        for task in batch:
+            learner = self._maml.clone()
+            for _ in range(self.inner.steps):
+                self._adapt(learner, task, second_order=not self.inner.first_order)
+            query = self.query_outputs(learner, task)
+            loss = self.loss(query, task.query_y)
+            # One task's graph at a time: backward frees it before the next task's is built.
+            (loss / tasks).backward()
+            losses.append(loss.detach())
+            outputs.append(query.detach())
+        return torch.stack(losses), torch.stack(outputs)
+
+    def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
+        paths = []
+        for task in batch:
+            with torch.enable_grad():
+                learner = self._maml.clone(first_order=True)
+            path = []
+            for step in range(steps + 1):
+                if step:
+                    with torch.enable_grad():
+                        self._adapt(learner, task, second_order=False)
+                with torch.no_grad():
+                    path.append(self.query_outputs(learner, task))
+            paths.append(torch.stack(path))
+        return torch.stack(paths)
+
+    def _adapt(self, learner: nn.Module, task: TaskBatch, second_order: bool) -> None:
+        """One inner step: what ``learner.adapt(loss)`` does, but for the parameters that are to be adapted only."""
+        parameters = list(learner.parameters())
+        loss = self.loss(learner(task.support_x), task.support_y)
+        chosen = [parameter for parameter, adapted in zip(parameters, self._adapted, strict=True) if adapted]
+        gradients = iter(torch.autograd.grad(loss, chosen, create_graph=second_order))
+        self._update(learner, self.inner.lr, [next(gradients) if adapted else None for adapted in self._adapted])
+
+
+build = Learn2LearnEngine
+
+
+def _import_quietly():  # type: ignore[no-untyped-def]
+    """learn2learn's MAML module; its import of gym would print a notice that concerns no user of this project."""
+    try:
+        from gym_notices import notices
+
+        notices.notices.clear()
+    except ImportError:
+        pass  # without the notices there is nothing to keep quiet
+    from learn2learn.algorithms import maml
+
+    return maml

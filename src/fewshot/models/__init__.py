@@ -1,0 +1,1 @@
+"""LightningModules: what all share in `base`, then one file an algorithm family."""

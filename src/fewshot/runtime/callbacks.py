@@ -1,0 +1,63 @@
+"""Lightning callbacks of a run."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+
+class Throughput(Callback):
+    """Logs ``train/tasks_per_second``, and adds up what training cost; validation is not counted.
+
+    Attributes:
+        seconds: in outer steps, data loading included.
+        tasks: trained on.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.tasks = 0
+        self._since: float | None = None
+        self._window_seconds = 0.0
+        self._window_tasks = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        if self._since is not None:
+            self._window_seconds += now - self._since
+            self._window_tasks += len(batch)
+        self._since = now
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            pl_module.log("train/tasks_per_second", self._window_tasks / self._window_seconds, prog_bar=True)
+            self.seconds += self._window_seconds
+            self.tasks += self._window_tasks
+            self._window_seconds, self._window_tasks = 0.0, 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+
+class ValidateLast(Callback):
+    """Validates after the last outer step too, where ``trainer.val_check_interval`` does not divide ``trainer.max_steps``."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx + 1 == trainer.num_training_batches:
+            trainer.val_check_batch = batch_idx + 1
+
+
+class ProgressBar(RichProgressBar):
+    """One bar over all outer steps, with loss, accuracy and tasks a second."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

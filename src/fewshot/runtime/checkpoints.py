@@ -1,0 +1,43 @@
+"""Checkpoints that a crash cannot break and that run no code when they are read."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from fewshot.errors import UserError
+from fewshot.evaluation.files import written_whole
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes aside, syncs, renames; reads tensors and plain containers only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = lambda storage, location: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint's content.
+
+    Raises:
+        UserError: it is missing, truncated, or holds anything but tensors and plain containers.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; choose a folder whose run has validated at least once") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is no whole checkpoint of plain data ({reason}); use another checkpoint") from error
+    return content

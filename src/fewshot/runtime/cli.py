@@ -1,0 +1,126 @@
+"""The shell around an entry point: composes the config, runs the job, and turns a user's mistake into one line and exit code 2.
+
+Nothing heavy is imported before the config is composed, so that ``--help`` and mistakes answer at once.
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import hydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fewshot.errors import UserError, nearest
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
+
+
+def run(config_name: str, job: str) -> None:
+    """Runs a job on the config that the command line asks for, and exits.
+
+    Args:
+        config_name: primary config.
+        job: ``module:function``, imported once the config stands; takes the config.
+    """
+    os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing a part of them
+
+    def main(cfg: DictConfig) -> None:
+        module, function = job.split(":")
+        work: Callable[[DictConfig], object] = getattr(import_module(module), function)
+        work(cfg)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
+    except Exception as error:
+        message = explain(error, config_name)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """One line for a mistake that the user can mend; None for a crash of ours."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+        if isinstance(link, MissingConfigException):
+            return _unknown_choice(link)
+        if isinstance(link, OSError) and link.errno in DISK_ERRORS:
+            place = link.filename or "the run's folder"
+            return f"{place} cannot be written ({link.strerror}); free it or choose another with hydra.run.dir=FOLDER"
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, config_name)
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read as KEY=VALUE ({_first_line(error)}); quote special characters"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return f"{_first_line(error)}; see --help"
+    return None
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    options = [option for option in error.options or () if not option.startswith("_")]
+    if not options:
+        return f"{_first_line(error)}; see --help"
+    return f"{group}={name} is unknown{nearest(name, options)}"
+
+
+def _composition(error: ConfigCompositionException, config_name: str) -> str:
+    override = re.search(r"Could not override '([^']+)'", str(error))
+    if override is None:
+        return f"{_first_line(error)}; see --help"
+    key = override.group(1)
+    return f"{key} is no key of this config{nearest(key, _keys(config_name))}"
+
+
+def _keys(config_name: str) -> list[str]:
+    """Every dotted key that the config has under the choices of the command line, and every group of choices."""
+    groups = [path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir()]
+    choices = [argument for argument in sys.argv[1:] if argument.split("=")[0] in groups]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose(config_name, overrides=choices)
+    return [*groups, *_dotted(OmegaConf.to_container(cfg), "")]
+
+
+def _dotted(node: object, prefix: str) -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _instantiation(error: InstantiationException) -> str | None:
+    """A `_target_` that does not exist or does not take its arguments comes from the config; anything else is a crash."""
+    text = str(error)
+    key = re.search(r"full_key: (\S+)", text)
+    where = key.group(1) if key else "the config"
+    cause = error.__cause__
+    if "Error locating target" in text or isinstance(cause, TypeError):
+        return f"{where}: {str(cause).splitlines()[0] if isinstance(cause, TypeError) else _first_line(error)}; see --help"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

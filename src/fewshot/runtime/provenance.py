@@ -1,0 +1,72 @@
+"""From what a result came, and what it cost."""
+
+import hashlib
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "learn2learn", "numpy")
+
+
+def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str, Any]:
+    """The section ``provenance`` of ``results.json``.
+
+    Args:
+        config: resolved.
+        data_sha256: of each split's prepared images.
+    """
+    return {
+        **_git(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "config_sha256": hashlib.sha256(yaml.safe_dump(config, sort_keys=True).encode()).hexdigest(),
+        "data_sha256": data_sha256,
+    }
+
+
+def memory_cost() -> dict[str, int]:
+    """Peak resident memory of this process, and peak memory allocated on its accelerator, bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    cost = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        cost["peak_device_bytes"] = torch.cuda.max_memory_allocated()
+    return cost
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the code, and whether the working tree differs from it; null outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            return subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    return {"git_commit": commit, "git_dirty": bool(git("status", "--porcelain")) if commit else None}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
