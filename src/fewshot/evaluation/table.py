@@ -10,7 +10,7 @@ def print_summary(
     metrics: dict[str, float], test: dict[str, Any] | None, protocol: dict[str, Any], cost: dict[str, Any], folder: str
 ) -> None:
     """Prints accuracies with their intervals, what they were measured on, the cost, and where everything lies."""
-    table = Table(title=_title(protocol), title_justify="left", show_header=False, title_style="bold")
+    table = Table(show_header=False)
     table.add_column(style="cyan")
     table.add_column()
     if test is not None:
@@ -26,6 +26,7 @@ def print_summary(
     console = Console()
     # A path is worth more whole than framed: outside a terminal nothing is folded.
     console.width = console.width if console.is_terminal else 160
+    console.print(_title(protocol), style="bold", highlight=False)
     console.print(table)
 
 

@@ -141,7 +141,8 @@ class MetaLearner(L.LightningModule, ABC):
         scores: TaskScores = record.scores()
         record.reset()
         self.scores[split] = scores
-        self.log_dict(metrics_of(split, scores), rank_zero_only=True)
+        metrics = metrics_of(split, scores)
+        self.log_dict(metrics, rank_zero_only=True, prog_bar=split == "val")
 
 
 def _refuse_running_statistics(network: nn.Module) -> None:

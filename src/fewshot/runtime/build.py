@@ -44,5 +44,11 @@ def build_trainer(cfg: DictConfig) -> L.Trainer:
         whole(f"trainer.{key}", cfg.trainer[key], least=1)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
     loggers = [instantiate(node) for node in cfg.logger.values()]
-    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()])
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        log_every_n_steps=min(cfg.trainer.log_every_n_steps, cfg.trainer.max_steps),
+    )
     return trainer

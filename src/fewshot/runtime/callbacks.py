@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
 
 
 class Throughput(Callback):
@@ -52,12 +53,19 @@ class ValidateLast(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """One bar over all outer steps, with loss, accuracy and tasks a second."""
+    """One bar over all outer steps, with loss, accuracy, tasks a second and the last validation accuracy."""
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        theme = RichProgressBarTheme(metrics_format=".3g")
+        super().__init__(refresh_rate=refresh_rate, leave=True, theme=theme)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
 
+    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
+        return [column for column in super().configure_columns(trainer) if not isinstance(column, ProcessingSpeedColumn)]
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        shown = {"train/loss": "loss", "train/acc": "acc", "train/tasks_per_second": "tasks/s", "val/acc": "val"}
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        return {shown[name]: value for name, value in metrics.items() if name in shown}

@@ -7,7 +7,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -28,12 +29,13 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
 
 
-def run(config_name: str, job: str) -> None:
+def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -> None:
     """Runs a job on the config that the command line asks for, and exits.
 
     Args:
         config_name: primary config.
         job: ``module:function``, imported once the config stands; takes the config.
+        before: called first, under the same treatment of mistakes.
     """
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing a part of them
@@ -41,10 +43,18 @@ def run(config_name: str, job: str) -> None:
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")
         work: Callable[[DictConfig], object] = getattr(import_module(module), function)
-        work(cfg)
+        with _mistakes_explained(config_name):  # before Hydra remarks on them
+            work(cfg)
 
-    try:
+    with _mistakes_explained(config_name):
+        before()
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
+
+
+@contextmanager
+def _mistakes_explained(config_name: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         message = explain(error, config_name)
         if message is None:

@@ -46,8 +46,10 @@ def keep_freed_memory() -> None:
 
 def quieten() -> None:
     """Silences what other libraries say that no user of this project needs to act on; each by its text."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # learn2learn imports Lightning a second time under its older name, which then does the talking.
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        for logger in (name, f"{name}.utilities.rank_zero"):
+            logging.getLogger(logger).setLevel(logging.WARNING)
     for message in (
         r".*does not have many workers.*",  # gathering a meta-batch takes a millisecond
         r".*Experiment logs directory .* exists and is not empty.*",  # it is the run's own folder

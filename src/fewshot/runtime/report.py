@@ -31,6 +31,7 @@ class Report:
 
     Attributes:
         split: that the figures show: the test split, or the validation split of a run without a test.
+        training: size of the training tasks and meta-batches, and number of outer steps.
         val_metrics: of the checkpoint that was kept.
     """
 
@@ -40,6 +41,7 @@ class Report:
     model: MetaLearner
     trainer: L.Trainer
     split: str
+    training: dict[str, Any]
     val_metrics: dict[str, float] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
 
@@ -88,13 +90,7 @@ class Report:
             "eval_seed": data.eval.seed,
             "val_tasks": data.tasks["val"],
             "test_tasks": data.tasks["test"],
-            "train": {
-                "ways": data.train_spec.ways,
-                "shots": data.train_spec.shots,
-                "queries": data.train_spec.queries,
-                "meta_batch_size": data.meta_batch_size,
-                "steps": self.trainer.max_steps,
-            },
+            "train": self.training,
             **self.model.description,
             "precision": str(self.trainer.precision),
             "seed": self.cfg.seed,

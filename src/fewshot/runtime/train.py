@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -57,5 +58,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.test:
         trainer.test(model, datamodule, ckpt_path=best.best_model_path, verbose=False)
     return Report(
-        cfg, folder, datamodule, model, trainer, split="test" if cfg.test else "val", val_metrics=kept, cost=cost
+        cfg,
+        folder,
+        datamodule,
+        model,
+        trainer,
+        split="test" if cfg.test else "val",
+        training={**asdict(spec), "meta_batch_size": datamodule.meta_batch_size, "steps": trainer.global_step},
+        val_metrics=kept,
+        cost=cost,
     ).write()

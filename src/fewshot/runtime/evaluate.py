@@ -1,0 +1,60 @@
+"""Evaluates the checkpoint of a finished run, on its own tasks or on others."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fewshot.errors import UserError, nearest
+from fewshot.evaluation.results import metrics_of
+from fewshot.runtime.build import build_data, build_model, build_trainer, save_config
+from fewshot.runtime.checkpoints import read_checkpoint
+from fewshot.runtime.process import set_up_process
+from fewshot.runtime.report import Report
+from fewshot.runtime.saved import training_tasks
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("test", "val")
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Runs the evaluation that a saved config and its overrides describe.
+
+    Returns:
+        the metrics of ``results.json``.
+
+    Raises:
+        UserError: the run, the config or the data are not as they must be.
+    """
+    if cfg.split not in SPLITS:
+        raise UserError(f"split={cfg.split} is unknown{nearest(str(cfg.split), SPLITS)}")
+    run = Path(cfg.run)
+    trained = training_tasks(run)
+    cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
+    set_up_process(cfg)
+    checkpoint = run / "checkpoints" / f"{cfg.checkpoint}.ckpt"
+    content = read_checkpoint(checkpoint)
+
+    datamodule = build_data(cfg)
+    model = build_model(cfg)
+    model.on_load_checkpoint(content)
+    trainer = build_trainer(cfg)
+    save_config(cfg, Path(cfg.paths.output_dir))
+    datamodule.check([cfg.split])
+    datamodule.prepare([cfg.split])
+
+    log.info(f"Evaluating {checkpoint} on {datamodule.source.name}, {cfg.split} split")
+    log.info(f"Results: {cfg.paths.output_dir}")
+    work = trainer.test if cfg.split == "test" else trainer.validate
+    work(model, datamodule, ckpt_path=str(checkpoint), verbose=False)
+    return Report(
+        cfg,
+        Path(cfg.paths.output_dir),
+        datamodule,
+        model,
+        trainer,
+        split=cfg.split,
+        training={**trained, "steps": content["global_step"], "run": str(run), "checkpoint": cfg.checkpoint},
+        val_metrics=metrics_of("val", model.scores["val"]) if cfg.split == "val" else {},
+    ).write()
