@@ -4,8 +4,9 @@ Shapes: ``T`` tasks in a meta-batch, ``N`` ways, ``K`` shots, ``Q`` queries a cl
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class TaskBatch:
     def __iter__(self) -> Iterator["TaskBatch"]:
         """The tasks one by one, each without its leading ``T``."""
         for i in range(len(self)):
-            yield self._map(lambda tensor, i=i: tensor[i])
+            yield self._map(itemgetter(i))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskBatch":
         """The same tasks on `device` (Lightning calls this)."""
@@ -83,7 +84,7 @@ class TaskBatch:
         """The same tasks with other inputs, for instance scaled or augmented ones."""
         return replace(self, support_x=support_x, query_x=query_x)
 
-    def _map(self, function) -> "TaskBatch":  # type: ignore[no-untyped-def]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "TaskBatch":
         return TaskBatch(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
 
@@ -162,9 +163,7 @@ class ClassPool:
         return replace(self, groups=tuple(group for group in self.groups if len(group) >= ways))
 
 
-def draw_tasks(
-    pool: ClassPool, spec: TaskSpec, key: Key, indices: Sequence[int] | IntArray
-) -> tuple[IntArray, IntArray]:
+def draw_tasks(pool: ClassPool, spec: TaskSpec, key: Key, indices: Sequence[int] | IntArray) -> tuple[IntArray, IntArray]:
     """Which classes and images the tasks `indices` consist of: a pure function that touches no image.
 
     Classes are drawn uniformly without replacement, then images within each class likewise; support and query are disjoint
@@ -184,7 +183,5 @@ def draw_tasks(
     group_sizes = np.array([len(members) for members in pool.groups])
     chosen = sample_without_replacement(group_sizes[group], uniform[:, 1 : 1 + ways])
     classes = np.stack([pool.groups[g][row] for g, row in zip(group, chosen, strict=True)])
-    within = sample_without_replacement(
-        pool.sizes[classes].reshape(-1), uniform[:, 1 + ways :].reshape(tasks * ways, images)
-    )
+    within = sample_without_replacement(pool.sizes[classes].reshape(-1), uniform[:, 1 + ways :].reshape(tasks * ways, images))
     return classes, within.reshape(tasks, ways, images)

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 from fewshot.errors import UserError
 
 
-class Conv4(nn.Module):
+class Conv4(Backbone):
     """Four blocks of 3x3 convolution, batch normalisation and ReLU, each halving the image.
 
     As published: on Omniglot 64 filters, strided convolutions and the mean over positions; on mini-ImageNet 32 filters, 2x2

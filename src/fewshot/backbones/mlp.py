@@ -6,11 +6,12 @@ from math import prod
 
 from torch import Tensor, nn
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm
 
 
-class MLP(nn.Module):
+class MLP(Backbone):
     """Hidden layers of linear map, batch normalisation and ReLU; on Omniglot 256, 128, 64 and 64 wide.
 
     Args:

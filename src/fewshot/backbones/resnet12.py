@@ -5,11 +5,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 
 
-class ResNet12(nn.Module):
+class ResNet12(Backbone):
     """Four residual blocks of three 3x3 convolutions with leaky ReLU, each halving the image, then the mean over positions.
 
     Widths 64-160-320-640 are those of MetaOptNet (whose DropBlock is left out: randomness inside an inner loop blurs what is

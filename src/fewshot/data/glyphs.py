@@ -93,13 +93,14 @@ def outline_of(face: Face, character: int) -> FloatArray | None:
     if outline is None:
         return None
     low, high = outline.min(axis=(0, 1)), outline.max(axis=(0, 1))
-    return (outline - (low + high) * 0.5) * np.array([1.0, -1.0]) / ((high - low).max() * 0.5)
+    centred: FloatArray = (outline - (low + high) * 0.5) * np.array([1.0, -1.0]) / ((high - low).max() * 0.5)
+    return centred
 
 
 def _distort(outline: FloatArray, random: FloatArray) -> FloatArray:
     """Edges in pixels after a random affine and elastic distortion; `random` in [-1, 1)."""
     x, y = outline[:, :, 0], outline[:, :, 1]
-    bend_x, bend_y = (BEND * random[6:].reshape(2, GRID, GRID))
+    bend_x, bend_y = BEND * random[6:].reshape(2, GRID, GRID)
     bent_x, bent_y = x + _interpolate(bend_x, x, y), y + _interpolate(bend_y, x, y)
     new_x = bent_x * (1.0 + STRETCH * random[0]) + bent_y * (SHEAR * random[1])
     new_y = bent_x * (SHEAR * random[2]) + bent_y * (1.0 + STRETCH * random[3])

@@ -16,7 +16,7 @@ from fewshot.data.glyphs import DRAWINGS, FACES, SIZE, load_faces, outline_of
 from fewshot.data.outlines import Face, FloatArray, rasterize
 
 LETTERS_AND_SIGNS = ("Ll", "Lu", "Lt", "Lo", "Nd", "No", "Po", "Sm", "So", "Sc")
-"""Unicode categories admitted. Modifier letters (Lm) are small copies of others; spaces and combining marks draw nothing alone."""
+"""Unicode categories admitted. Modifier letters (Lm) are small copies of others; combining marks draw nothing alone."""
 LEFT_OUT = (range(0x2500, 0x25A0), range(0xFFF0, 0x10000))
 """Box drawing and block elements differ by line weight only; Specials hold the replacement characters."""
 FACES_NEEDED = 12
@@ -75,17 +75,12 @@ def alike(characters: list[int], faces: tuple[Face, ...]) -> np.ndarray:
         distance = total - 2 * shape @ shape.T
         ratio = aspect[:, None] / aspect
         drawn = square > 0
-        votes += (
-            (distance <= SAME_SHAPE * total)
-            & (np.maximum(ratio, 1 / ratio) < SAME_ASPECT)
-            & drawn[:, None]
-            & drawn
-        )
+        votes += (distance <= SAME_SHAPE * total) & (np.maximum(ratio, 1 / ratio) < SAME_ASPECT) & drawn[:, None] & drawn
     return votes >= FACES_ALIKE
 
 
 def _shapes(characters: list[int], face: Face) -> tuple[np.ndarray, FloatArray]:
-    """Undistorted drawings stretched to one square ``(characters, pixels)``, 0 to 15, and width over height ``(characters,)``."""
+    """Undistorted drawings stretched to one square ``(characters, pixels)``, 0 to 15; width over height ``(characters,)``."""
     shapes = np.zeros((len(characters), SIZE * SIZE), dtype=np.float32)
     aspect = np.ones(len(characters))
     for row, character in enumerate(characters):

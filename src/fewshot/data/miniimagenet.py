@@ -77,8 +77,8 @@ class MiniImageNet(ImageSource):
     def _form(self) -> "_Form":
         if self._folder is None:
             raise UserError(
-                f"paths.data_dir={self._root} holds no mini-ImageNet; put train.csv, val.csv, test.csv and the images (a folder "
-                "images/, or zip archives) there or in its miniimagenet/"
+                f"paths.data_dir={self._root} holds no mini-ImageNet; put train.csv, val.csv, test.csv and the images "
+                "(a folder images/, or zip archives) there or in its miniimagenet/"
             )
         return _Jpegs(self._folder) if (self._folder / "train.csv").is_file() else _Pickles(self._folder)
 
@@ -149,7 +149,8 @@ class _Jpegs(_Form):
             skip = " or run with test=false, which needs no test images" if split == "test" else ""
             raise UserError(
                 f"{self._folder} lacks {len(missing)} of the {len(names)} images of the {split} split (first: {missing[0]}); "
-                f"put them into {self._folder / 'images'} or a zip archive beside {split}.csv,{skip or ' or set paths.data_dir'}"
+                f"put them into {self._folder / 'images'} or a zip archive beside {split}.csv,"
+                f"{skip or ' or set paths.data_dir'}"
             )
 
     def _read(self, name: str) -> bytes:
@@ -179,13 +180,14 @@ class _Pickles(_Form):
 
     def images(self, split: str, label: str) -> npt.NDArray[np.uint8]:
         data, rows = self._load(split)
-        return data[np.asarray(rows[label])]
+        images: npt.NDArray[np.uint8] = data[rows[label]]
+        return images
 
     def _load(self, split: str) -> tuple[npt.NDArray[np.uint8], dict[str, list[int]]]:
         if self._read is None or self._read[0] != split:
             (path,) = self.files(split)
             self._read = (split, *_check_pickle(path, load_pickle(path)))
-        return self._read[1:]
+        return self._read[1], self._read[2]
 
 
 def _holds_data(folder: Path) -> bool:
@@ -207,7 +209,12 @@ def _check_pickle(path: Path, content: Any) -> tuple[npt.NDArray[np.uint8], dict
     if not isinstance(rows, dict) or not all(isinstance(label, str) and len(rows[label]) for label in rows):
         raise UserError(f"{path} has no class_dict of labels and rows; download it again")
     every = np.concatenate([np.asarray(part) for part in rows.values()]) if rows else np.zeros(0)
-    if not np.issubdtype(every.dtype, np.integer) or len(np.unique(every)) != len(every) or every.max() >= len(data) or every.min() < 0:
+    if (
+        not np.issubdtype(every.dtype, np.integer)
+        or len(np.unique(every)) != len(every)
+        or every.max() >= len(data)
+        or every.min() < 0
+    ):
         raise UserError(f"{path}: class_dict does not give each image one class; download it again")
     return data, rows
 

@@ -59,7 +59,7 @@ class MetaBatches(Dataset[TaskBatch]):
         indices = range(i * self._size, min((i + 1) * self._size, self._total))
         classes, images = draw_tasks(self._pool, self._spec, self._key, indices)
         rows = torch.from_numpy(self._split.starts[classes][:, :, None] + images)
-        support, query = (part.flatten(1) for part in rows.split([self._spec.shots, self._spec.queries], dim=2))
+        support, query = (part.flatten(1) for part in torch.split(rows, [self._spec.shots, self._spec.queries], dim=2))
         labels = torch.arange(self._spec.ways)
         return TaskBatch(
             support_x=torch.from_numpy(self._split.images[support]),
@@ -218,9 +218,7 @@ def _spec(prefix: str, ways: int, shots: int, queries: int) -> TaskSpec:
         raise UserError(f"{prefix}.{error}") from error
 
 
-def _require_room(
-    classes: Sequence[ImageClass], spec: TaskSpec, prefix: str, split: str, within_group: bool
-) -> None:
+def _require_room(classes: Sequence[ImageClass], spec: TaskSpec, prefix: str, split: str, within_group: bool) -> None:
     """Refuses tasks that are larger than the split."""
     if spec.ways > len(classes):
         raise UserError(

@@ -69,9 +69,7 @@ class Omniglot(ImageSource):
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         for character in self._characters(split):
             path, members = self._index[character]
-            drawings = [
-                255 - decode(read_member(path, name), "L", (SIZE, SIZE), f"{path}: {name}") for name in members
-            ]
+            drawings = [255 - decode(read_member(path, name), "L", (SIZE, SIZE), f"{path}: {name}") for name in members]
             upright = np.stack(drawings)[:, None]
             for turn in self._turns(split):
                 yield np.ascontiguousarray(np.rot90(upright, turn, axes=(2, 3)))

@@ -28,7 +28,7 @@ class Face:
     def __init__(self, path: Path) -> None:
         from matplotlib.ft2font import FT2Font, LoadFlags
 
-        self._font = FT2Font(str(path), hinting_factor=1)
+        self._font = FT2Font(str(path))
         self._flags = LoadFlags.NO_SCALE | LoadFlags.NO_HINTING | LoadFlags.IGNORE_TRANSFORM
         self.characters = frozenset(self._font.get_charmap())
 
@@ -40,7 +40,7 @@ class Face:
         return _edges(points[drawn], codes[drawn]) if drawn.any() else None
 
 
-def _edges(points: FloatArray, codes: npt.NDArray[np.uint8]) -> FloatArray:
+def _edges(points: FloatArray, codes: npt.NDArray[np.integer]) -> FloatArray:
     """A path of lines and quadratic curves as short straight edges, each contour closed.
 
     Lines are divided like curves, so that a distortion can bend them.
@@ -62,7 +62,7 @@ def _edges(points: FloatArray, codes: npt.NDArray[np.uint8]) -> FloatArray:
 def rasterize(edges: FloatArray, image: npt.NDArray[np.int64], count: int, size: int) -> npt.NDArray[np.uint8]:
     """Fills closed contours (non-zero winding rule) with anti-aliased white on black.
 
-    Each scan line counts the contour's crossings, upward +1 and downward -1; a running sum along the line is the winding number.
+    Each scan line counts the contour's crossings, down +1 and up -1; a running sum along the line is the winding number.
 
     Args:
         edges: ``(edges, 2 ends, 2)`` as x, y in pixels, y downward.
@@ -92,4 +92,5 @@ def rasterize(edges: FloatArray, image: npt.NDArray[np.int64], count: int, size:
     winding = turns.astype(np.int16).reshape(count, lines, lines + 1)[:, :, :lines].cumsum(axis=2, dtype=np.int16)
     inside = (winding != 0).reshape(count, size, SUPERSAMPLING, size, SUPERSAMPLING).sum(axis=(2, 4))
     full = SUPERSAMPLING * SUPERSAMPLING
-    return ((inside * 255 + full // 2) // full).astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = ((inside * 255 + full // 2) // full).astype(np.uint8)
+    return grey

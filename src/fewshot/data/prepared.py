@@ -42,7 +42,8 @@ class PreparedSplit:
     @cached_property
     def images(self) -> npt.NDArray[np.uint8]:
         """``(images, C, H, W)`` uint8, memory-mapped; a class's images are neighbours."""
-        return np.load(self.folder / "images.npy", mmap_mode="r")
+        images: npt.NDArray[np.uint8] = np.load(self.folder / "images.npy", mmap_mode="r")
+        return images
 
     @cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -144,6 +145,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
                 bar.advance(task)
             file.flush()
             os.fsync(file.fileno())
+        sources_sha256 = _sources_sha256(files)
         meta = {
             "format": FORMAT,
             "name": source.name,
@@ -152,7 +154,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
             "image_shape": list(source.image_shape),
             "images_sha256": digest.hexdigest(),
             "file_sha256": _sha256(part / "images.npy"),
-            "sources_sha256": _sources_sha256(files),
+            "sources_sha256": sources_sha256,
             "sources_stamp": _stamp(files),
             "classes": [list(asdict(c).values()) for c in classes],
         }
@@ -162,7 +164,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return PreparedSplit(folder, classes, digest.hexdigest(), meta["sources_sha256"])
+    return PreparedSplit(folder, classes, digest.hexdigest(), sources_sha256)
 
 
 def _require_room(folder: Path, needed: int) -> None:

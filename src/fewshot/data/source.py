@@ -40,7 +40,7 @@ class ImageSource(ABC):
     version: int
     image_shape: tuple[int, int, int]
 
-    def obtain(self) -> None:
+    def obtain(self) -> None:  # noqa: B027  most data sets that need no download have nothing to do here
         """Downloads what is missing and can be downloaded; does nothing where the data are there."""
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fewshot.evaluation.record import TaskScores
@@ -44,7 +45,7 @@ def task_pictures(
     columns = shown + 2
     figure = Figure(figsize=(0.55 * columns * tasks, 0.62 * ways), layout="constrained")
     for subfigure, images, queries, guesses in zip(
-        np.atleast_1d(figure.subfigures(1, tasks)), support, query, predicted, strict=True
+        figure.subfigures(1, tasks, squeeze=False)[0], support, query, predicted, strict=True
     ):
         subfigure.suptitle("support | queries", fontsize=8)
         for axes in (grid := subfigure.subplots(ways, columns, squeeze=False)).flat:
@@ -68,5 +69,5 @@ def task_pictures(
     return figure
 
 
-def _show(axes, image: npt.NDArray[np.floating]) -> None:  # type: ignore[no-untyped-def]
+def _show(axes: Axes, image: npt.NDArray[np.floating]) -> None:
     axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)

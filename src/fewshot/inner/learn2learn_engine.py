@@ -1,5 +1,7 @@
 """The reference engine: learn2learn adapts one task after another."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class Learn2LearnEngine(Engine):
             query = self.query_outputs(learner, task)
             loss = self.loss(query, task.query_y)
             # One task's graph at a time: backward frees it before the next task's is built.
-            (loss / tasks).backward()
+            torch.autograd.backward(loss / tasks)
             losses.append(loss.detach())
             outputs.append(query.detach())
         return torch.stack(losses), torch.stack(outputs)
@@ -59,7 +61,7 @@ class Learn2LearnEngine(Engine):
 build = Learn2LearnEngine
 
 
-def _import_quietly():  # type: ignore[no-untyped-def]
+def _import_quietly() -> Any:
     """learn2learn's MAML module; its import of gym would print a notice that concerns no user of this project."""
     try:
         from gym_notices import notices

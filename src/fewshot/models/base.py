@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from fewshot.errors import UserError
 from fewshot.evaluation.record import TaskRecord, TaskScores
@@ -18,7 +20,7 @@ SCHEMA = 1
 """Of what is added to a checkpoint; raised when its meaning changes."""
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
 
 class MetaLearner(L.LightningModule, ABC):
@@ -48,7 +50,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._gradient_clip = gradient_clip
-        self._records = nn.ModuleDict({"val": TaskRecord(), "test": TaskRecord()})
+        self._val_record, self._test_record = TaskRecord(), TaskRecord()
         self.scores: dict[str, TaskScores] = {}
 
     @abstractmethod
@@ -70,14 +72,15 @@ class MetaLearner(L.LightningModule, ABC):
 
     def training_step(self, batch: TaskBatch, batch_idx: int) -> None:
         """One outer step."""
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
         losses, outputs = self.meta_gradient(batch)
         if self._gradient_clip is not None:
-            self.clip_gradients(optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
+            self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
         # Through Lightning's wrapper: only then do global_step and checkpoints advance.
         optimizer.step()
-        if (scheduler := self.lr_schedulers()) is not None:
+        scheduler = cast(LRScheduler | None, self.lr_schedulers())
+        if scheduler is not None:
             scheduler.step()
         accuracy = (outputs.argmax(dim=-1) == batch.query_y).float().mean()
         self.log("train/loss", losses.mean(), prog_bar=True, batch_size=len(batch))
@@ -134,11 +137,14 @@ class MetaLearner(L.LightningModule, ABC):
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
         loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape).mean(dim=-1)
         accuracy = (outputs.argmax(dim=-1) == targets).double().mean(dim=-1)
-        self._records[split].update(batch.index, accuracy, loss)
+        self._record_of(split).update(batch.index, accuracy, loss)
+
+    def _record_of(self, split: str) -> TaskRecord:
+        return self._val_record if split == "val" else self._test_record
 
     def _conclude(self, split: str) -> None:
-        record = self._records[split]
-        scores: TaskScores = record.scores()
+        record = self._record_of(split)
+        scores = record.scores()
         record.reset()
         self.scores[split] = scores
         metrics = metrics_of(split, scores)
@@ -149,6 +155,6 @@ def _refuse_running_statistics(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if getattr(module, "running_mean", None) is not None:
             raise UserError(
-                f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, through which one task's data would "
-                "reach the next; use fewshot.backbones.norm.BatchNorm"
+                f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, through which one task's data "
+                "would reach the next; use fewshot.backbones.norm.BatchNorm"
             )

@@ -20,6 +20,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.init import xavier_
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
@@ -32,7 +33,7 @@ class MAML(MetaLearner):
     """MAML and first-order MAML over any backbone.
 
     Args:
-        backbone: from images to ``backbone.out_features`` features.
+        backbone: from images to features.
         ways: classes that the head tells apart, as many as a training task has.
         eval_ways: classes of a validation or test task. Fewer than `ways` use the head's first outputs.
         inner: the inner loop.
@@ -43,7 +44,7 @@ class MAML(MetaLearner):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         ways: int,
         eval_ways: int,
         inner: InnerLoop,

@@ -1,11 +1,18 @@
 """Lightning callbacks of a run."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
+
+Kind = TypeVar("Kind", bound=Callback)
+
+
+def callbacks_of(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:
+    """The trainer's callbacks of one kind."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
 
 
 class Throughput(Callback):
@@ -34,7 +41,7 @@ class Throughput(Callback):
             self._window_seconds += now - self._since
             self._window_tasks += len(batch)
         self._since = now
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("train/tasks_per_second", self._window_tasks / self._window_seconds, prog_bar=True)
             self.seconds += self._window_seconds
             self.tasks += self._window_tasks

@@ -21,9 +21,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with written_whole(target) as file:
             torch.save(checkpoint, file)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = lambda storage, location: storage, weights_only: bool | None = True
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         return read_checkpoint(Path(path), map_location)
 
 

@@ -50,10 +50,13 @@ def quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         for logger in (name, f"{name}.utilities.rank_zero"):
             logging.getLogger(logger).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)  # remarks on its cache at first use
     for message in (
         r".*does not have many workers.*",  # gathering a meta-batch takes a millisecond
         r".*Experiment logs directory .* exists and is not empty.*",  # it is the run's own folder
         r".*Checkpoint directory .* exists and is not empty.*",
+        r".*callbacks used to create the checkpoint need to be provided.*",  # eval.py needs only the weights
+        r"Using ModelCheckpoint with manual optimization.*",  # a checkpoint after an outer step is what is wanted
         r".*GPU available but not used.*",
         r".*Found .* module.* in eval mode.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # lightning with torch 2.9 and later

@@ -1,4 +1,4 @@
-"""What a run leaves behind once it is done: ``results.json``, figures, TensorBoard's final entries, and the table on the console."""
+"""What a run leaves behind once it is done: ``results.json``, figures, TensorBoard's final entries, the table."""
 
 import time
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
+from fewshot.runtime.callbacks import Throughput, callbacks_of
 from fewshot.runtime.provenance import memory_cost, provenance
 
 PICTURED_TASKS = 3
@@ -128,9 +129,7 @@ class Report:
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:
     """Seconds in outer steps and overall, and tasks a second."""
-    from fewshot.runtime.callbacks import Throughput
-
-    (throughput,) = (c for c in trainer.callbacks if isinstance(c, Throughput))
+    (throughput,) = callbacks_of(trainer, Throughput)
     return {
         "train_seconds": throughput.seconds,
         "train_tasks": throughput.tasks,

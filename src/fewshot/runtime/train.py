@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from fewshot.runtime.build import build_data, build_model, build_trainer, save_config
+from fewshot.runtime.callbacks import callbacks_of
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.report import Report, train_cost
@@ -53,7 +54,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     trainer.fit(model, datamodule)
     cost = train_cost(trainer, started)
 
-    (best,) = (c for c in trainer.callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    (best,) = (callback for callback in callbacks_of(trainer, ModelCheckpoint) if callback.monitor)
     kept = read_checkpoint(Path(best.best_model_path))["fewshot"]["val_metrics"]
     if cfg.test:
         trainer.test(model, datamodule, ckpt_path=best.best_model_path, verbose=False)

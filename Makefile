@@ -1,0 +1,52 @@
+# Every target works in a fresh clone: what it lacks, it installs into .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# The newest uv that was tried; one already on the PATH is used as it is.
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+# The Python that runs this, where the project supports it; else uv looks for one that it does.
+export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3, 10) <= sys.version_info[:2] <= (3, 13) else "")' 2>/dev/null)
+# Options for pytest, as in: make test ARGS="-k tasks"
+ARGS ?=
+
+.PHONY: help setup train test test-fast lint tensorboard pins clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install everything into .venv
+
+train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores
+	$(BIN)/python train.py
+
+test: $(INSTALLED) ## all tests; those on real data need FEWSHOT_DATA_DIR=FOLDER
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto $(ARGS)
+
+test-fast: $(INSTALLED) ## the tests without the slow ones, under two minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" $(ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks
+	$(BIN)/pre-commit run --all-files
+
+tensorboard: $(INSTALLED) ## look at the runs in logs
+	$(BIN)/tensorboard --logdir logs
+
+pins: $(INSTALLED) ## write requirements.txt from what uv resolves
+	$(BIN)/python .ci/pins.py $(UV)
+
+clean: ## remove the environment and caches; logs and data stay
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml | $(filter .tools/bin/uv,$(UV))
+	@$(PYTHON) .ci/compiler.py
+	$(UV) sync --quiet
+	@touch $@
+
+.tools/bin/uv:
+	@$(PYTHON) -m venv .tools || { rm -rf .tools; \
+	  echo "error: $(PYTHON) cannot make a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; \
+	  exit 2; }
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,17 @@
+"""What every backbone offers to the models that put a head on it."""
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network from inputs to features, ``(B, *input_shape)`` -> ``(B, out_features)``.
+
+    Attributes:
+        out_features: number of features of an input.
+    """
+
+    out_features: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        features: Tensor = super().__call__(x)
+        return features
