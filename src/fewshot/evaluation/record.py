@@ -74,4 +74,6 @@ class TaskRecord(Metric):
         """The tasks of all processes, in the order of their numbers."""
         index, accuracy, loss = (tensor.cpu().numpy() for tensor in self.compute())
         unique, first = np.unique(index, return_index=True)
-        return TaskScores(unique, accuracy[first], loss[first])
+        # torchmetrics hands a single value over as a scalar, so shapes are given back here.
+        rows = (index.size, -1)
+        return TaskScores(unique, accuracy.reshape(rows)[first], loss.reshape(rows)[first])

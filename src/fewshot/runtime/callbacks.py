@@ -1,11 +1,15 @@
 """Lightning callbacks of a run."""
 
 import time
+from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fewshot.errors import whole
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -57,6 +61,33 @@ class ValidateLast(Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx + 1 == trainer.num_training_batches:
             trainer.val_check_batch = batch_idx + 1
+
+
+class SaveLast(Checkpoint):
+    """Keeps ``last.ckpt``: the state after an outer step, and after the validation that follows it where one does.
+
+    (Lightning's ModelCheckpoint leaves the last step out where its interval does not divide the number of steps.)
+
+    Args:
+        dirpath: folder.
+        every_n_steps: outer steps between checkpoints; the last step and every validation are followed by one too.
+    """
+
+    def __init__(self, dirpath: str, every_n_steps: int) -> None:
+        self._path = Path(dirpath) / "last.ckpt"
+        whole("callbacks.last.every_n_steps", every_n_steps, least=1)
+        self._every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        validates_now = (batch_idx + 1) % int(trainer.val_check_batch or 1) == 0
+        if trainer.global_step % self._every_n_steps == 0 and not validates_now:
+            trainer.save_checkpoint(self._path)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            trainer.save_checkpoint(self._path)
 
 
 class ProgressBar(RichProgressBar):

@@ -107,6 +107,8 @@ def _keys(config_name: str) -> list[str]:
     """Every dotted key that the config has under the choices of the command line, and every group of choices."""
     groups = [path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir()]
     choices = [argument for argument in sys.argv[1:] if argument.split("=")[0] in groups]
+    folders = [argument.split("=")[1] for argument in sys.argv[1:] if argument.startswith("--config-dir=")]
+    choices += [f"hydra.searchpath=[file://{Path(folder).absolute()}]" for folder in folders]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose(config_name, overrides=choices)
     return [*groups, *_dotted(OmegaConf.to_container(cfg), "")]
@@ -122,13 +124,17 @@ def _dotted(node: object, prefix: str) -> list[str]:
 
 
 def _instantiation(error: InstantiationException) -> str | None:
-    """A `_target_` that does not exist or does not take its arguments comes from the config; anything else is a crash."""
-    text = str(error)
+    """A `_target_` that does not exist or refuses its arguments comes from the config; anything else is a crash."""
+    text, cause = str(error), error.__cause__
     key = re.search(r"full_key: (\S+)", text)
     where = key.group(1) if key else "the config"
-    cause = error.__cause__
-    if "Error locating target" in text or isinstance(cause, TypeError):
-        return f"{where}: {str(cause).splitlines()[0] if isinstance(cause, TypeError) else _first_line(error)}; see --help"
+    if "Error locating target" in text:
+        return f"{where}: {_first_line(error)}; see --help"
+    ours = "Error in call to target 'fewshot." in text
+    refused = isinstance(cause, TypeError) and "argument" in str(cause)
+    impossible = isinstance(cause, ValueError | TypeError) or type(cause).__name__ == "MisconfigurationException"
+    if cause is not None and (refused if ours else impossible):
+        return f"{where}: {_first_line(cause)}; see --help"
     return None
 
 

@@ -56,7 +56,6 @@ def quieten() -> None:
         r".*Experiment logs directory .* exists and is not empty.*",  # it is the run's own folder
         r".*Checkpoint directory .* exists and is not empty.*",
         r".*callbacks used to create the checkpoint need to be provided.*",  # eval.py needs only the weights
-        r"Using ModelCheckpoint with manual optimization.*",  # a checkpoint after an outer step is what is wanted
         r".*GPU available but not used.*",
         r".*Found .* module.* in eval mode.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # lightning with torch 2.9 and later

@@ -1,0 +1,97 @@
+"""What is written of a result, and that files appear whole or not at all."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from fewshot.evaluation import figures
+from fewshot.evaluation.files import write_json, written_whole
+from fewshot.evaluation.record import TaskScores
+from fewshot.evaluation.results import SCHEMA, metrics_of, test_section, write_per_task, write_results
+from fewshot.evaluation.table import print_summary
+
+section_of_test = test_section
+del test_section  # pytest would take it for a test
+
+SCORES = TaskScores(
+    np.array([0, 1, 2]), np.array([[0.2, 0.5], [0.2, 0.7], [0.2, 0.9]]), np.array([[1.6, 1.0], [1.6, 0.8], [1.6, 0.6]])
+)
+
+
+def test_metrics_are_fractions_after_the_last_step():
+    metrics = metrics_of("test", SCORES)
+    assert metrics["test/acc"] == pytest.approx(0.7)
+    assert metrics["test/acc_ci95"] == pytest.approx(4.302653 * 0.2 / 3**0.5, rel=1e-6)
+    assert metrics["test/acc_before"] == pytest.approx(0.2)
+    assert metrics["test/loss"] == pytest.approx(0.8)
+
+
+def test_the_test_section_has_every_step():
+    section = section_of_test(SCORES, "test_tasks.csv")
+    assert section["tasks"] == 3
+    assert section["acc_per_step"] == pytest.approx([0.2, 0.7])
+    assert section["per_task_file"] == "test_tasks.csv"
+
+
+def test_the_tasks_of_a_csv_give_back_the_mean(tmp_path):
+    write_per_task(tmp_path / "tasks.csv", SCORES)
+    rows = list(csv.DictReader((tmp_path / "tasks.csv").read_text().splitlines()))
+    assert [int(row["task"]) for row in rows] == [0, 1, 2]
+    assert np.mean([float(row["acc_1"]) for row in rows]) == pytest.approx(0.7)
+    assert float(rows[2]["loss_1"]) == pytest.approx(0.6)
+
+
+def test_results_carry_their_schema(tmp_path):
+    write_results(tmp_path / "results.json", status="completed", metrics={"test/acc": 0.7})
+    assert json.loads((tmp_path / "results.json").read_text()) == {
+        "schema": SCHEMA,
+        "status": "completed",
+        "metrics": {"test/acc": 0.7},
+    }
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(OSError, match="disk"), written_whole(path) as file:  # noqa: PT012  the block is what fails
+        file.write(b"half a fi")
+        raise OSError("disk full")
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_table_says_accuracy_interval_and_folder(capsys):
+    protocol = {"model": "MAML", "backbone": "Conv4", "data": "glyphs", "ways": 5, "shots": 1, "queries": 15, "val_tasks": 200,
+                "batch_norm": "transductive", "eval_steps": 3, "seed": 0}  # fmt: skip
+    metrics = {**metrics_of("test", SCORES), **metrics_of("val", SCORES)}
+    print_summary(metrics, section_of_test(SCORES, "f"), protocol, {"peak_rss_bytes": 2**30}, "/logs/run")
+    out = capsys.readouterr().out
+    for text in (
+        "MAML · Conv4 · glyphs · 5-way 1-shot",
+        "70.00 ± 49.68 %  (3 tasks on unseen classes)",
+        "20.0 → 70.0",
+        "1024 MiB",
+        "/logs/run",
+    ):
+        assert text in out
+
+
+def test_the_curve_shows_means_and_intervals():
+    (axes,) = figures.adaptation_curve(SCORES, "test").axes
+    line = axes.containers[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), [20, 70])
+    assert axes.get_title() == "test: 3 tasks, 95 % interval"
+
+
+def test_pictures_frame_what_was_recognised():
+    support, query = np.zeros((1, 2, 8, 8, 1)), np.zeros((1, 4, 8, 8, 1))
+    figure = figures.task_pictures(support, query, np.array([[0, 1, 1, 1]]), ways=2)
+    assert isinstance(figure, Figure)
+    shown = [axes for axes in figure.get_axes() if axes.axison]
+    colours = [axes.spines["top"].get_edgecolor()[:3] for axes in shown]
+    right = [colour[1] > colour[0] for colour in colours]
+    assert right == [True, False, True, True]
+    assert [text.get_text() for axes in shown for text in axes.texts] == ["2"]

@@ -1,0 +1,247 @@
+"""What every engine has to pass: a new one inherits all of it by naming itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.mlp import MLP
+from fewshot.inner.engine import build_engine
+from fewshot.inner.loop import InnerLoop
+from fewshot.tasks import TaskBatch
+
+WAYS, SHOTS, QUERIES = 3, 2, 2
+NETWORKS = {
+    "conv4": lambda: Conv4((1, 16, 16), filters=3, downsample="max_pool"),
+    "conv4-stride": lambda: Conv4((1, 16, 16), filters=3, downsample="stride", global_pool=True),
+    "mlp": lambda: MLP((1, 16, 16), hidden=(6, 5)),
+}
+ORDERS = pytest.mark.parametrize("first_order", [False, True], ids=["second-order", "first-order"])
+MODES = pytest.mark.parametrize("batch_norm", ["transductive", "inductive"])
+ADAPTED = pytest.mark.parametrize("adapt_norm", [False, True], ids=["norm-shared", "norm-adapted"])
+
+
+def network_of(name):
+    """A small network with weights away from their start, in float64."""
+    torch.manual_seed(1)
+    backbone = NETWORKS[name]()
+    network = nn.Sequential(backbone, nn.Linear(backbone.out_features, WAYS)).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def random_tasks(tasks=2):
+    generator = torch.Generator().manual_seed(2)
+
+    def images(rows):
+        return torch.rand(tasks, rows, 1, 16, 16, generator=generator, dtype=torch.float64)
+
+    def labels(of_each):
+        return torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1)
+
+    ids = torch.zeros(tasks, 0, dtype=torch.int64)
+    return TaskBatch(
+        images(WAYS * SHOTS), labels(SHOTS), images(WAYS * QUERIES), labels(QUERIES), torch.arange(tasks), ids, ids
+    )
+
+
+def gradients(network):
+    return [parameter.grad.clone() for parameter in network.parameters()]
+
+
+class EngineTester:
+    """Subclasses set `engine`, the name under which a config asks for it."""
+
+    engine: str
+
+    def build(self, network, *, steps=2, first_order=False, adapt_norm=False, lr=0.3, batch_norm="transductive", loss=None):
+        inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, first_order=first_order, adapt_norm=adapt_norm)
+        return build_engine(self.engine, network, inner, loss or nn.functional.cross_entropy, batch_norm)
+
+    def meta_gradient(self, network, batch, tasks=None, **options):
+        network.zero_grad()
+        losses, outputs = self.build(network, **options).meta_gradient(batch, tasks or len(batch))
+        return losses, outputs, gradients(network)
+
+    @MODES
+    @ADAPTED
+    @pytest.mark.parametrize("name", NETWORKS)
+    @pytest.mark.parametrize("steps", [1, 3])
+    def test_second_order_gradient_equals_finite_differences(self, name, steps, adapt_norm, batch_norm):
+        """Central differences of the mean query loss after adaptation, along the axis of 2 elements of every parameter."""
+        network, batch = network_of(name), random_tasks()
+        options = {"steps": steps, "adapt_norm": adapt_norm, "batch_norm": batch_norm, "lr": 0.05}
+        _, _, gradient = self.meta_gradient(network, batch, **options)
+        step = 1e-6
+        for parameter, computed in zip(network.parameters(), gradient, strict=True):
+            flat = parameter.data.view(-1)
+            for i in {0, len(flat) - 1}:
+                values = []
+                for sign in (1, -1):
+                    flat[i] += sign * step
+                    values.append(self.meta_gradient(network, batch, **options)[0].mean().item())
+                    flat[i] -= sign * step
+                assert computed.view(-1)[i].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-8)
+
+    @ORDERS
+    @MODES
+    @ADAPTED
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_gradient_equals_the_inner_loop_written_out(self, name, first_order, batch_norm, adapt_norm):
+        """An independent inner loop over ``torch.func``: same losses, outputs and gradients."""
+        network, batch = network_of(name), random_tasks()
+        losses, outputs, gradient = self.meta_gradient(
+            network, batch, steps=2, first_order=first_order, adapt_norm=adapt_norm, batch_norm=batch_norm
+        )
+        parameters = {name: parameter.detach().clone().requires_grad_() for name, parameter in network.named_parameters()}
+        expected_losses = []
+        for t, task in enumerate(batch):
+            adapted = dict(parameters)
+            for _ in range(2):
+                loss = nn.functional.cross_entropy(torch.func.functional_call(network, adapted, task.support_x), task.support_y)
+                moving = [key for key in adapted if adapt_norm or not is_norm(network, key)]
+                slopes = torch.autograd.grad(loss, [adapted[key] for key in moving], create_graph=not first_order)
+                adapted |= {key: adapted[key] - 0.3 * slope for key, slope in zip(moving, slopes, strict=True)}
+            expected = query_outputs(network, adapted, task, batch_norm)
+            torch.testing.assert_close(outputs[t], expected.detach(), rtol=1e-10, atol=1e-12)
+            expected_losses.append(nn.functional.cross_entropy(expected, task.query_y))
+        mean = torch.stack(expected_losses).mean()
+        torch.testing.assert_close(losses.mean(), mean.detach(), rtol=1e-10, atol=1e-12)
+        for computed, slope in zip(gradient, torch.autograd.grad(mean, list(parameters.values())), strict=True):
+            torch.testing.assert_close(computed, slope, rtol=1e-10, atol=1e-12)
+
+    @pytest.mark.parametrize("steps", [1, 2, 3])
+    @ORDERS
+    def test_gradient_of_a_line_equals_the_derivation_by_hand(self, steps, first_order):
+        r"""One weight w, one support point (x, y), one query point (u, v), squared loss.
+
+        An inner step is w <- w - a * 2x(wx - y) = r w + c with r = 1 - 2a x^2 and c = 2a x y, so that after k steps
+
+            w_k = r^k w + c (1 + r + ... + r^(k-1))   and   d w_k / d w = r^k.
+
+        The query loss is (u w_k - v)^2; its derivative by w is 2u(u w_k - v) r^k, to first order 2u(u w_k - v).
+        With a = 1/8, x = 1, y = 3, w = 1: r = c = 3/4, so w_1 = 3/4 + 3/4, w_2 = 9/8 + 3/4, w_3 = 45/32 + 3/4.
+        """
+        weights = {1: 3 / 2, 2: 15 / 8, 3: 69 / 32}
+        first = {k: 2 * 2 * (2 * w_k - 1) for k, w_k in weights.items()}  # u = 2, v = 1
+        second = {k: slope * (3 / 4) ** k for k, slope in first.items()}
+        network = nn.Linear(1, 1, bias=False).double()
+        nn.init.ones_(network.weight)
+        x, y, u, v = (torch.tensor([[[value]]], dtype=torch.float64) for value in (1.0, 3.0, 2.0, 1.0))
+        ids = torch.zeros(1, 1, dtype=torch.int64)
+        batch = TaskBatch(x, y, u, v, torch.zeros(1, dtype=torch.int64), ids, ids)
+        losses, outputs, (gradient,) = self.meta_gradient(
+            network, batch, steps=steps, first_order=first_order, lr=1 / 8, loss=nn.functional.mse_loss
+        )
+        assert outputs.item() == 2 * weights[steps]
+        assert losses.item() == (2 * weights[steps] - 1) ** 2
+        assert gradient.item() == (first if first_order else second)[steps]
+
+    def test_gradients_of_tasks_add_up(self):
+        network, batch = network_of("conv4"), random_tasks(3)
+        _, _, together = self.meta_gradient(network, batch)
+        single = [TaskBatch(*(getattr(batch, field)[i : i + 1] for field in batch.__dataclass_fields__)) for i in range(3)]
+        parts = [self.meta_gradient(network, task, tasks=3)[2] for task in single]
+        for whole, *of_each in zip(together, *parts, strict=True):
+            torch.testing.assert_close(whole, sum(of_each), rtol=1e-10, atol=1e-13)
+
+    def test_gradients_are_added_to_what_is_there(self):
+        network, batch = network_of("mlp"), random_tasks()
+        engine = self.build(network)
+        engine.meta_gradient(batch, 2)
+        once = gradients(network)
+        engine.meta_gradient(batch, 2)
+        for a, b in zip(once, gradients(network), strict=True):
+            torch.testing.assert_close(2 * a, b, rtol=1e-12, atol=1e-14)
+
+    @MODES
+    def test_the_path_begins_unadapted_and_ends_where_training_ends(self, batch_norm):
+        network, batch = network_of("conv4"), random_tasks()
+        _, outputs, _ = self.meta_gradient(network, batch, steps=3, batch_norm=batch_norm)
+        with torch.no_grad():
+            path = self.build(network, steps=3, batch_norm=batch_norm).adaptation_path(batch, 3)
+        assert path.shape == (2, 4, WAYS * QUERIES, WAYS)
+        torch.testing.assert_close(path[:, -1], outputs, rtol=1e-10, atol=1e-12)
+        before = [query_outputs(network, dict(network.named_parameters()), task, batch_norm) for task in batch]
+        torch.testing.assert_close(path[:, 0], torch.stack(before).detach(), rtol=1e-10, atol=1e-12)
+
+    def test_the_path_leaves_no_trace(self):
+        network, batch = network_of("conv4"), random_tasks()
+        engine = self.build(network)
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        path = engine.adaptation_path(batch, 2)
+        assert not path.requires_grad
+        assert path.grad_fn is None
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+    def test_a_path_of_no_steps_is_the_network_itself(self):
+        network, batch = network_of("mlp"), random_tasks()
+        path = self.build(network).adaptation_path(batch, 0)
+        torch.testing.assert_close(path[:, 0], torch.stack([network(x) for x in batch.query_x]).detach())
+
+    def test_training_leaves_the_network_and_its_buffers_alone(self):
+        network, batch = network_of("conv4"), random_tasks()
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        self.meta_gradient(network, batch)
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+    def test_queries_influence_each_other_in_transductive_mode_only(self):
+        network, batch = network_of("conv4"), random_tasks()
+        changed = batch.query_x.clone()
+        changed[:, -1] = 1 - changed[:, -1]
+        for mode, same in (("transductive", False), ("inductive", True)):
+            engine = self.build(network, batch_norm=mode)
+            a, b = (
+                engine.adaptation_path(batch.with_inputs(batch.support_x, x), 2)[:, :, :-1] for x in (batch.query_x, changed)
+            )
+            assert torch.allclose(a, b, rtol=1e-12, atol=1e-12) is same
+
+    def test_float32_agrees_with_float64(self):
+        batch = random_tasks()
+        _, _, exact = self.meta_gradient(network_of("conv4"), batch)
+        single = batch.with_inputs(batch.support_x.float(), batch.query_x.float())
+        _, _, rounded = self.meta_gradient(network_of("conv4").float(), single)
+        exact, rounded = (torch.cat([g.flatten() for g in gradient]).double() for gradient in (exact, rounded))
+        assert (exact - rounded).norm() / exact.norm() < 1e-5
+
+
+def is_norm(network, key):
+    return type(network.get_submodule(key.rpartition(".")[0])).__name__ == "BatchNorm"
+
+
+def query_outputs(network, parameters, task, batch_norm):
+    if batch_norm == "transductive":
+        return torch.func.functional_call(network, parameters, task.query_x)
+    # One query at a time with the support set, normalised by hand: nothing of the engine's own way is used.
+    rows = []
+    for query in task.query_x:
+        with by_support_alone(network, len(task.support_x)):
+            rows.append(torch.func.functional_call(network, parameters, torch.cat([task.support_x, query[None]]))[-1])
+    return torch.stack(rows)
+
+
+class by_support_alone:  # noqa: N801  reads as a phrase
+    """Replaces each batch norm's output by one whose statistics come from the first `rows` rows, through forward hooks."""
+
+    def __init__(self, network, rows):
+        self.norms = [module for module in network.modules() if type(module).__name__ == "BatchNorm"]
+        self.rows = rows
+
+    def __enter__(self):
+        self.handles = [norm.register_forward_hook(self.normalise) for norm in self.norms]
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+
+    def normalise(self, norm, inputs, _):
+        (x,) = inputs
+        axes = (0, *range(2, x.ndim))
+        first = x[: self.rows]
+        mean = first.mean(dim=axes, keepdim=True)
+        variance = ((first - mean) ** 2).mean(dim=axes, keepdim=True)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return (x - mean) / (variance + norm.eps).sqrt() * norm.weight.view(shape) + norm.bias.view(shape)

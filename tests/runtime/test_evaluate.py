@@ -1,0 +1,155 @@
+"""Evaluating a finished run again, and on other tasks, as a user types it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.entry import CONFIG_DIR, TINY, main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run's folder; its prepared data lie beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = main("train.py", *TINY, f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}")
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture
+def evaluate(run, tmp_path):
+    def evaluate(*overrides):
+        done = main("eval.py", CONFIG_DIR, f"run={run}", f"hydra.run.dir={tmp_path / 'eval'}", *overrides)
+        path = tmp_path / "eval/results.json"
+        return done, json.loads(path.read_text()) if path.exists() else None
+
+    return evaluate
+
+
+def metrics(path):
+    return json.loads((path / "results.json").read_text())["metrics"]
+
+
+def test_its_own_test_comes_out_the_same(evaluate, run, tmp_path):
+    done, results = evaluate()
+    assert done.code == 0, done.err
+    assert results["metrics"]["test/acc"] == metrics(run)["test/acc"]
+    assert (tmp_path / "eval/test_tasks.csv").read_text() == (run / "test_tasks.csv").read_text()
+    assert results["protocol"]["train"]["steps"] == torch.load(run / "checkpoints/best.ckpt", weights_only=True)["global_step"]
+
+
+def test_its_validation_comes_out_the_same(evaluate, run):
+    done, results = evaluate("split=val")
+    assert done.code == 0, done.err
+    assert results["metrics"]["val/acc"] == metrics(run)["val/acc"]
+    assert results["protocol"]["split"] == "val"
+
+
+def test_other_ways_shots_queries_steps_and_seed(evaluate):
+    done, results = evaluate(
+        "data.ways=2",
+        "data.shots=3",
+        "data.eval.queries=5",
+        "model.inner.eval_steps=6",
+        "data.eval.seed=7",
+        "data.test_tasks=9",
+    )
+    assert done.code == 0, done.err
+    protocol = results["protocol"]
+    assert [protocol[key] for key in ("ways", "shots", "queries", "eval_steps", "eval_seed")] == [2, 3, 5, 6, 7]
+    assert protocol["train"]["ways"] == 3
+    assert results["test"]["tasks"] == 9
+    assert len(results["test"]["acc_per_step"]) == 7
+
+
+def test_the_last_checkpoint_can_be_chosen(evaluate):
+    done, results = evaluate("checkpoint=last")
+    assert done.code == 0, done.err
+    assert results["protocol"]["train"]["checkpoint"] == "last"
+    assert results["protocol"]["train"]["steps"] == 6
+
+
+def test_another_data_set(evaluate):
+    done, results = evaluate("data=toy", "data.source.classes=12", "data.eval.within_group=true")
+    assert done.code == 0, done.err
+    assert results["protocol"]["splits_classes"] == {"test": 12}
+    assert results["protocol"]["within_group"] is True
+
+
+def test_evaluation_changes_nothing_in_the_run(evaluate, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    evaluate()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.ways=5"], "data.eval.ways=5 but the network tells 3 classes apart"),
+        (["split=train"], "split=train is unknown; choose one of: test, val"),
+        (["checkpoint=first"], "first.ckpt is missing"),
+        (["model.inner.eval_step=3"], "model.inner.eval_step is no key of this config; did you mean 'model.inner.eval_steps'?"),
+        (["data=omniglott"], "data=omniglott is unknown; did you mean 'omniglot'?"),
+        (["data.eval.queries=50"], "data.eval.shots=1 and data.eval.queries=50 need 51 images a class"),
+    ],
+)
+def test_mistakes(evaluate, overrides, message):
+    done, results = evaluate(*overrides)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert results is None
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    done = main("eval.py", f"run={tmp_path}")
+    assert done.code == 2
+    assert (
+        done.err
+        == f"error: run={tmp_path} is no run's folder: it has no .hydra/config.yaml; choose one below logs/train/runs\n"
+    )
+
+
+def test_no_run_named():
+    done = main("eval.py")
+    assert done.code == 2
+    assert done.err.startswith("error: run=??? must name the folder of a finished run")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None], ids=["empty", "junk", "truncated"])
+def test_a_broken_checkpoint(run, tmp_path, content):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    path = broken / "checkpoints/best.ckpt"
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    done = main("eval.py", f"run={broken}", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 2
+    assert "best.ckpt is no whole checkpoint of plain data" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(run, tmp_path):
+    hostile = tmp_path / "hostile"
+    shutil.copytree(run, hostile)
+    torch.save({"fewshot": Trap(str(tmp_path / "sprung"))}, hostile / "checkpoints/best.ckpt")
+    done = main("eval.py", f"run={hostile}", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 2
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_of_another_network(run, tmp_path):
+    done = main("eval.py", f"run={run}", f"hydra.run.dir={tmp_path / 'eval'}", "model.backbone.filters=5")
+    assert done.code == 2
+    assert "the checkpoint's network has features.blocks.0.0.bias of shape [4], the config's [5]" in done.err

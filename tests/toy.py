@@ -1,0 +1,43 @@
+"""A data set small enough for tests, in which a network can learn something within seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot.data.source import SPLITS, ImageClass, ImageSource
+from fewshot.tasks import stream_key, uniforms
+
+SIZE = 16
+IMAGES = 12
+
+
+class Toy(ImageSource):
+    """Each class is a random 4x4 pattern, enlarged to 16x16; its images differ by noise.
+
+    Args:
+        classes: of each split.
+        folder: of the source file that the images are said to come from; none by default.
+    """
+
+    version = 1
+    image_shape = (1, SIZE, SIZE)
+
+    def __init__(self, classes: int = 10, folder: str | None = None) -> None:
+        self.name = "toy" if classes == 10 else f"toy-{classes}"
+        self._classes = classes
+        self._folder = folder
+
+    def files(self, split: str) -> list[Path]:
+        return [Path(self._folder) / f"{split}.txt"] if self._folder else []
+
+    def classes(self, split: str) -> list[ImageClass]:
+        return [ImageClass(f"{split}{i:03d}", f"group{i % 2}", IMAGES) for i in range(self._classes)]
+
+    def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
+        for i in range(self._classes):
+            numbers = uniforms(stream_key("toy", SPLITS.index(split), i), range(IMAGES + 1), SIZE * SIZE)
+            pattern = np.kron(numbers[0, :16].reshape(4, 4), np.ones((4, 4)))
+            noisy = 0.7 * pattern + 0.3 * numbers[1:].reshape(IMAGES, 1, SIZE, SIZE)
+            yield (noisy * 255).astype(np.uint8)
