@@ -1,0 +1,193 @@
+"""The house as a whole: who may import whom, configs that explain themselves, one list of versions, commands that work."""
+
+import ast
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import tomllib
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/fewshot"
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
+EVERYBODY = {"errors", "tasks"}
+MAY_KNOW = {
+    "errors": set(),
+    "tasks": {"errors"},
+    "data": EVERYBODY,
+    "backbones": EVERYBODY,
+    # networks as such, and batch normalisation, whose statistics the inner loop decides
+    "inner": EVERYBODY | {"backbones"},
+    "evaluation": {"errors"},
+    "models": EVERYBODY | {"inner", "backbones", "evaluation"},
+    "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation"},
+}
+
+
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path):
+    """The project's modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    modules = {module_name(file) for file in PACKAGE.rglob("*.py")}
+    return {name for name in found if name in modules and name != "fewshot"}
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+def test_rooms_know_only_whom_they_may_know():
+    for path in PACKAGE.rglob("*.py"):
+        here = module_name(path)
+        if here == "fewshot":
+            continue
+        strangers = {name for name in imports_of(path) if room(name) != room(here) and room(name) not in MAY_KNOW[room(here)]}
+        assert not strangers, f"{here} imports {strangers}"
+
+
+def test_no_circles():
+    graph = {module_name(path): imports_of(path) for path in PACKAGE.rglob("*.py")}
+
+    def walk(module, above):
+        assert module not in above, " -> ".join([*above, module])
+        for name in graph[module]:
+            walk(name, [*above, module])
+
+    for module in graph:
+        walk(module, [])
+
+
+def test_the_tests_mirror_the_package():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert rooms <= {path.name for path in (ROOT / "tests").iterdir()}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_key_has_a_comment_above_it(path):
+    lines = path.read_text("utf-8").splitlines()
+    assert lines[0].startswith("#")
+    if path.parent.name in ("hydra", "job_logging"):  # Hydra's own keys, which Hydra documents
+        return
+    for above, line in zip(["", *lines], lines, strict=False):
+        key = re.match(r"\s*([a-z_0-9]+): +(\S.*)", line, re.IGNORECASE)
+        if key and key[1] not in ("_target_", "_partial_") and not line.lstrip().startswith("-"):
+            assert above.lstrip().startswith("#"), f"{path.name}: {key[1]} has no comment"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_builds_its_model(experiment, tmp_path):
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}", f"paths.output_dir={tmp_path}", "seed=0"])
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert container["data"]["eval"]["queries"] == 15
+    model = instantiate(cfg.model, _convert_="all")
+    assert model.network.head.out_features == cfg.data.ways
+    assert model.configure_optimizers() is not None
+
+
+@pytest.mark.parametrize(
+    ("experiment", "ways", "shots", "inner_lr", "steps", "eval_steps", "meta_batch_size"),
+    [
+        ("omniglot_5w1s", 5, 1, 2.0, 1, 3, 32),
+        ("omniglot_5w5s", 5, 5, 2.0, 1, 3, 32),
+        ("omniglot_20w1s", 20, 1, 2.0, 5, 5, 16),
+        ("omniglot_20w5s", 20, 5, 2.0, 5, 5, 16),
+        ("miniimagenet_5w1s", 5, 1, 0.05, 5, 10, 4),
+        ("miniimagenet_5w5s", 5, 5, 0.05, 5, 10, 4),
+    ],
+)
+def test_recipes_are_the_published_ones(experiment, ways, shots, inner_lr, steps, eval_steps, meta_batch_size):
+    """Finn et al. 2017, appendix A.1 and code: the inner rate is 0.4, 0.1 or 0.01 on a loss summed over the classes.
+
+    On a mean loss that is `ways` times as much.
+    """
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}"])
+    inner = cfg.model.inner
+    assert (cfg.data.ways, cfg.data.shots, cfg.data.meta_batch_size) == (ways, shots, meta_batch_size)
+    assert (inner.lr, inner.steps, inner.eval_steps) == (inner_lr, steps, eval_steps)
+    assert (inner.adapt_norm, inner.first_order, cfg.model.batch_norm) == (False, False, "transductive")
+    assert cfg.trainer.max_steps == 60000
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def pins():
+    """requirements.txt: the requirements, their options cut off."""
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    return [Requirement(line.split(" --")[0]) for line in lines if line and not line.startswith("#")]
+
+
+def chosen(requirements):
+    """Name -> version of those that apply to this Python and system."""
+    return {
+        canonicalize_name(r.name): next(iter(r.specifier)).version
+        for r in requirements
+        if r.marker is None or r.marker.evaluate()
+    }
+
+
+def test_the_requirements_file_has_the_versions_of_pyproject():
+    pinned, constraints = chosen(pins()), chosen(map(Requirement, project()["tool"]["uv"]["constraint-dependencies"]))
+    for text in project()["project"]["dependencies"]:
+        name = canonicalize_name(Requirement(text).name)
+        assert name in pinned, f"requirements.txt lacks {name}; run make pins"
+        if name != "learn2learn":
+            assert pinned[name] == constraints[name], f"{name} differs; run make pins"
+
+
+def test_the_requirements_file_is_complete():
+    """Every package that the installed ones ask for is listed, but for the two that learn2learn never imports."""
+    pinned, left_out = chosen(pins()), set(project()["tool"]["uv"]["exclude-dependencies"])
+    for name in pinned:
+        try:
+            wanted = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue  # of another system
+        for requirement in map(Requirement, wanted):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(requirement.name) in pinned.keys() | left_out, (
+                    f"{name} asks for {requirement}; run make pins"
+                )
+
+
+def test_the_requirements_file_builds_learn2learn_as_pyproject_does():
+    option = project()["tool"]["uv"]["config-settings-package"]["learn2learn"]
+    assert option == {"--build-option": "build_ext"}
+    assert 'learn2learn==0.2.0 --config-settings="--build-option=build_ext"' in (ROOT / "requirements.txt").read_text("utf-8")
+
+
+def test_the_versions_installed_are_those_pinned():
+    for text in project()["project"]["dependencies"]:
+        name = canonicalize_name(Requirement(text).name)
+        assert distribution(name).version.split("+")[0] == chosen(pins())[name]
+
+
+def test_the_workflow_covers_every_supported_python():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    classifiers = [c.rpartition(" ")[2] for c in project()["project"]["classifiers"] if "Python :: 3." in c]
+    assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == classifiers
+    assert project()["project"]["requires-python"] == ">=3.10,<3.14"

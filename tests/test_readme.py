@@ -1,0 +1,91 @@
+"""The README's commands do what it says; long runs are cut short and get a stand-in for their data."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.entry import CONFIG_DIR, ROOT, main
+
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SHORT = (
+    "data=toy", "data.source.classes=21", "data.queries=4", "data.eval.queries=4", "data.meta_batch_size=2", "data.val_tasks=2",
+    "data.test_tasks=2", "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=1",
+)  # fmt: skip
+
+
+def commands(start):
+    return [line for line in COMMANDS if line.startswith(start)]
+
+
+def test_every_command_is_run_here():
+    assert len(COMMANDS) == len(commands("make ")) + len(commands("python train.py")) + len(commands("python eval.py"))
+
+
+@pytest.mark.parametrize("line", commands("make "))
+def test_make_targets(line):
+    done = subprocess.run([*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ".venv/bin/" in done.stdout
+
+
+def with_stand_in(arguments):
+    """The arguments with the short run's, which take the place of what they name too; an experiment stays itself."""
+    replaced = {override.split("=")[0] for override in SHORT}
+    return [CONFIG_DIR, *(a for a in arguments if a.split("=")[0] not in replaced), *SHORT]
+
+
+@pytest.mark.parametrize("line", commands("python train.py"))
+def test_training(line, tmp_path):
+    folder = tmp_path / "run"
+    arguments = with_stand_in(shlex.split(line)[2:])
+    done = main(
+        "train.py", *arguments, f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"
+    )
+    assert done.code == 0, done.err
+    results = sorted(folder.rglob("results.json"))
+    assert len(results) == (4 if "-m" in arguments else 1)
+    assert json.loads(results[0].read_text())["status"] == "completed"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    done = main("train.py", CONFIG_DIR, *SHORT, f"paths.cache_dir={folder / 'cache'}", f"hydra.run.dir={folder / 'run'}")
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.mark.parametrize("line", commands("python eval.py"))
+def test_evaluating(line, finished, tmp_path):
+    arguments = [
+        a.replace("logs/train/runs/DATE_TIME", str(finished)).replace("data=omniglot", "data=toy")
+        for a in shlex.split(line)[2:]
+    ]
+    done = main("eval.py", CONFIG_DIR, *arguments, f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 0, done.err
+    assert (tmp_path / "eval/results.json").is_file()
+
+
+def test_the_experiments_it_lists_are_those_that_exist():
+    listed = set(re.findall(r"`((?:glyphs|omniglot|miniimagenet)_\w+)`", README))
+    assert listed == {path.stem for path in (ROOT / "configs/experiment").glob("*.yaml")}
+
+
+def test_the_files_it_names_exist():
+    for link in re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / link).is_file()
+    for folder in re.findall(r"^  (\w+)/ ", README, re.MULTILINE):
+        assert (ROOT / "configs" / folder).is_dir() or (ROOT / "src/fewshot" / folder).is_dir()
+
+
+def test_the_experiment_that_it_shows_composes(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "experiment").mkdir()
+    Path(tmp_path / "experiment/mine.yaml").write_text(text)
+    done = main("train.py", f"--config-dir={tmp_path}", "experiment=mine", "--cfg", "job")
+    assert done.code == 0, done.err
+    assert "fewshot.backbones.resnet12.ResNet12" in done.out
