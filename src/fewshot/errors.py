@@ -11,6 +11,9 @@ class UserError(Exception):
     print it without a traceback and exit with code 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # what is quoted in it may have several
+
 
 def whole(key: str, value: object, least: int) -> None:
     """Refuses anything but a whole number of at least `least`."""

@@ -31,7 +31,7 @@ class TaskSpec:
         for field in fields(self):
             whole(field.name, getattr(self, field.name), least=1)
         if self.ways < 2:
-            raise UserError(f"ways={self.ways} leaves nothing to tell apart; choose ways>=2")
+            raise UserError(f"ways={self.ways} leaves nothing to tell apart; choose 2 or more")
 
     @property
     def images_per_class(self) -> int:
@@ -128,7 +128,7 @@ def sample_without_replacement(sizes: IntArray, uniform: npt.NDArray[np.float64]
         ``(R, k)``
     """
     rows = np.arange(len(sizes))
-    deck = np.tile(np.arange(int(sizes.max())), (len(sizes), 1))
+    deck = np.tile(np.arange(int(sizes.max(initial=uniform.shape[1]))), (len(sizes), 1))
     for step in range(uniform.shape[1]):
         pick = step + (uniform[:, step] * (sizes - step)).astype(np.int64)
         chosen = deck[rows, pick]
@@ -182,6 +182,6 @@ def draw_tasks(pool: ClassPool, spec: TaskSpec, key: Key, indices: Sequence[int]
     group = (uniform[:, 0] * len(pool.groups)).astype(np.int64)
     group_sizes = np.array([len(members) for members in pool.groups])
     chosen = sample_without_replacement(group_sizes[group], uniform[:, 1 : 1 + ways])
-    classes = np.stack([pool.groups[g][row] for g, row in zip(group, chosen, strict=True)])
+    classes = np.array([pool.groups[g][row] for g, row in zip(group, chosen, strict=True)], dtype=np.int64).reshape(tasks, ways)
     within = sample_without_replacement(pool.sizes[classes].reshape(-1), uniform[:, 1 + ways :].reshape(tasks * ways, images))
     return classes, within.reshape(tasks, ways, images)

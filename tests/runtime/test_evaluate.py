@@ -106,10 +106,7 @@ def test_mistakes(evaluate, overrides, message):
 def test_a_folder_that_is_no_run(tmp_path):
     done = main("eval.py", f"run={tmp_path}")
     assert done.code == 2
-    assert (
-        done.err
-        == f"error: run={tmp_path} is no run's folder: it has no .hydra/config.yaml; choose one below logs/train/runs\n"
-    )
+    assert done.err == f"error: run={tmp_path} is no run's folder: it has no composed.yaml; choose one below logs/train/runs\n"
 
 
 def test_no_run_named():

@@ -17,17 +17,22 @@ LARGEST_SIDE = 4096
 """Pixels; a header that promises more is refused before anything is decoded."""
 
 
-@lru_cache(maxsize=16)
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """A zip archive, opened once a process.
+    """A zip archive, opened once a process unless it is replaced.
 
     Raises:
         UserError: it is no zip, or truncated.
     """
     try:
-        return zipfile.ZipFile(path)
+        stat = path.stat()
+        return _opened(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UserError(f"{path} is not a whole zip archive ({error}); download it again") from error
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, *_stamp: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
 
 
 def read_member(path: Path, name: str) -> bytes:
@@ -41,7 +46,8 @@ def read_member(path: Path, name: str) -> bytes:
         size = archive.getinfo(name).file_size
         if size > LARGEST_MEMBER:
             raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
-        return archive.read(name)
+        with archive.open(name) as member:
+            return member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
     except (zipfile.BadZipFile, zlib.error, OSError, KeyError, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
 

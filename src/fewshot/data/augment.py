@@ -28,7 +28,8 @@ class Augment:
     def __call__(self, images: Tensor, task: int, part: int) -> Tensor:
         """The images ``(rows, C, H, W)`` of a task's support (`part` 0) or query set (1), augmented."""
         # The transforms draw from the global generator; it is put back, so that nothing else depends on them.
-        with torch.random.fork_rng(devices=[]):
+        devices = [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices):
             torch.manual_seed(int(stream_key("augment", self._seed, task, part)[0] >> 1))
             return torch.stack([self._transform(image) for image in images])
 

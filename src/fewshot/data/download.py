@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def fetch_json(url: str, remedy: str) -> Any:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  callers name https addresses
             return json.load(response)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        _close(error)
         raise UserError(f"{url} cannot be read ({error}); {remedy}") from error
 
 
@@ -59,7 +61,15 @@ def download(url: str, path: Path, md5: str, remedy: str) -> None:
         if digest.hexdigest() != md5:
             raise UserError(f"{url} arrived with checksum {digest.hexdigest()} instead of {md5}; try again, or {remedy}")
         part.replace(path)
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        _close(error)
         raise UserError(f"{path.name} cannot be downloaded from {url} ({error}); {remedy}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _close(error: Exception) -> None:
+    """An HTTP error is the server's answer, and its connection is open."""
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()

@@ -1,6 +1,6 @@
 """The embedded data set: characters of many scripts, drawn in the fonts that matplotlib ships, distorted as handwriting varies.
 
-1,121 classes of 20 drawings. The splits hold out whole scripts, so that a test task shows letters of an alphabet never seen:
+1,119 classes of 20 drawings. The splits hold out whole scripts, so that a test task shows letters of an alphabet never seen:
 
 - train: Latin (with its extensions and phonetic letters), digits, punctuation, arrows, mathematical and technical signs;
 - val: Greek, miscellaneous symbols, number forms, currency signs;

@@ -206,22 +206,33 @@ def _check_pickle(path: Path, content: Any) -> tuple[npt.NDArray[np.uint8], dict
     rows = content.get("class_dict") if isinstance(content, dict) else None
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (SIZE, SIZE, 3):
         raise UserError(f"{path} has no image_data of uint8 (n, {SIZE}, {SIZE}, 3); download it again")
-    if not isinstance(rows, dict) or not all(isinstance(label, str) and len(rows[label]) for label in rows):
-        raise UserError(f"{path} has no class_dict of labels and rows; download it again")
-    every = np.concatenate([np.asarray(part) for part in rows.values()]) if rows else np.zeros(0)
     if (
-        not np.issubdtype(every.dtype, np.integer)
-        or len(np.unique(every)) != len(every)
-        or every.max() >= len(data)
-        or every.min() < 0
+        not isinstance(rows, dict)
+        or not rows
+        or not all(isinstance(label, str) and _are_rows(part) for label, part in rows.items())
     ):
+        raise UserError(f"{path} has no class_dict of labels and rows; download it again")
+    every = np.concatenate([np.asarray(part) for part in rows.values()])
+    if len(np.unique(every)) != len(every) or every.min() < 0 or every.max() >= len(data):
         raise UserError(f"{path}: class_dict does not give each image one class; download it again")
     return data, rows
+
+
+def _are_rows(part: Any) -> bool:
+    """Whether a label's entry is a list of whole numbers."""
+    if not isinstance(part, list | range | np.ndarray) or not len(part):
+        return False
+    try:
+        numbers = np.asarray(part)
+    except ValueError:  # ragged
+        return False
+    return numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer)
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
     """Label -> file names."""
     listed: dict[str, list[str]] = {}
+    known: set[str] = set()
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
@@ -231,6 +242,9 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
                 name, label = row["filename"], row["label"]
                 if not name or not label or Path(name).name != name:
                     raise UserError(f"{path}, line {rows.line_num}: '{name},{label}' is no image and label; replace the file")
+                if name in known:
+                    raise UserError(f"{path}, line {rows.line_num}: {name} is listed twice; replace the file")
+                known.add(name)
                 listed.setdefault(label, []).append(name)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; put it there") from error
@@ -246,10 +260,13 @@ def _download_pickles(folder: Path) -> None:
         f"{folder}, or set paths.data_dir=FOLDER where they are"
     )
     record = fetch_json(RECORD, f"{folder} holds no mini-ImageNet: {remedy}")
-    published = {file["key"]: file for file in record.get("files", [])}
     for split in ("train", "validation", "test"):
         name = f"mini-imagenet-cache-{split}.pkl"
-        checksum = published.get(name, {}).get("checksum", "")
+        try:
+            (entry,) = (file for file in record["files"] if file["key"] == name)
+            url, checksum = str(entry["links"]["self"]), str(entry["checksum"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{RECORD} no longer lists {name} as it did; {remedy}") from error
         if not checksum.startswith("md5:"):
             raise UserError(f"{RECORD} publishes no md5 for {name}; {remedy}")
-        download(published[name]["links"]["self"], folder / name, checksum.removeprefix("md5:"), remedy)
+        download(url, folder / name, checksum.removeprefix("md5:"), remedy)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from fewshot.data.augment import Augment, Transform
 from fewshot.data.prepared import PreparedSplit, find, prepare
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, whole
-from fewshot.tasks import ClassPool, TaskBatch, TaskSpec, draw_tasks, stream_key
+from fewshot.tasks import ClassPool, TaskBatch, TaskSpec, draw_tasks, stream_key, uniforms
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,51 @@ class EvalTasks:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of each meta-batch a process takes: the `rank`-th of `of` parts, as equal as they can be."""
+
+    rank: int = 0
+    of: int = 1
+
+    def part(self, indices: range) -> range:
+        """This process's part of a meta-batch's task numbers."""
+        cut = [len(indices) * rank // self.of for rank in (self.rank, self.rank + 1)]
+        return indices[cut[0] : cut[1]]
+
+
 class MetaBatches(Dataset[TaskBatch]):
-    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks."""
+    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks.
+
+    Args:
+        split: to draw from.
+        spec: size of a task.
+        stream: what names the stream of tasks (`stream_key`).
+        size: tasks in a meta-batch, over all processes.
+        total: tasks in all.
+        within_group: take each task's classes from one group.
+        share: which part of a meta-batch to return.
+        shuffled_labels: deal the labels of each task anew among its images, so that there is nothing to learn: a control.
+    """
 
     def __init__(
-        self, split: PreparedSplit, spec: TaskSpec, stream: Sequence[str | int], size: int, total: int, within_group: bool
+        self,
+        split: PreparedSplit,
+        spec: TaskSpec,
+        stream: Sequence[str | int],
+        size: int,
+        total: int,
+        within_group: bool = False,
+        share: Share | None = None,
+        shuffled_labels: bool = False,
     ) -> None:
         self._split = split
         self._spec = spec
         self._key = stream_key(*stream)
         self._size = size
         self._total = total
+        self._share = share or Share()
+        self._shuffle_key = stream_key("shuffled labels", *stream) if shuffled_labels else None
         groups = [c.group for c in split.classes] if within_group else None
         self._pool = ClassPool.of(split.sizes, groups).with_room_for(spec.ways)
 
@@ -56,20 +90,27 @@ class MetaBatches(Dataset[TaskBatch]):
     def __getitem__(self, i: int) -> TaskBatch:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        indices = range(i * self._size, min((i + 1) * self._size, self._total))
+        indices = self._share.part(range(i * self._size, min((i + 1) * self._size, self._total)))
         classes, images = draw_tasks(self._pool, self._spec, self._key, indices)
         rows = torch.from_numpy(self._split.starts[classes][:, :, None] + images)
         support, query = (part.flatten(1) for part in torch.split(rows, [self._spec.shots, self._spec.queries], dim=2))
-        labels = torch.arange(self._spec.ways)
         return TaskBatch(
             support_x=torch.from_numpy(self._split.images[support]),
-            support_y=labels.repeat_interleave(self._spec.shots).repeat(len(indices), 1),
+            support_y=self._labels(self._spec.shots, indices, part=0),
             query_x=torch.from_numpy(self._split.images[query]),
-            query_y=labels.repeat_interleave(self._spec.queries).repeat(len(indices), 1),
+            query_y=self._labels(self._spec.queries, indices, part=1),
             index=torch.tensor(indices),
             support_id=support,
             query_id=query,
         )
+
+    def _labels(self, of_each: int, indices: range, part: int) -> torch.Tensor:
+        """Labels ``(T, N*of_each)`` of the tasks' support (`part` 0) or query sets (1), grouped by class unless shuffled."""
+        labels = torch.arange(self._spec.ways).repeat_interleave(of_each).repeat(len(indices), 1)
+        if self._shuffle_key is None:
+            return labels
+        random = uniforms(self._shuffle_key, [2 * index + part for index in indices], labels.shape[1])
+        return labels.gather(1, torch.from_numpy(random.argsort(axis=1)))
 
 
 class EpisodicDataModule(L.LightningDataModule):
@@ -90,6 +131,10 @@ class EpisodicDataModule(L.LightningDataModule):
         val_tasks, test_tasks: number of tasks in each list.
         num_workers: processes that gather tasks; 0 gathers in the main process.
         seed: of the training tasks.
+        shuffled_labels: in all tasks of all splits: a control that must end at chance (`MetaBatches`).
+
+    Attributes:
+        first_step: outer step that training begins with; those before it have been done.
     """
 
     def __init__(
@@ -109,12 +154,17 @@ class EpisodicDataModule(L.LightningDataModule):
         seed: int,
         num_workers: int = 0,
         augment: Sequence[Transform] = (),
+        shuffled_labels: bool = False,
     ) -> None:
         super().__init__()
         if tuple(image_shape) != tuple(source.image_shape):
             raise UserError(
                 f"data.image_shape={list(image_shape)} is not that of {source.name}; set {list(source.image_shape)}"
             )
+        for key, values in (("mean", mean), ("std", std)):
+            if len(values) != image_shape[0] or (key == "std" and not all(value > 0 for value in values)):
+                kind = "number greater than 0" if key == "std" else "number"
+                raise UserError(f"data.{key}={list(values)} must hold a {kind} for each of {image_shape[0]} channels")
         whole("data.meta_batch_size", meta_batch_size, least=1)
         whole("data.val_tasks", val_tasks, least=1)
         whole("data.test_tasks", test_tasks, least=1)
@@ -129,6 +179,8 @@ class EpisodicDataModule(L.LightningDataModule):
         self._cache_dir = Path(cache_dir)
         self._seed = seed
         self._num_workers = num_workers
+        self._shuffled_labels = shuffled_labels
+        self.first_step = 0
         self._augment = Augment(augment, seed) if augment else None
         self._scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
         self.prepared: dict[str, PreparedSplit] = {}
@@ -163,16 +215,17 @@ class EpisodicDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[TaskBatch]:
         if self.trainer is None:
             raise RuntimeError("train_dataloader belongs to a trainer, whose max_steps it needs")
-        return self._loader(self.meta_batches("train", self.trainer.max_steps * self.meta_batch_size))
+        batches = self.meta_batches("train", self.trainer.max_steps * self.meta_batch_size, self._share())
+        return self._loader(Subset(batches, range(self.first_step, len(batches))))
 
     def val_dataloader(self) -> DataLoader[TaskBatch]:
-        return self._loader(self.meta_batches("val", self.tasks["val"]))
+        return self._loader(self.meta_batches("val", self.tasks["val"], self._share()))
 
     def test_dataloader(self) -> DataLoader[TaskBatch]:
-        return self._loader(self.meta_batches("test", self.tasks["test"]))
+        return self._loader(self.meta_batches("test", self.tasks["test"], self._share()))
 
-    def meta_batches(self, split: str, total: int) -> MetaBatches:
-        """The first `total` tasks of a split that a stage has opened.
+    def meta_batches(self, split: str, total: int, share: Share | None = None) -> MetaBatches:
+        """The first `total` tasks of a split that a stage has opened, or this process's share of them.
 
         Raises:
             RuntimeError: it has not been opened, as the test split during fit.
@@ -187,6 +240,8 @@ class EpisodicDataModule(L.LightningDataModule):
             self.meta_batch_size,
             total,
             within_group=not training and self.eval.within_group,
+            share=share,
+            shuffled_labels=self._shuffled_labels,
         )
 
     def on_after_batch_transfer(self, batch: TaskBatch, dataloader_idx: int) -> TaskBatch:
@@ -201,7 +256,10 @@ class EpisodicDataModule(L.LightningDataModule):
         """The tasks with uint8 images as normalised floats."""
         return batch.with_inputs(self._scale(batch.support_x), self._scale(batch.query_x))
 
-    def _loader(self, batches: MetaBatches) -> DataLoader[TaskBatch]:
+    def _share(self) -> Share:
+        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
+
+    def _loader(self, batches: Dataset[TaskBatch]) -> DataLoader[TaskBatch]:
         return DataLoader(
             batches,
             batch_size=None,

@@ -86,6 +86,8 @@ def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str
             found = find(source, split, cache_dir)  # another process may have made it meanwhile
             return found if found is not None else _make(source, split, folder)
     except OSError as error:
+        if error.filename and cache_dir not in Path(error.filename).parents:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}); replace the file") from error
         raise UserError(
             f"paths.cache_dir={cache_dir} cannot be written ({error.strerror or error}); "
             "make room there or set paths.cache_dir=FOLDER"

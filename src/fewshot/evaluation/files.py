@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,17 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Gives a file a second name, in the place of whatever had it; a copy where the file system knows no links."""
+    part = other.with_name(f".{other.name}.part-{os.getpid()}")
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(path)
+    except OSError:
+        shutil.copy(path, part)
+    part.replace(other)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -63,8 +63,8 @@ class TaskRecord(Metric):
             loss: ``(T, steps+1)``
         """
         self.index.append(index)
-        self.accuracy.append(accuracy.double())
-        self.loss.append(loss.double())
+        self.accuracy.append(accuracy)
+        self.loss.append(loss)
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Index, accuracy and loss of all tasks so far, in the order they came."""
@@ -76,4 +76,4 @@ class TaskRecord(Metric):
         unique, first = np.unique(index, return_index=True)
         # torchmetrics hands a single value over as a scalar, so shapes are given back here.
         rows = (index.size, -1)
-        return TaskScores(unique, accuracy.reshape(rows)[first], loss.reshape(rows)[first])
+        return TaskScores(unique, *(figures.reshape(rows)[first].astype(np.float64) for figures in (accuracy, loss)))

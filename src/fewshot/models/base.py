@@ -1,5 +1,6 @@
 """What all meta-learners share: the outer step, and honest records of evaluation."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -11,13 +12,20 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from fewshot.errors import UserError
+from fewshot.errors import UserError, nearest
 from fewshot.evaluation.record import TaskRecord, TaskScores
 from fewshot.evaluation.results import metrics_of
-from fewshot.tasks import TaskBatch
+from fewshot.models.processes import average_over_tasks, smallest
+from fewshot.tasks import TaskBatch, stream_key
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of what is added to a checkpoint; raised when its meaning changes."""
+
+ON_NONFINITE = ("stop", "skip")
+LAST_TASK = 2**62
+"""Larger than any task's number."""
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
@@ -31,8 +39,14 @@ class MetaLearner(L.LightningModule, ABC):
         optimizer: makes the outer optimizer.
         scheduler: makes its learning-rate schedule, stepped once an outer step; None keeps the rate.
         gradient_clip: ``{"val": ..., "algorithm": "value" | "norm"}`` for the meta-gradient; None leaves it alone.
+        on_nonfinite: what an outer step does whose loss or meta-gradient is infinite or not a number: ``stop`` the run, or
+            ``skip`` the step, leaving the weights as they are.
+        seed: of what is random in an outer step.
 
     Attributes:
+        skipped_steps: outer steps skipped so far.
+        stop_asked: set from outside where this process is to stop.
+        stop_agreed: some process was asked to stop, and all know of it since the last outer step.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
@@ -42,20 +56,29 @@ class MetaLearner(L.LightningModule, ABC):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         gradient_clip: dict[str, Any] | None = None,
+        on_nonfinite: str = "stop",
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if on_nonfinite not in ON_NONFINITE:
+            raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{nearest(on_nonfinite, ON_NONFINITE)}")
         self.automatic_optimization = False
         _refuse_running_statistics(network)
         self.network = network
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._gradient_clip = gradient_clip
+        self._on_nonfinite = on_nonfinite
+        self._seed = seed
+        self.skipped_steps = 0
+        self.stop_asked = False
+        self.stop_agreed = False
         self._val_record, self._test_record = TaskRecord(), TaskRecord()
         self.scores: dict[str, TaskScores] = {}
 
     @abstractmethod
     def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of the mean query loss over tasks to ``.grad``.
+        """Adds the gradient of the mean query loss over the batch's tasks to ``.grad``.
 
         Returns:
             query losses ``(T,)`` and query outputs ``(T, N*Q, N)``, detached.
@@ -70,21 +93,57 @@ class MetaLearner(L.LightningModule, ABC):
     def description(self) -> dict[str, Any]:
         """What the protocol of a result says of this model: plain values."""
 
+    def on_train_batch_start(self, batch: TaskBatch, batch_idx: int) -> None:
+        """Makes what is random in an outer step (dropout) a function of the run's seed and the step, not of the past."""
+        torch.manual_seed(int(stream_key("outer step", self._seed, self.trainer.global_step)[0] >> 1))
+
     def training_step(self, batch: TaskBatch, batch_idx: int) -> None:
         """One outer step."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
         losses, outputs = self.meta_gradient(batch)
-        if self._gradient_clip is not None:
-            self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
-        # Through Lightning's wrapper: only then do global_step and checkpoints advance.
-        optimizer.step()
+        accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1)
+        sums = torch.stack([losses.sum(), accuracies.sum(), losses.new_tensor(float(self.stop_asked))])
+        parameters = list(self.network.parameters())
+        tasks, loss, accuracy, stop = average_over_tasks(parameters, len(batch), sums)
+        self.stop_agreed = bool(stop)
+        if self._finite(parameters, loss):
+            if self._gradient_clip is not None:
+                self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
+            # Through Lightning's wrapper: only then do global_step and checkpoints advance.
+            optimizer.step()
+        else:
+            self._skip(optimizer, batch, losses)
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         if scheduler is not None:
             scheduler.step()
-        accuracy = (outputs.argmax(dim=-1) == batch.query_y).float().mean()
-        self.log("train/loss", losses.mean(), prog_bar=True, batch_size=len(batch))
-        self.log("train/acc", accuracy, prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss / tasks, prog_bar=True)
+        self.log("train/acc", accuracy / tasks, prog_bar=True)
+
+    @staticmethod
+    def _finite(parameters: list[nn.Parameter], loss: Tensor) -> bool:
+        """Whether loss and meta-gradient are finite: one look at the device, whatever the number of parameters."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        total = torch.stack([loss, *(gradient.abs().sum() for gradient in gradients)]).sum()
+        return bool(total.isfinite())
+
+    def _skip(self, optimizer: LightningOptimizer, batch: TaskBatch, losses: Tensor) -> None:
+        """Skips an outer step that has no direction, or stops the run; the step counts either way."""
+        step = self.trainer.global_step
+        bad = batch.index[~losses.isfinite()].tolist()
+        first = smallest(min(bad, default=LAST_TASK), losses.device)
+        where = f"training task {first}" if first < LAST_TASK else "the meta-gradient"
+        if self._on_nonfinite == "stop":
+            raise UserError(
+                f"outer step {step}: {where} is not finite; the last good checkpoint is kept. Lower model.inner.lr or "
+                "model.optimizer.lr, set model.gradient_clip, or set model.on_nonfinite=skip"
+            )
+        self.skipped_steps += 1
+        log.warning(f"Outer step {step} skipped: {where} is not finite ({self.skipped_steps} so far)")
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None  # an optimizer leaves parameters without a gradient alone
+        optimizer.step()
 
     def validation_step(self, batch: TaskBatch, batch_idx: int) -> None:
         """Records a meta-batch of validation tasks."""
@@ -111,6 +170,9 @@ class MetaLearner(L.LightningModule, ABC):
             "schema": SCHEMA,
             "model": type(self).__name__,
             "shapes": self._shapes(),
+            "skipped_steps": self.skipped_steps,
+            "max_steps": self.trainer.max_steps,
+            "data": self.trainer.datamodule.source.name,  # type: ignore[attr-defined]
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
         }
 
@@ -133,10 +195,13 @@ class MetaLearner(L.LightningModule, ABC):
         return {name: list(parameter.shape) for name, parameter in self.network.named_parameters()}
 
     def _record(self, split: str, batch: TaskBatch) -> None:
+        if not len(batch):  # the last meta-batch may have fewer tasks than there are processes
+            return
         outputs = self.evaluate(batch)
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
+        exact = torch.float32 if outputs.device.type == "mps" else torch.float64  # MPS has no float64
         loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape).mean(dim=-1)
-        accuracy = (outputs.argmax(dim=-1) == targets).double().mean(dim=-1)
+        accuracy = (outputs.argmax(dim=-1) == targets).to(exact).mean(dim=-1)
         self._record_of(split).update(batch.index, accuracy, loss)
 
     def _record_of(self, split: str) -> TaskRecord:
@@ -148,7 +213,7 @@ class MetaLearner(L.LightningModule, ABC):
         record.reset()
         self.scores[split] = scores
         metrics = metrics_of(split, scores)
-        self.log_dict(metrics, rank_zero_only=True, prog_bar=split == "val")
+        self.log_dict(metrics, prog_bar=split == "val")
 
 
 def _refuse_running_statistics(network: nn.Module) -> None:

@@ -25,7 +25,7 @@ from fewshot.backbones.init import xavier_
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
-from fewshot.models.base import MetaLearner, OptimizerFactory, SchedulerFactory
+from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.tasks import TaskBatch
 
 
@@ -39,7 +39,8 @@ class MAML(MetaLearner):
         inner: the inner loop.
         engine: what computes it, a module ``fewshot.inner.<engine>_engine``.
         batch_norm: ``transductive`` or ``inductive`` (`Engine`).
-        optimizer, scheduler, gradient_clip: of the outer loop (`MetaLearner`).
+        optimizer: of the outer loop.
+        outer: what else the outer loop takes (`MetaLearner`).
     """
 
     def __init__(
@@ -51,8 +52,7 @@ class MAML(MetaLearner):
         engine: str,
         batch_norm: str,
         optimizer: OptimizerFactory,
-        scheduler: SchedulerFactory | None = None,
-        gradient_clip: dict[str, Any] | None = None,
+        **outer: Any,
     ) -> None:
         if eval_ways > ways:
             raise UserError(
@@ -62,7 +62,7 @@ class MAML(MetaLearner):
         head = nn.Linear(backbone.out_features, ways)
         xavier_(head)
         network = nn.Sequential(OrderedDict(features=backbone, head=head))
-        super().__init__(network, optimizer, scheduler, gradient_clip)
+        super().__init__(network, optimizer, **outer)
         self.inner = inner
         self._names = {"engine": engine, "batch_norm": batch_norm, "backbone": type(backbone).__name__}
         self._engine = build_engine(engine, network, inner, F.cross_entropy, batch_norm)

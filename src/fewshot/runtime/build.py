@@ -1,15 +1,14 @@
 """From a composed config to the objects of a run."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.data.module import EpisodicDataModule
 from fewshot.errors import whole
-from fewshot.evaluation.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 
@@ -20,15 +19,18 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return container
 
 
-def save_config(cfg: DictConfig, folder: Path) -> None:
-    """Writes the resolved config as ``config.yaml``."""
-    with written_whole(folder / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(cfg, resolve=True).encode())
+def _build_logger(node: DictConfig, first_step: int) -> Logger:
+    """A logger that goes on at a step, where it is one that has to be told."""
+    known = {"TensorBoardLogger": "purge_step", "MetricsCsv": "first_step"}
+    key = known.get(node._target_.rpartition(".")[2])
+    logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
+    return logger
 
 
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
     """The data module; no data are touched."""
-    datamodule: EpisodicDataModule = instantiate(cfg.data, _convert_="all")
+    shuffled = cfg.control == "shuffled_labels"
+    datamodule: EpisodicDataModule = instantiate(cfg.data, _convert_="all", shuffled_labels=shuffled)
     return datamodule
 
 
@@ -38,12 +40,16 @@ def build_model(cfg: DictConfig) -> MetaLearner:
     return model
 
 
-def build_trainer(cfg: DictConfig) -> L.Trainer:
-    """The trainer with its callbacks and loggers."""
+def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
+    """The trainer with its callbacks and loggers.
+
+    Args:
+        first_step: outer step that the logs go on from; what an earlier process logged of later ones is dropped.
+    """
     for key in ("max_steps", "val_check_interval", "log_every_n_steps"):
         whole(f"trainer.{key}", cfg.trainer[key], least=1)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
-    loggers = [instantiate(node) for node in cfg.logger.values()]
+    loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=callbacks,

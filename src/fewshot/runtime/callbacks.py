@@ -1,15 +1,21 @@
 """Lightning callbacks of a run."""
 
+import signal
 import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from fewshot.errors import whole
+from fewshot.evaluation.files import keep_as
+from fewshot.models.base import MetaLearner
+from fewshot.runtime.checkpoints import LAST, PREVIOUS
+from fewshot.runtime.signals import Stopped, StopRequest
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -43,10 +49,10 @@ class Throughput(Callback):
         now = time.perf_counter()
         if self._since is not None:
             self._window_seconds += now - self._since
-            self._window_tasks += len(batch)
+            self._window_tasks += len(batch) * trainer.world_size
         self._since = now
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            pl_module.log("train/tasks_per_second", self._window_tasks / self._window_seconds, prog_bar=True)
+            self._log(trainer, pl_module, self._window_tasks / self._window_seconds)
             self.seconds += self._window_seconds
             self.tasks += self._window_tasks
             self._window_seconds, self._window_tasks = 0.0, 0
@@ -54,40 +60,111 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.perf_counter()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "tasks": self.tasks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.tasks = state_dict["seconds"], state_dict["tasks"]
+
+    @staticmethod
+    def _log(trainer: L.Trainer, pl_module: L.LightningModule, speed: float) -> None:
+        """To TensorBoard and the progress bar alone: metrics.csv is the same for every run of a config, times are not."""
+        pl_module.log("train/tasks_per_second", speed, prog_bar=True, logger=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics({"train/tasks_per_second": speed}, trainer.global_step - 1)
+
 
 class ValidateLast(Callback):
     """Validates after the last outer step too, where ``trainer.val_check_interval`` does not divide ``trainer.max_steps``."""
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx + 1 == trainer.num_training_batches:
-            trainer.val_check_batch = batch_idx + 1
+        if trainer.global_step + 1 == trainer.max_steps:
+            trainer.val_check_batch = trainer.max_steps
 
 
 class SaveLast(Checkpoint):
-    """Keeps ``last.ckpt``: the state after an outer step, and after the validation that follows it where one does.
+    """Keeps ``last.ckpt``, and as ``previous.ckpt`` the one before it.
 
-    (Lightning's ModelCheckpoint leaves the last step out where its interval does not divide the number of steps.)
+    A checkpoint is the state between two outer steps, when all that belongs to the first is done: its validation, its log
+    entries, the best checkpoint. There is one before every step that a validation follows, so that a run stopped during a
+    validation repeats that step only.
 
     Args:
         dirpath: folder.
-        every_n_steps: outer steps between checkpoints; the last step and every validation are followed by one too.
+        every_n_steps: outer steps between checkpoints.
     """
 
     def __init__(self, dirpath: str, every_n_steps: int) -> None:
-        self._path = Path(dirpath) / "last.ckpt"
+        self._folder = Path(dirpath)
         whole("callbacks.last.every_n_steps", every_n_steps, least=1)
         self._every_n_steps = every_n_steps
+        self._saved_step = 0
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        validates_now = (batch_idx + 1) % int(trainer.val_check_batch or 1) == 0
-        if trainer.global_step % self._every_n_steps == 0 and not validates_now:
-            trainer.save_checkpoint(self._path)
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        done = trainer.global_step
+        validates_next = done + 1 == trainer.max_steps or (done + 1) % int(trainer.val_check_batch or 1) == 0
+        if done and (validates_next or done % self._every_n_steps == 0):
+            self.save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Writes the state between two outer steps; log entries first, so that none is missing after a kill."""
+        if trainer.global_step == self._saved_step:
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        last = self._folder / LAST
+        if trainer.is_global_zero and last.is_file():
+            keep_as(last, self._folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+        self._saved_step = trainer.global_step
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved_step = state_dict["saved_step"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"saved_step": self._saved_step}
+
+
+class StopWhenAsked(Callback):
+    """Ends the run when a signal asks for it: after the outer step in hand, with a checkpoint written.
+
+    Args:
+        request: what the signal handlers note.
+        last: writes the checkpoint.
+    """
+
+    def __init__(self, request: StopRequest, last: SaveLast) -> None:
+        self._request = request
+        self._last = last
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._request.listen()  # Lightning has put its own handlers in the way
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._request.listen()
+        self._request.permit()
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        model = cast(MetaLearner, pl_module)
+        model.stop_asked = self._request.signum is not None
+        if model.stop_agreed or (model.stop_asked and trainer.world_size == 1):
+            self._last.save(trainer)
+            raise Stopped(self._request.signum or signal.SIGTERM)
+        self._request.deferred = True
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._request.listen()
+        self._request.permit()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.FITTING:
-            trainer.save_checkpoint(self._path)
+        self._request.deferred = trainer.state.fn == TrainerFn.FITTING
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._request.deferred = False
 
 
 class ProgressBar(RichProgressBar):

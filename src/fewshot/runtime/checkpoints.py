@@ -9,6 +9,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes aside, syncs, renames; reads tensors and plain containers only."""

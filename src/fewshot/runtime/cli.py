@@ -40,22 +40,36 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing a part of them
 
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        # One process of several writes Hydra's files and logs.
+        sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=none"]
+
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")
         work: Callable[[DictConfig], object] = getattr(import_module(module), function)
-        with _mistakes_explained(config_name):  # before Hydra remarks on them
+        with mistakes_explained(config_name):  # before Hydra remarks on them
             work(cfg)
 
-    with _mistakes_explained(config_name):
+    with mistakes_explained(config_name):
         before()
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
 
 
 @contextmanager
-def _mistakes_explained(config_name: str) -> Iterator[None]:
+def mistakes_explained(config_name: str) -> Iterator[None]:
+    """Turns a user's mistake into one line and exit code 2, and a stop that was asked for into its exit code."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        code = getattr(error, "exit_code", None)  # of Stopped and of ProcessFailedError, which import what is heavy
+        if isinstance(code, int):
+            if code != 2:  # else a process of the run has told the user's mistake
+                print(f"stopped: {error}", file=sys.stderr)
+            sys.exit(code if code > 0 else 1)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(130)
+        if not isinstance(error, Exception):
+            raise
         message = explain(error, config_name)
         if message is None:
             raise

@@ -7,8 +7,9 @@ from omegaconf import DictConfig
 
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import metrics_of
-from fewshot.runtime.build import build_data, build_model, build_trainer, save_config
+from fewshot.runtime.build import build_data, build_model, build_trainer
 from fewshot.runtime.checkpoints import read_checkpoint
+from fewshot.runtime.folder import claim
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
@@ -30,6 +31,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.split not in SPLITS:
         raise UserError(f"split={cfg.split} is unknown{nearest(str(cfg.split), SPLITS)}")
     run = Path(cfg.run)
+    if Path(cfg.paths.output_dir).resolve() == run.resolve():
+        raise UserError(f"hydra.run.dir={run} is the run itself; choose another folder for its evaluation")
     trained = training_tasks(run)
     cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
     set_up_process(cfg)
@@ -40,7 +43,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     model = build_model(cfg)
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)
-    save_config(cfg, Path(cfg.paths.output_dir))
+    claim(cfg, Path(cfg.paths.output_dir), fresh=False)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])
 

@@ -56,6 +56,7 @@ def quieten() -> None:
         r".*Experiment logs directory .* exists and is not empty.*",  # it is the run's own folder
         r".*Checkpoint directory .* exists and is not empty.*",
         r".*callbacks used to create the checkpoint need to be provided.*",  # eval.py needs only the weights
+        r".*It is recommended to use `self.log\(.*sync_dist=True\)`.*",  # every process has computed the same figure
         r".*GPU available but not used.*",
         r".*Found .* module.* in eval mode.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # lightning with torch 2.9 and later

@@ -95,6 +95,7 @@ class Report:
             **self.model.description,
             "precision": str(self.trainer.precision),
             "seed": self.cfg.seed,
+            "control": self.cfg.control,
         }
 
     def _draw(self, scores: TaskScores, metrics: dict[str, float]) -> None:

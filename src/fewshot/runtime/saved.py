@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from fewshot.errors import UserError
+from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 
 EVAL_CONFIG = "eval"
 EXCHANGEABLE = ("data", "trainer", "logger")
@@ -36,7 +34,7 @@ def offer_saved_config(arguments: list[str]) -> None:
             return
         raise UserError("run=??? must name the folder of a finished run, as in run=logs/train/runs/RUN")
     folder = Path(folders[-1])
-    saved = _composed(folder)
+    saved = _load(folder, COMPOSED)
     defaults: list[Any] = []
     for group in EXCHANGEABLE:
         if any(argument.startswith(f"{group}=") for argument in arguments):
@@ -45,7 +43,7 @@ def offer_saved_config(arguments: list[str]) -> None:
             if group == "data":
                 saved["data"] = {key: node[key] for key in TASK_KEYS if key in node}
     saved["callbacks"] = {name: node for name, node in saved["callbacks"].items() if name == "progress"}
-    saved["seed"] = _resolved(folder)["seed"]
+    saved["seed"] = _load(folder, RESOLVED)["seed"]
     saved["defaults"] = [*defaults, {"hydra": "default"}, "_self_"]
     saved["run"] = "???"
     saved["split"] = "test"
@@ -55,29 +53,11 @@ def offer_saved_config(arguments: list[str]) -> None:
 
 def training_tasks(folder: Path) -> dict[str, int]:
     """The size of a run's training tasks and meta-batches."""
-    data = _resolved(folder)["data"]
+    data = _load(folder, RESOLVED)["data"]
     return {key: data[key] for key in ("ways", "shots", "queries", "meta_batch_size")}
 
 
-def _composed(folder: Path) -> dict[str, Any]:
-    """A run's config with its references, as plain data."""
-    return _load(folder, ".hydra/config.yaml")
-
-
-def _resolved(folder: Path) -> dict[str, Any]:
-    """A run's config with the values that it had, as plain data."""
-    return _load(folder, "config.yaml")
-
-
 def _load(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not path.is_file():
+    if not (folder / name).is_file():
         raise UserError(f"run={folder} is no run's folder: it has no {name}; choose one below logs/train/runs")
-    try:
-        cfg = OmegaConf.load(path)
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); choose another run") from error
-    if not isinstance(cfg, DictConfig) or not {"data", "model", "trainer", "seed"} <= set(map(str, cfg)):
-        raise UserError(f"{path} is no config of a training run; choose one below logs/train/runs")
-    saved: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
-    return saved
+    return load_config(folder / name)

@@ -4,21 +4,32 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from fewshot.runtime.build import build_data, build_model, build_trainer, save_config
-from fewshot.runtime.callbacks import callbacks_of
-from fewshot.runtime.checkpoints import read_checkpoint
+from fewshot.data.module import EpisodicDataModule
+from fewshot.errors import UserError, nearest
+from fewshot.evaluation.table import print_summary
+from fewshot.models.base import MetaLearner
+from fewshot.runtime.build import build_data, build_model, build_trainer
+from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, callbacks_of
+from fewshot.runtime.checkpoints import LAST, read_checkpoint
+from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.process import set_up_process
+from fewshot.runtime.ranks import launch, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
+from fewshot.runtime.resume import Resume, restore_finished
+from fewshot.runtime.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
+CONTROLS = ("shuffled_labels", "random_init")
+
 
 def train(cfg: DictConfig) -> dict[str, float]:
-    """Runs a composed config to its end.
+    """Runs a composed config to its end, or on from where an earlier process of the same run stopped.
 
     Everything that can be found wrong without decoding an image or taking a step is found first.
 
@@ -28,36 +39,82 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: config, data or files are not as they must be.
     """
-    started = time.perf_counter()
-    set_up_process(cfg)
     folder = Path(cfg.paths.output_dir)
-    splits = ["train", "val", "test"] if cfg.test else ["train", "val"]
+    if started_from_outside() and rank() > 0:
+        return run_training(cfg, folder)  # the first process holds the folder
+    with held(folder):
+        results = results_of(cfg, folder)
+        if results is not None:
+            log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
+            print_summary(results["metrics"], results["test"], results["protocol"], results["cost"], str(folder))
+            return dict(results["metrics"])
+        if not wants_several(cfg):
+            return run_training(cfg, folder)
+        require_shares(cfg)
+        set_up_process(cfg)
+        check(cfg)
+        claim(cfg, folder, fresh=unfinished(cfg, folder) is None)
+        launch(folder, cfg.trainer.devices)
+    return {}
 
-    datamodule = build_data(cfg)
-    model = build_model(cfg)
-    trainer = build_trainer(cfg)
-    save_config(cfg, folder)
-    datamodule.check(splits)
-    datamodule.prepare(splits)
 
-    spec, description = datamodule.train_spec, model.description
-    log.info(
-        f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
-        f"{datamodule.source.name} · {spec.ways}-way {spec.shots}-shot · "
-        f"{trainer.max_steps:,} outer steps of {datamodule.meta_batch_size} tasks · seed {cfg.seed}"
-    )
-    log.info(f"Results: {folder}")
+def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
+    """Builds what a config describes, and finds the mistakes that can be found by that."""
+    if cfg.control is not None and cfg.control not in CONTROLS:
+        raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
+    datamodule, model = build_data(cfg), build_model(cfg)
+    datamodule.check(_splits(cfg))
+    return datamodule, model
 
-    if cfg.val_at_start:
-        trainer.validate(model, datamodule, verbose=False)
-        log.info(f"Before training: val/acc {model.scores['val'].final_accuracy.mean:.4f}")
-    trainer.fit(model, datamodule)
+
+def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
+    """What each process of a run does."""
+    started = time.perf_counter()
+    request = StopRequest()
+    with request.listening():
+        require_shares(cfg)
+        checkpoint = unfinished(cfg, folder)
+        set_up_process(cfg)
+        datamodule, model = check(cfg)
+        done = checkpoint["global_step"] if checkpoint else 0
+        if rank() == 0:
+            claim(cfg, folder, fresh=checkpoint is None)
+        trainer = build_trainer(cfg, first_step=done)
+        (last,) = callbacks_of(trainer, SaveLast)
+        trainer.callbacks.insert(0, StopWhenAsked(request, last))  # type: ignore[attr-defined]
+        if checkpoint is not None:
+            _require_same_data(checkpoint, datamodule)
+            model.on_load_checkpoint(checkpoint)
+            trainer.callbacks.insert(0, Resume(checkpoint, trainer.max_steps))  # type: ignore[attr-defined]
+        datamodule.prepare(_splits(cfg))
+        datamodule.first_step = done
+        _announce(cfg, datamodule, model, folder, done)
+
+        if cfg.val_at_start and not done:
+            trainer.validate(model, datamodule, verbose=False)
+            log.info(f"Before training: val/acc {model.scores['val'].final_accuracy.mean:.4f}")
+        if cfg.control != "random_init" and done < trainer.max_steps:
+            trainer.fit(model, datamodule)
+        elif checkpoint is not None:
+            restore_finished(checkpoint, trainer, model)
+        return _conclude(cfg, folder, datamodule, model, trainer, started)
+
+
+def _conclude(
+    cfg: DictConfig, folder: Path, datamodule: EpisodicDataModule, model: MetaLearner, trainer: Any, started: float
+) -> dict[str, float]:
+    """Tests the best checkpoint and reports."""
     cost = train_cost(trainer, started)
-
+    steps = 0 if cfg.control == "random_init" else trainer.max_steps
     (best,) = (callback for callback in callbacks_of(trainer, ModelCheckpoint) if callback.monitor)
-    kept = read_checkpoint(Path(best.best_model_path))["fewshot"]["val_metrics"]
+    path = best.best_model_path or None
+    kept = read_checkpoint(Path(path))["fewshot"]["val_metrics"] if path else {}
     if cfg.test:
-        trainer.test(model, datamodule, ckpt_path=best.best_model_path, verbose=False)
+        trainer.test(model, datamodule, ckpt_path=path, verbose=False)
+    elif "val" not in model.scores:
+        trainer.validate(model, datamodule, ckpt_path=path, verbose=False)
+    if rank() > 0:
+        return {}
     return Report(
         cfg,
         folder,
@@ -65,7 +122,33 @@ def train(cfg: DictConfig) -> dict[str, float]:
         model,
         trainer,
         split="test" if cfg.test else "val",
-        training={**asdict(spec), "meta_batch_size": datamodule.meta_batch_size, "steps": trainer.global_step},
+        training={**asdict(datamodule.train_spec), "meta_batch_size": datamodule.meta_batch_size, "steps": steps},
         val_metrics=kept,
-        cost=cost,
+        cost={**cost, "skipped_steps": model.skipped_steps},
     ).write()
+
+
+def _splits(cfg: DictConfig) -> list[str]:
+    return ["train", "val", "test"] if cfg.test else ["train", "val"]
+
+
+def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearner, folder: Path, done: int) -> None:
+    spec, description = datamodule.train_spec, model.description
+    log.info(
+        f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
+        f"{datamodule.source.name} · {spec.ways}-way {spec.shots}-shot · "
+        f"{cfg.trainer.max_steps:,} outer steps of {datamodule.meta_batch_size} tasks · seed {cfg.seed}"
+    )
+    if cfg.control is not None:
+        log.info(f"Control: {cfg.control}")
+    if done:
+        log.info(f"Continuing after outer step {done:,}")
+    log.info(f"Results: {folder}")
+
+
+def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
+    trained_on = checkpoint["fewshot"].get("data")
+    if trained_on != datamodule.source.name:
+        raise UserError(
+            f"{LAST} was trained on {trained_on}, the config asks for {datamodule.source.name}; choose another hydra.run.dir"
+        )

@@ -1,0 +1,52 @@
+"""One outer step shared by several processes: what they add up, they add up in one flat all-reduce."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def processes() -> int:
+    """How many processes share the run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Tensor) -> Tensor:
+    """Makes each ``.grad``, a mean over this process's tasks, the mean over the tasks of all processes.
+
+    Processes may hold different numbers of tasks; each task counts alike. Gradients and figures travel together in one
+    buffer, in the order of the parameters, so that every process computes the same bits.
+
+    Args:
+        parameters: of the network; a missing gradient counts as 0.
+        tasks: that this process computed.
+        sums: ``(n,)`` figures to be added up over processes.
+
+    Returns:
+        ``(1 + n,)`` the number of tasks and `sums`, over all processes.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    figures = torch.cat([sums.new_tensor([tasks]), sums])
+    if processes() == 1:
+        return figures
+    flat = torch.cat([*(gradient.flatten() * tasks for gradient in gradients), figures.to(gradients[0])])
+    dist.all_reduce(flat)
+    figures = flat[-len(figures) :]
+    start = 0
+    for gradient in gradients:
+        gradient.copy_((flat[start : start + gradient.numel()] / figures[0]).view_as(gradient))
+        start += gradient.numel()
+    return figures
+
+
+def smallest(value: int, device: torch.device) -> int:
+    """The smallest of all processes' values."""
+    if processes() == 1:
+        return value
+    tensor = torch.tensor(value, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+    return int(tensor)

@@ -1,0 +1,132 @@
+"""A run's folder: one run at a time, and what an earlier process of the same run left there."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from fewshot.errors import UserError
+from fewshot.evaluation.files import written_whole
+from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
+from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
+
+log = logging.getLogger(__name__)
+
+CHANGEABLE = ("test", "trainer", "logger", "callbacks", "val_at_start")
+"""What may differ, with ``resume=true``, from the run that is continued: where and how long it runs, not what it computes."""
+CHANGEABLE_DATA = ("num_workers", "test_tasks", "cache_dir")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder; the operating system frees it when this process dies.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"hydra.run.dir={folder} is in use by a run that is going on; wait for it or choose another") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def unfinished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of an earlier process of this run, or None where there is nothing to continue. Takes over its seed.
+
+    Raises:
+        UserError: the folder holds a run of another config.
+    """
+    if not (folder / COMPOSED).is_file():
+        return None
+    _require_same(cfg, folder)
+    if cfg.seed is None:
+        cfg.seed = load_config(folder / RESOLVED)["seed"]
+    checkpoint = _last_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        return None
+    if checkpoint["global_step"] > cfg.trainer.max_steps:
+        raise UserError(
+            f"trainer.max_steps={cfg.trainer.max_steps} but the run in {folder} has done {checkpoint['global_step']} outer "
+            "steps; choose as many or more, or another hydra.run.dir"
+        )
+    return checkpoint
+
+
+def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """The results of this run where it is complete: as many outer steps as asked for, and tested if asked for."""
+    path = folder / "results.json"
+    if not path.is_file() or not (folder / COMPOSED).is_file():
+        return None
+    _require_same(cfg, folder)
+    results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    tested = results["test"] is not None or not cfg.test
+    return results if tested and results["protocol"]["train"]["steps"] == cfg.trainer.max_steps else None
+
+
+def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
+    """Writes the config, composed and resolved; a fresh start clears away what an earlier process left without a checkpoint."""
+    if fresh:
+        for name in ("checkpoints", "tensorboard"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "metrics.csv").unlink(missing_ok=True)
+    (folder / "results.json").unlink(missing_ok=True)  # of a shorter run that is extended now
+    for name, resolve in ((RESOLVED, True), (COMPOSED, False)):
+        with written_whole(folder / name) as file:
+            file.write(OmegaConf.to_yaml(cfg, resolve=resolve).encode())
+
+
+def _require_same(cfg: DictConfig, folder: Path) -> None:
+    """Refuses to continue a run of another config: the same command continues, with ``resume=true`` one changed a little."""
+    here: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    different = _differences(load_config(folder / COMPOSED), here)
+    different = {key for key in different if key != "resume" and not key.startswith("paths.")}
+    different -= {"seed"} if cfg.seed is None else set()
+    essential = {key for key in different if not _changeable(key)}
+    if essential or (different and not cfg.resume):
+        key = min(essential or different)
+        remedy = "give the same config" if essential else "set resume=true to continue it all the same"
+        raise UserError(f"hydra.run.dir={folder} holds a run with another {key}; {remedy}, or choose another folder")
+
+
+def _changeable(key: str) -> bool:
+    group, _, name = key.partition(".")
+    return group in CHANGEABLE or (group == "data" and name in CHANGEABLE_DATA) or key == "data.source.data_dir"
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> set[str]:
+    """Dotted keys whose values differ."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return set() if a == b else {prefix}
+    keys = a.keys() | b.keys()
+    return {found for key in keys for found in _differences(a.get(key), b.get(key), f"{prefix}.{key}".lstrip("."))}
+
+
+def _last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read: the last, or, said aloud, the one before it."""
+    broken = None
+    for name in (LAST, PREVIOUS):
+        if (folder / name).is_file():
+            try:
+                checkpoint = read_checkpoint(folder / name)
+            except UserError as error:
+                broken = error
+                log.warning(f"{error}; the checkpoint before it is tried")
+            else:
+                if broken is not None:
+                    log.warning(f"Continuing from {folder / name}, outer step {checkpoint['global_step']}")
+                return checkpoint
+    if broken is not None:
+        log.warning(f"No checkpoint in {folder} can be read: the run starts again")
+    return None

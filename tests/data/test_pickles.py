@@ -1,0 +1,157 @@
+"""Tests of reading pickles without running what they contain."""
+
+import builtins
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewshot.data.pickles import load_pickle
+from tests.data.fakes import photo, refusal
+
+CONTENT = {"image_data": np.stack([photo(i) for i in range(3)]), "class_dict": {"n01": [0, 1], "n02": [2]}}
+
+
+class Calls:
+    """Pickles as the call of a function."""
+
+    def __init__(self, function, *arguments):
+        self._call = (function, arguments)
+
+    def __reduce__(self):
+        return self._call
+
+
+class Foreign:
+    """A class that is no data: it writes a file when its state is set."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __setstate__(self, state):
+        Path(state["path"]).touch()
+
+
+def saved(tmp_path, data: bytes) -> Path:
+    path = tmp_path / "cache.pkl"
+    path.write_bytes(data)
+    return path
+
+
+def payloads(marker: str) -> dict[str, object]:
+    return {
+        "os.system": Calls(os.system, f"touch {marker}"),
+        "subprocess": Calls(subprocess.call, ["touch", marker]),
+        "eval": Calls(builtins.eval, f"open({marker!r}, 'w').close()"),
+        "exec": Calls(builtins.exec, f"open({marker!r}, 'w').close()"),
+        "foreign class": Foreign(marker),
+        "numpy function": Calls(np.save, marker, [1]),
+        "inside an array": np.array([Calls(os.system, f"touch {marker}")], dtype=object),
+        "inside the data": {"image_data": [{"x": (Calls(os.system, f"touch {marker}"),)}]},
+    }
+
+
+@pytest.mark.parametrize("name", payloads(""))
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_code_is_refused_and_not_run(tmp_path, name, protocol):
+    marker = tmp_path / "run.npy"
+    data = pickle.dumps(payloads(str(marker))[name], protocol=protocol)
+    path = saved(tmp_path, data)
+    message = refusal(load_pickle, path)
+    assert not marker.exists()
+    assert str(path) in message
+    assert "download it again" in message
+    pickle.loads(data)  # noqa: S301  the payload is a real one: Python's own reader runs it
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "os system",
+            "posix system",
+            "builtins eval",
+            "builtins getattr",
+            "builtins __import__",
+            "numpy load",
+            "numpy fromfile",
+        ),
+        *("numpy.core.multiarray fromfile", "numpy._core.multiarray array", "_codecs lookup", "_codecs decode", "numpy memmap"),
+        *(
+            "numpy ndarray.tofile",
+            "numpy dtype.__class__",
+            "copyreg _reconstructor",
+            "functools partial",
+            "collections OrderedDict",
+        ),
+    ],
+)
+def test_a_name_that_is_no_data_is_refused(tmp_path, name):
+    module, attribute = name.encode().split()
+    short = b"\x80\x04\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(attribute)]) + attribute + b"\x93."
+    for data in (b"c" + module + b"\n" + attribute + b"\n.", short):
+        assert name.replace(" ", ".") in refusal(load_pickle, saved(tmp_path, data))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_honest_arrays_are_read(tmp_path, protocol):
+    loaded = load_pickle(saved(tmp_path, pickle.dumps(CONTENT, protocol=protocol)))
+    np.testing.assert_array_equal(loaded["image_data"], CONTENT["image_data"])
+    assert loaded["image_data"].dtype == np.uint8
+    assert loaded["class_dict"] == CONTENT["class_dict"]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_an_array_that_lies_otherwise_in_memory_is_read(tmp_path, protocol):
+    array = np.asfortranarray(np.arange(12, dtype=">i4").reshape(3, 4))
+    np.testing.assert_array_equal(load_pickle(saved(tmp_path, pickle.dumps(array, protocol=protocol))), array)
+
+
+def with_core(data: bytes, core: bytes) -> bytes:
+    """A pickle of protocol 2 or 5 in which NumPy's inner modules lie in `core`: ``numpy.core`` in NumPy 1."""
+    own = b"numpy._core" if b"numpy._core" in data else b"numpy.core"
+    for module in (b".multiarray", b".numeric"):
+        old, new = own + module, core + module
+        data = data.replace(b"c" + old + b"\n", b"c" + new + b"\n")
+        data = data.replace(bytes([0x8C, len(old)]) + old, bytes([0x8C, len(new)]) + new)
+    return data[:2] + data[11:] if data[2] == 0x95 else data  # without the frame, whose length has changed
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_arrays_of_numpy_1_and_of_numpy_2_are_read(tmp_path, protocol, core):
+    data = with_core(pickle.dumps(CONTENT["image_data"], protocol=protocol), core)
+    assert core + b"." in data
+    np.testing.assert_array_equal(load_pickle(saved(tmp_path, data)), CONTENT["image_data"])
+
+
+def test_strings_of_python_2_are_read(tmp_path):
+    assert load_pickle(saved(tmp_path, b"\x80\x02U\x04n01\xe9.")) == "n01é"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 50, 0.5, 0.999])
+def test_a_truncated_pickle_is_refused(tmp_path, kept):
+    data = pickle.dumps(CONTENT, protocol=4)
+    path = saved(tmp_path, data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    assert str(path) in refusal(load_pickle, path)
+
+
+@pytest.mark.parametrize("data", [b"<!DOCTYPE html>\n<html>\n404\n</html>", b"PK\x03\x04zip", b"filename,label\na,b\n"])
+def test_what_is_no_pickle_is_refused(tmp_path, data):
+    assert "download it again" in refusal(load_pickle, saved(tmp_path, data))
+
+
+def test_a_missing_pickle_is_refused(tmp_path):
+    assert str(tmp_path / "cache.pkl") in refusal(load_pickle, tmp_path / "cache.pkl")
+
+
+def test_an_array_larger_than_the_memory_is_refused(tmp_path):
+    assert "cache.pkl" in refusal(load_pickle, saved(tmp_path, pickle.dumps(Calls(np.ndarray, (2**60,), "u1"), protocol=4)))
+
+
+def test_depth_without_end_is_refused(tmp_path):
+    assert "cache.pkl" in refusal(load_pickle, saved(tmp_path, b"]" * 50 + b"\x94(" * 10**5 + b"a."))

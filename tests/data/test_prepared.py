@@ -1,0 +1,367 @@
+"""Tests of prepared splits: right bytes, remade when they must be, and whole whatever happens meanwhile."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
+from fewshot.data.source import ImageClass
+from fewshot.errors import UserError
+from tests.data.fakes import CountedToy, HeldToy, Uneven, refusal, silent
+from tests.toy import IMAGES, Toy
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240
+"""Seconds after which a process that should have moved is given up."""
+
+
+class Newer(CountedToy):
+    version = 2
+
+
+class Gone(CountedToy):
+    """A data set whose files are no longer there."""
+
+    def files(self, split):
+        raise UserError("toy.zip is missing; put it back")
+
+
+class Broken(CountedToy):
+    """A data set with an undecodable image in its second class."""
+
+    def images(self, split):
+        yield next(super().images(split))
+        raise UserError("image 13 cannot be decoded; replace the file")
+
+
+class Misshapen(Toy):
+    def images(self, split):
+        yield from (images[:, :, :8] for images in super().images(split))
+
+
+class Short(Toy):
+    """A data set that brings fewer images than it lists."""
+
+    def images(self, split):
+        yield from (images[:-1] for images in super().images(split))
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "train.txt").write_text("as it was")
+    return CountedToy(folder=str(tmp_path / "source"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def names_in(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "toy").iterdir() if path.suffix != ".lock")
+
+
+def all_images() -> np.ndarray:
+    return np.concatenate(list(Toy().images("train")))
+
+
+# Content
+
+
+def test_images_are_those_of_the_source_class_by_class(source, cache):
+    split = prepare(source, "train", cache, silent)
+    np.testing.assert_array_equal(split.images, all_images())
+    assert split.classes == tuple(source.classes("train"))
+
+
+def test_images_are_mapped_not_read(source, cache):
+    split = prepare(source, "train", cache, silent)
+    assert isinstance(split.images, np.memmap)
+    assert not split.images.flags.writeable
+
+
+def test_digests_are_of_the_bytes(source, cache):
+    split = prepare(source, "train", cache, silent)
+    assert split.images_sha256 == hashlib.sha256(all_images().tobytes()).hexdigest()
+    line = f"train.txt {hashlib.sha256(b'as it was').hexdigest()}"
+    assert split.sources_sha256 == hashlib.sha256(line.encode()).hexdigest()
+
+
+def test_classes_of_uneven_size_start_where_the_last_one_ends(cache):
+    split = prepare(Uneven(4), "train", cache, silent)
+    assert split.sizes.tolist() == [8, 9, 10, 11]
+    assert split.starts.tolist() == [0, 8, 17, 27]
+    assert [set(split.images[s : s + n].reshape(-1)) for s, n in zip(split.starts, split.sizes, strict=True)] == [
+        {i} for i in range(4)
+    ]
+
+
+def test_a_digest_of_classes_depends_on_names_and_order():
+    one, other = ImageClass("a", "x", 3), ImageClass("b", "x", 3)
+    digests = {classes_sha256(classes) for classes in ((one, other), (other, one), (one,), (ImageClass("ab", "x", 3),))}
+    assert len(digests) == 4
+
+
+def test_splits_have_folders_of_their_own(cache):
+    train, val = (prepare(Toy(), split, cache, silent) for split in ("train", "val"))
+    assert train.folder != val.folder
+    assert train.images_sha256 != val.images_sha256
+
+
+def test_a_split_pickles_as_its_folder(source, cache):
+    split = prepare(source, "train", cache, silent)
+    assert split.images.nbytes == 10 * IMAGES * 256
+    assert split.starts[1] == IMAGES
+    data = pickle.dumps(split)
+    assert len(data) < 2000
+    again = pickle.loads(data)  # noqa: S301  its own
+    assert again == split
+    assert isinstance(again.images, np.memmap)
+    np.testing.assert_array_equal(again.images, split.images)
+
+
+# Reuse
+
+
+def test_what_is_there_is_used_again(source, cache):
+    first = prepare(source, "train", cache, silent)
+    made = (first.folder / "images.npy").stat()
+    second = prepare(source, "train", cache, silent)
+    assert second == first
+    assert source.made == 1
+    after = (first.folder / "images.npy").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (made.st_mtime_ns, made.st_ino)
+
+
+def test_nothing_is_found_where_nothing_was_made(source, cache):
+    assert find(source, "train", cache) is None
+    assert not cache.exists()
+
+
+def change_content(folder):
+    (folder / "train.txt").write_text("as it is now")
+
+
+def change_time(folder):
+    path = folder / "train.txt"
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize("change", [change_content, change_time])
+def test_a_changed_source_is_prepared_anew(source, cache, tmp_path, change):
+    before = prepare(source, "train", cache, silent)
+    change(tmp_path / "source")
+    assert find(source, "train", cache) is None
+    after = prepare(source, "train", cache, silent)
+    assert source.made == 2
+    assert (after.sources_sha256 != before.sources_sha256) == (change is change_content)
+    assert find(source, "train", cache) == after
+
+
+def test_other_code_prepares_anew(source, cache, tmp_path):
+    prepare(source, "train", cache, silent)
+    newer = Newer(folder=str(tmp_path / "source"))
+    prepare(newer, "train", cache, silent)
+    assert newer.made == 1
+    assert find(source, "train", cache) is None
+    assert find(newer, "train", cache) is not None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def drop_key(path):
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({key: meta[key] for key in meta if key != "sources_stamp"}))
+
+
+def other_kind(path):
+    path.write_text("[1, 2]")
+
+
+def binary(path):
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        *(("images.npy", harm) for harm in (cut, flip, empty, Path.unlink)),
+        *(("meta.json", harm) for harm in (cut, empty, Path.unlink, drop_key, other_kind, binary)),
+    ],
+)
+def test_damaged_files_are_made_anew(source, cache, name, harm):
+    before = prepare(source, "train", cache, silent)
+    harm(before.folder / name)
+    assert find(source, "train", cache) is None
+    after = prepare(source, "train", cache, silent)
+    assert after == before
+    assert source.made == 2
+    np.testing.assert_array_equal(after.images, all_images())
+
+
+def test_an_older_mapping_survives_a_remake(source, cache, tmp_path):
+    before = prepare(source, "train", cache, silent)
+    mapped = before.images
+    change_content(tmp_path / "source")
+    prepare(source, "train", cache, silent)
+    np.testing.assert_array_equal(mapped, all_images())
+
+
+def test_what_was_made_is_found_without_its_sources(source, cache):
+    before = prepare(source, "train", cache, silent)
+    gone = Gone()
+    assert prepare(gone, "train", cache, silent) == before
+    assert gone.made == 0
+
+
+def test_missing_sources_are_said_where_nothing_was_made(cache):
+    assert "toy.zip is missing" in refusal(prepare, Gone(), "train", cache, silent)
+    assert names_in(cache) == []
+
+
+# Failures
+
+
+def test_a_source_that_fails_midway_leaves_nothing(cache):
+    assert "image 13" in refusal(prepare, Broken(), "train", cache, silent)
+    assert names_in(cache) == []
+
+
+def test_a_source_that_fails_leaves_what_was_there(source, cache, tmp_path):
+    before = prepare(source, "train", cache, silent)
+    change_content(tmp_path / "source")
+    refusal(prepare, Broken(folder=str(tmp_path / "source")), "train", cache, silent)
+    assert names_in(cache) == ["train"]
+    np.testing.assert_array_equal(np.load(before.folder / "images.npy"), all_images())
+
+
+@pytest.mark.parametrize("wrong", [Misshapen, Short])
+def test_images_that_are_not_as_listed_are_refused(cache, wrong):
+    assert "toy: class train000 gave images" in refusal(prepare, wrong(), "train", cache, silent)
+    assert names_in(cache) == []
+
+
+def test_a_cache_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    message = refusal(prepare, Toy(), "train", tmp_path / "file" / "cache", silent)
+    assert f"paths.cache_dir={tmp_path / 'file' / 'cache'} cannot be written" in message
+    assert "set paths.cache_dir=FOLDER" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder")
+def test_a_read_only_cache_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        message = refusal(prepare, Toy(), "train", tmp_path / "cache", silent)
+    finally:
+        tmp_path.chmod(0o700)
+    assert "Permission denied" in message
+    assert "set paths.cache_dir=FOLDER" in message
+
+
+def test_too_little_room_is_refused_beforehand(source, cache, monkeypatch):
+    needed = 10 * IMAGES * 256
+    free = [needed - 1, needed]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free.pop(0)))
+    message = refusal(prepare, source, "train", cache, silent)
+    assert f"paths.cache_dir={cache} has 0 MiB free" in message
+    assert "set paths.cache_dir=FOLDER" in message
+    assert source.made == 0
+    assert names_in(cache) == []
+    assert isinstance(prepare(source, "train", cache, silent), PreparedSplit)
+
+
+# Several processes
+
+
+class Held:
+    """A process that prepares the training split of `HeldToy`."""
+
+    def __init__(self, cache, notes):
+        self._notes = notes
+        command = [sys.executable, "-m", "tests.data.held", str(cache), str(notes)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def until(self, pattern):
+        deadline = time.monotonic() + PATIENCE
+        while not list(self._notes.glob(pattern)):
+            assert self.process.poll() is None, "the process ended before"
+            assert time.monotonic() < deadline, f"no {pattern} appeared"
+            time.sleep(0.01)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate(timeout=PATIENCE)
+
+    def result(self):
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0
+        return out.splitlines()[-1]
+
+
+@pytest.fixture
+def held(tmp_path, cache):
+    """Starts processes that hold still until told to go on, and ends them in any case."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    started = []
+
+    def start():
+        started.append(Held(cache, notes))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.kill()
+
+
+@pytest.mark.slow
+def test_a_process_killed_midway_leaves_nothing_half_made(held, cache, tmp_path):
+    one = held()
+    one.until("begun-*")
+    one.kill()
+    assert "train" not in names_in(cache)
+    assert find(Toy(), "train", cache) is None
+    (tmp_path / "notes" / "go").touch()
+    split = prepare(HeldToy(tmp_path / "notes"), "train", cache, silent)
+    assert names_in(cache) == ["train"]
+    np.testing.assert_array_equal(split.images, np.concatenate(list(Toy().images("train"))))
+
+
+@pytest.mark.slow
+def test_a_second_process_waits_and_both_get_the_same_file(held, cache, tmp_path):
+    notes = tmp_path / "notes"
+    one = held()
+    one.until("begun-*")
+    other = held()
+    other.until("waiting")
+    (notes / "go").touch()
+    assert one.result() == other.result()
+    assert [path.name for path in notes.glob("begun-*")] == [f"begun-{one.process.pid}"]
+    assert str(cache / "toy" / "train") in (notes / "waiting").read_text()
+    assert names_in(cache) == ["train"]

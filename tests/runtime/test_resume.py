@@ -1,0 +1,210 @@
+"""A run that is stopped, killed or prolonged goes on as if nothing had happened."""
+
+import math
+import os
+import signal
+import time
+
+import pytest
+import yaml
+
+from fewshot.tasks import stream_key, uniforms
+from tests.entry import TINY, main
+from tests.forked import fork
+from tests.runtime.sameness import what_a_run_left
+
+RECIPE = (
+    *TINY,
+    "trainer.max_steps=24",
+    "trainer.val_check_interval=7",
+    "callbacks.last.every_n_steps=4",
+    "callbacks.progress.refresh_rate=0",
+    "model.scheduler={_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: '${trainer.max_steps}'}",
+)
+
+
+def arguments(folder, *more):
+    return [*RECIPE, f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}", *more]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """What the run leaves when nothing interrupts it, and the seconds that it takes."""
+    folder = tmp_path_factory.mktemp("reference")
+    process, started = fork("train.py", *arguments(folder), output=folder / "out"), time.monotonic()
+    assert process.wait() == 0, (folder / "out").read_text()
+    return what_a_run_left(folder / "run"), time.monotonic() - started
+
+
+def finish(folder, *more, script="train.py"):
+    """Runs the command to its end, and returns what the run left."""
+    assert fork(script, *arguments(folder, *more), output=folder / "out").wait() == 0, (folder / "out").read_text()
+    return what_a_run_left(folder / "run")
+
+
+def require_same(left, expected):
+    """Piece by piece, so that a failure names what differs."""
+    for key in expected:
+        assert left[key] == expected[key], key
+
+
+def wait_for(condition, timeout=60):
+    """Until something is so."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def kill_at_random(folder, moment):
+    """Kills the run after some seconds, and runs the same command again; returns what is left in the end."""
+    process = fork("train.py", *arguments(folder), output=folder / "out")
+    time.sleep(moment)
+    process.send(signal.SIGKILL)
+    process.wait()
+    return finish(folder)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(reference, tmp_path):
+    """FEWSHOT_KILLS says how many moments, drawn at random over the whole run."""
+    expected, seconds = reference
+    moments = uniforms(
+        stream_key("kills", os.environ.get("FEWSHOT_KILLS_SEED", "0")), [0], int(os.environ.get("FEWSHOT_KILLS", "6"))
+    )[0]
+    for number, moment in enumerate(moments):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        require_same(kill_at_random(folder, moment * seconds), expected)
+
+
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [
+        ("fewshot.runtime.checkpoints:torch.save", 2),
+        ("fewshot.evaluation.files:os.fsync", 6),
+        ("fewshot.runtime.callbacks:keep_as", 2),
+        ("fewshot.models.base:MetaLearner.validation_step", 2),
+        ("fewshot.models.base:MetaLearner.on_validation_epoch_end", 2),
+        ("fewshot.models.base:MetaLearner.test_step", 2),
+        ("fewshot.runtime.report:print_summary", 1),
+    ],
+)
+def test_killed_where_it_hurts(reference, tmp_path, where, step):
+    """In the middle of writing a checkpoint, of a validation, of the test: on the n-th call of a function."""
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out", kill_in=(where, step))
+    assert process.wait() == -signal.SIGKILL, (tmp_path / "out").read_text()
+    require_same(finish(tmp_path), reference[0])
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop(reference, tmp_path, signum, code):
+    """The step in hand is finished and kept, the exit code says why, and the same command goes on."""
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
+    wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
+    process.send(signum)
+    asked = time.monotonic()
+    assert process.wait() == code, (tmp_path / "out").read_text()
+    assert time.monotonic() - asked < 10
+    assert "Traceback" not in (tmp_path / "out").read_text()
+    assert not (tmp_path / "run/results.json").exists()
+    require_same(finish(tmp_path), reference[0])
+
+
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(reference, tmp_path):
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
+    wait_for((tmp_path / "run/checkpoints/previous.ckpt").exists)
+    process.send(signal.SIGKILL)
+    process.wait()
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    whole = last.read_bytes()
+    last.unlink()  # the one before it may be another name of the same file
+    last.write_bytes(whole[:-500])
+    require_same(finish(tmp_path), reference[0])
+    said = (tmp_path / "out").read_text()
+    assert "last.ckpt is no whole checkpoint of plain data" in said
+    assert "previous.ckpt, outer step" in said
+
+
+def test_a_complete_run_does_nothing(reference, tmp_path):
+    finish(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/checkpoints").iterdir()}
+    results = (tmp_path / "run/results.json").read_bytes()
+    (tmp_path / "out").unlink()
+    require_same(finish(tmp_path, "resume=true"), reference[0])
+    assert "This run is complete" in (tmp_path / "out").read_text()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run/checkpoints").iterdir()} == before
+    assert (tmp_path / "run/results.json").read_bytes() == results
+
+
+def test_more_steps_prolong_a_run_as_if_they_had_been_asked_for_at_once(tmp_path):
+    """With a constant rate; validation falls on the same steps."""
+    constant = ("model.scheduler=null", "trainer.val_check_interval=6")
+    for name in ("long", "short"):
+        (tmp_path / name).mkdir()
+    expected = finish(tmp_path / "long", *constant, "trainer.max_steps=24")
+    finish(tmp_path / "short", *constant, "trainer.max_steps=12")
+    prolonged = finish(tmp_path / "short", *constant, "trainer.max_steps=24", "resume=true")
+    for part in ("last", "best", "results", "test_tasks.csv"):
+        assert prolonged[part] == expected[part], part
+
+
+def test_a_prolonged_schedule_goes_on_from_where_the_longer_one_would_be(tmp_path):
+    finish(tmp_path, "trainer.max_steps=12")
+    rates = dict(finish(tmp_path, "trainer.max_steps=24", "resume=true")["curves"]["lr-Adam"])
+    for step in range(12, 24):
+        assert rates[step] == pytest.approx(0.001 * (1 + math.cos(math.pi * step / 24)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["seed=1"], "holds a run with another seed"),
+        (["model.inner.lr=0.1"], "holds a run with another model.inner.lr; give the same config, or choose another folder"),
+        (["model.inner.lr=0.1", "resume=true"], "holds a run with another model.inner.lr; give the same config"),
+        (["data.ways=4"], "holds a run with another data.ways"),
+        (["trainer.max_steps=30"], "holds a run with another trainer.max_steps; set resume=true to continue it all the same"),
+        (["trainer.max_steps=3", "resume=true"], "trainer.max_steps=3 but the run in"),
+    ],
+)
+def test_another_config_is_not_mixed_into_a_run(tmp_path, more, message):
+    finish(tmp_path)
+    left = what_a_run_left(tmp_path / "run")
+    done = main("train.py", *arguments(tmp_path), *more)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert what_a_run_left(tmp_path / "run") == left
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    first = fork("train.py", *arguments(tmp_path, "trainer.max_steps=500"), output=tmp_path / "out")
+    wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
+    second = main("train.py", *arguments(tmp_path, "trainer.max_steps=500"))
+    assert second.code == 2
+    assert (
+        second.err
+        == f"error: hydra.run.dir={tmp_path / 'run'} is in use by a run that is going on; wait for it or choose another\n"
+    )
+    first.send(signal.SIGTERM)
+    assert first.wait() == 143
+
+
+def test_without_a_seed_the_drawn_one_is_kept(tmp_path):
+    process = fork("train.py", *arguments(tmp_path, "seed=null"), output=tmp_path / "out")
+    wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
+    process.send(signal.SIGKILL)
+    process.wait()
+    seed = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["seed"]
+    assert finish(tmp_path, "seed=null")["results"]["protocol"]["seed"] == seed
+
+
+def test_a_run_that_was_moved_goes_on(reference, tmp_path):
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
+    wait_for((tmp_path / "run/checkpoints/best.ckpt").exists)
+    process.send(signal.SIGKILL)
+    process.wait()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "run").rename(moved / "run")
+    require_same(finish(moved), reference[0])
