@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,13 @@ class Forked:
         raise TimeoutError(f"process {self.pid} did not end: {self.output.read_text()}")
 
 
-def fork(script: str, *arguments: str, output: Path, kill_in: tuple[str, int] | None = None) -> Forked:
+def fork(
+    script: str,
+    *arguments: str,
+    output: Path,
+    kill_in: tuple[str, int] | None = None,
+    before: Callable[[], object] | None = None,
+) -> Forked:
     """Runs ``python SCRIPT ARGUMENTS`` in a forked process, which may kill itself on the n-th call of ``module:function``."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -47,6 +54,8 @@ def fork(script: str, *arguments: str, output: Path, kill_in: tuple[str, int] | 
     try:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
+        if before is not None:
+            before()
         if kill_in is not None:
             _arm(*kill_in)
         with output.open("a") as file:

@@ -18,26 +18,28 @@ class Toy(ImageSource):
 
     Args:
         classes: of each split.
+        images: of each class.
         folder: of the source file that the images are said to come from; none by default.
     """
 
     version = 1
     image_shape = (1, SIZE, SIZE)
 
-    def __init__(self, classes: int = 10, folder: str | None = None) -> None:
-        self.name = "toy" if classes == 10 else f"toy-{classes}"
+    def __init__(self, classes: int = 10, folder: str | None = None, images: int = IMAGES) -> None:
+        self.name = "toy" + (f"-{classes}x{images}" if (classes, images) != (10, IMAGES) else "")
         self._classes = classes
         self._folder = folder
+        self._images = images
 
     def files(self, split: str) -> list[Path]:
         return [Path(self._folder) / f"{split}.txt"] if self._folder else []
 
     def classes(self, split: str) -> list[ImageClass]:
-        return [ImageClass(f"{split}{i:03d}", f"group{i % 2}", IMAGES) for i in range(self._classes)]
+        return [ImageClass(f"{split}{i:03d}", f"group{i % 2}", self._images) for i in range(self._classes)]
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         for i in range(self._classes):
-            numbers = uniforms(stream_key("toy", SPLITS.index(split), i), range(IMAGES + 1), SIZE * SIZE)
+            numbers = uniforms(stream_key("toy", SPLITS.index(split), i), range(self._images + 1), SIZE * SIZE)
             pattern = np.kron(numbers[0, :16].reshape(4, 4), np.ones((4, 4)))
-            noisy = 0.7 * pattern + 0.3 * numbers[1:].reshape(IMAGES, 1, SIZE, SIZE)
+            noisy = 0.7 * pattern + 0.3 * numbers[1:].reshape(self._images, 1, SIZE, SIZE)
             yield (noisy * 255).astype(np.uint8)

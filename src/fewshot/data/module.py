@@ -211,6 +211,7 @@ class EpisodicDataModule(L.LightningDataModule):
         """Opens the splits that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
             self._opened[split] = self.prepared[split]
+            _ = self.prepared[split].images  # mapped now, so that a file deleted later is still there for this run
 
     def train_dataloader(self) -> DataLoader[TaskBatch]:
         if self.trainer is None:

@@ -41,8 +41,18 @@ class PreparedSplit:
 
     @cached_property
     def images(self) -> npt.NDArray[np.uint8]:
-        """``(images, C, H, W)`` uint8, memory-mapped; a class's images are neighbours."""
-        images: npt.NDArray[np.uint8] = np.load(self.folder / "images.npy", mmap_mode="r")
+        """``(images, C, H, W)`` uint8, memory-mapped; a class's images are neighbours.
+
+        Raises:
+            UserError: the file has gone since it was found.
+        """
+        path = self.folder / "images.npy"
+        try:
+            images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be opened ({error.strerror}); the same command prepares it anew and goes on"
+            ) from error
         return images
 
     @cached_property

@@ -90,6 +90,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if isinstance(link, OSError) and link.errno in DISK_ERRORS:
             place = link.filename or "the run's folder"
             return f"{place} cannot be written ({link.strerror}); free it or choose another with hydra.run.dir=FOLDER"
+        if isinstance(link, RuntimeError) and (killed := re.match(r"DataLoader worker .*", str(link))):
+            return f"data.num_workers: {killed.group()} Perhaps memory ran out: lower it; the same command continues the run"
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config_name)
     if isinstance(error, InstantiationException):

@@ -29,7 +29,7 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str,
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
@@ -63,7 +63,8 @@ def _git() -> dict[str, Any]:
     return {"git_commit": commit, "git_dirty": bool(git("status", "--porcelain")) if commit else None}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -1,0 +1,46 @@
+"""Controls: runs that must not learn, or that do not train."""
+
+import json
+
+import pytest
+import torch
+
+from fewshot.errors import UserError
+from fewshot.runtime.train import train
+
+
+def results(folder):
+    return json.loads((folder / "run/results.json").read_text())
+
+
+def test_shuffled_labels_end_at_chance_within_the_interval(compose_config, tmp_path):
+    metrics = train(compose_config(tmp_path, "control=shuffled_labels", "trainer.max_steps=60", "data.test_tasks=200"))
+    assert abs(metrics["test/acc"] - 1 / 3) <= metrics["test/acc_ci95"]
+    assert results(tmp_path)["protocol"]["control"] == "shuffled_labels"
+
+
+def test_shuffled_labels_are_a_function_of_the_task_and_keep_their_numbers(toy_data):
+    data = toy_data(shuffled_labels=True, shots=2)
+    data.setup("fit")
+    first, again = (data.meta_batches("train", 40)[3] for _ in range(2))
+    assert torch.equal(first.support_y, again.support_y)
+    assert torch.equal(first.support_y.sort(dim=1).values, torch.tensor([0, 0, 1, 1, 2, 2]).expand(4, 6))
+    honest = toy_data(shots=2)
+    honest.setup("fit")
+    other = honest.meta_batches("train", 40)[3]
+    assert torch.equal(other.support_x, first.support_x)
+    assert not torch.equal(other.support_y, first.support_y)
+    assert not torch.equal(first.support_y[0], first.support_y[1])
+
+
+def test_random_init_takes_no_step_and_tests_the_first_weights(compose_config, tmp_path):
+    metrics = train(compose_config(tmp_path, "control=random_init"))
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert results(tmp_path)["protocol"]["train"]["steps"] == 0
+    assert results(tmp_path)["cost"]["train_tasks"] == 0
+    assert metrics["test/acc"] > metrics["test/acc_before"], "adaptation alone achieves something"
+
+
+def test_an_unknown_control_is_refused(compose_config, tmp_path):
+    with pytest.raises(UserError, match="control=shuffled_label is unknown; did you mean 'shuffled_labels'"):
+        train(compose_config(tmp_path, "control=shuffled_label"))
