@@ -11,7 +11,7 @@ export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
 
-.PHONY: help setup train test test-fast lint tensorboard pins clean
+.PHONY: help setup train test test-fast prove goldens lint tensorboard pins clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ test: $(INSTALLED) ## all tests; those on real data need FEWSHOT_DATA_DIR=FOLDER
 
 test-fast: $(INSTALLED) ## the tests without the slow ones, under two minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" $(ARGS)
+
+prove: $(INSTALLED) ## run the tests of docs/reliability.md, promise by promise
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/prove.py
+
+goldens: $(INSTALLED) ## write the golden losses anew, after a change that is meant to change them
+	OMP_NUM_THREADS=1 FEWSHOT_RENEW_GOLDENS=1 $(BIN)/pytest -q tests/test_goldens.py
 
 lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks
 	$(BIN)/pre-commit run --all-files

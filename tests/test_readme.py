@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 SHORT = (
     "data=toy", "data.source.classes=21", "data.queries=4", "data.eval.queries=4", "data.meta_batch_size=2", "data.val_tasks=2",
-    "data.test_tasks=2", "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=1",
+    "data.test_tasks=2", "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=1", "resume=true",
 )  # fmt: skip
 
 
@@ -34,11 +34,14 @@ def test_make_targets(line):
 
 def with_stand_in(arguments):
     """The arguments with the short run's, which take the place of what they name too; an experiment stays itself."""
-    replaced = {override.split("=")[0] for override in SHORT}
-    return [CONFIG_DIR, *(a for a in arguments if a.split("=")[0] not in replaced), *SHORT]
+    short = [o for o in SHORT if o != "trainer=cpu" or "trainer=ddp_cpu" not in arguments]
+    replaced = {override.split("=")[0] for override in short} | {"hydra.run.dir"}
+    return [CONFIG_DIR, *(a for a in arguments if a.split("=")[0] not in replaced), *short]
 
 
-@pytest.mark.parametrize("line", commands("python train.py"))
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=pytest.mark.slow if "ddp" in line else ()) for line in commands("python train.py")]
+)
 def test_training(line, tmp_path):
     folder = tmp_path / "run"
     arguments = with_stand_in(shlex.split(line)[2:])

@@ -150,3 +150,31 @@ def test_a_checkpoint_of_another_network(run, tmp_path):
     done = main("eval.py", f"run={run}", f"hydra.run.dir={tmp_path / 'eval'}", "model.backbone.filters=5")
     assert done.code == 2
     assert "the checkpoint's network has features.blocks.0.0.bias of shape [4], the config's [5]" in done.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"- a\n- list\n",
+        b"just text",
+        b"data: {\n",
+        b"\xff\xfe\x00",
+        b"data: &a [*a]\nmodel: 1\ntrainer: 1\nseed: 1\n",
+        b"data: !!python/object/apply:os.system ['touch sprung']\nmodel: {}\ntrainer: {}\nseed: 0\n",
+        b"data: ${oc.env:NOBODY_SET_THIS}\nmodel: {}\ntrainer: {}\nseed: 0\n",
+        b"model: {}\n",
+    ],
+    ids=["empty", "list", "text", "unclosed", "bytes", "circular", "code", "reference", "incomplete"],
+)
+@pytest.mark.parametrize("name", ["config.yaml", "composed.yaml"])
+def test_yaml_surprises(run, tmp_path, monkeypatch, name, content):
+    strange = tmp_path / "strange"
+    shutil.copytree(run, strange)
+    (strange / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    done = main("eval.py", CONFIG_DIR, f"run={strange}", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "sprung").exists()

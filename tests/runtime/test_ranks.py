@@ -124,3 +124,10 @@ def test_a_process_without_a_task_is_refused(compose_config, tmp_path, key):
     cfg = compose_config(tmp_path, "trainer=ddp_cpu", "trainer.devices=4", f"data.{key}=3")
     with pytest.raises(UserError, match=rf"data\.{key}=3 leaves some of 4 processes without a task; choose 4 or more"):
         require_shares(cfg)
+
+
+def test_several_devices_need_a_trainer_that_shares_tasks(compose_config, tmp_path):
+    with pytest.raises(
+        UserError, match=r"trainer\.devices=2 needs a trainer of several processes; choose trainer=ddp or ddp_cpu"
+    ):
+        require_shares(compose_config(tmp_path, "trainer.devices=2"))

@@ -26,6 +26,12 @@ def load_config(path: Path) -> dict[str, Any]:
         saved: Any = OmegaConf.to_container(cfg) if isinstance(cfg, DictConfig) else None
     except (OSError, YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); choose another run") from error
-    if not isinstance(saved, dict) or not {"data", "model", "trainer", "seed"} <= set(map(str, saved)):
+    if not isinstance(saved, dict) or not _is_of_a_run(saved):
         raise UserError(f"{path} is no config of a training run; choose one below logs/train/runs")
     return saved
+
+
+def _is_of_a_run(saved: dict[Any, Any]) -> bool:
+    """Whether it has what a training run's config has."""
+    groups = all(isinstance(saved.get(group), dict) for group in ("data", "model", "trainer", "callbacks", "logger", "paths"))
+    return groups and "seed" in saved and {"ways", "shots", "queries", "meta_batch_size"} <= saved["data"].keys()

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError, whole
-from fewshot.runtime.config_files import COMPOSED, load_config
-
-SECOND_SPEAKER_WAITS = 2
-"""Seconds: a mistake that all processes find is told by the first, which ends the others."""
+from fewshot.runtime.config_files import COMPOSED
 
 
 def rank() -> int:
@@ -41,6 +37,10 @@ def require_shares(cfg: DictConfig) -> None:
     processes = _processes(cfg) * int(cfg.trainer.get("num_nodes", 1))
     if processes == 1:
         return
+    if "TaskParallel" not in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
+        raise UserError(
+            f"trainer.devices={cfg.trainer.devices} needs a trainer of several processes; choose trainer=ddp or ddp_cpu"
+        )
     for key in ("meta_batch_size", "val_tasks", "test_tasks"):
         if cfg.data[key] < processes:
             raise UserError(
@@ -77,7 +77,7 @@ def launch(folder: Path, processes: int) -> None:
         signals_to_handle="SIGTERM,SIGINT,SIGUSR1",
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "fewshot.runtime.ranks", str(folder / COMPOSED))
+        elastic_launch(config, sys.executable)("-m", "fewshot.runtime.one_rank", str(folder / COMPOSED))
     except SignalException as error:
         raise Stopped(error.sigval) from error
     except ChildFailedError as error:
@@ -104,29 +104,3 @@ def _processes(cfg: DictConfig) -> int:
         return len(devices) if OmegaConf.is_list(devices) else 1
     whole("trainer.devices", devices, least=1)
     return int(devices)
-
-
-def _main(path: Path) -> None:
-    """One process of a run: everything is in the frozen config."""
-    from fewshot.runtime.cli import mistakes_explained
-
-    cfg = OmegaConf.create(load_config(path))
-    cfg.paths.output_dir = str(path.parent)  # Hydra, which knows it, is not here
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path.parent / "train.log")
-    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-    logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING, handlers=[console, file])
-    with mistakes_explained("train"):
-        from fewshot.runtime.train import run_training
-
-        try:
-            run_training(cfg, path.parent)
-        except UserError:
-            if rank() > 0:
-                time.sleep(SECOND_SPEAKER_WAITS)
-            raise
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

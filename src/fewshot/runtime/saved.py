@@ -43,6 +43,9 @@ def offer_saved_config(arguments: list[str]) -> None:
             if group == "data":
                 saved["data"] = {key: node[key] for key in TASK_KEYS if key in node}
     saved["callbacks"] = {name: node for name, node in saved["callbacks"].items() if name == "progress"}
+    saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
+    for key in ("strategy", "num_nodes"):
+        saved.get("trainer", {}).pop(key, None)
     saved["seed"] = _load(folder, RESOLVED)["seed"]
     saved["defaults"] = [*defaults, {"hydra": "default"}, "_self_"]
     saved["run"] = "???"

@@ -1,0 +1,40 @@
+"""One process of several: ``python -m fewshot.runtime.one_rank FOLDER/composed.yaml``, typed by `ranks.launch`."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from fewshot.errors import UserError
+from fewshot.runtime.cli import mistakes_explained
+from fewshot.runtime.config_files import load_config
+from fewshot.runtime.ranks import rank
+
+SECOND_SPEAKER_WAITS = 2
+"""Seconds: a mistake that all processes find is told by the first, which ends the others."""
+
+
+def main(path: Path) -> None:
+    """Runs this process's part; everything is in the config."""
+    cfg = OmegaConf.create(load_config(path))
+    cfg.paths.output_dir = str(path.parent)  # Hydra, which knows it, is not here
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(path.parent / "train.log")
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING, handlers=[console, file])
+    with mistakes_explained("train"):
+        from fewshot.runtime.train import run_training
+
+        try:
+            run_training(cfg, path.parent)
+        except UserError:
+            if rank() > 0:
+                time.sleep(SECOND_SPEAKER_WAITS)
+            raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
