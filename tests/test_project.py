@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
