@@ -53,6 +53,12 @@ def test_results_carry_their_schema(tmp_path):
     }
 
 
+def test_what_is_no_number_is_null(tmp_path):
+    write_json(tmp_path / "results.json", {"metrics": {"test/acc_ci95": float("nan")}, "steps": [1.0, float("inf")]})
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"metrics": {"test/acc_ci95": None}, "steps": [1.0, None]}
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "results.json"
     write_json(path, {"old": 1})

@@ -36,7 +36,7 @@ def mistake(done):
         ("data.ways=five", "data.ways=five must be a whole number of at least 1"),
         ("data.source.partition=vinyal", "data.source.partition is no key"),
         ("trainer.accelerator=tpus", "trainer: You selected an invalid accelerator name: `accelerator='tpus'`"),
-        ("trainer.precision=8", "trainer: Precision 8 is invalid"),
+        ("trainer.precision=8", "trainer.precision=8 is not supported; choose one of: 32-true, bf16-mixed"),
     ],
 )
 def test_mistakes_in_a_config_take_one_line(tmp_path, override, message):
@@ -136,3 +136,18 @@ def test_python_train_py_works_from_any_folder(tmp_path):
     done = command("train.py", "--cfg", "job", "--resolve", cwd=tmp_path)
     assert done.code == 0
     assert f"root_dir: {ROOT}" in done.out
+
+
+def test_a_job_of_a_sweep_that_fails_does_not_end_the_others(tmp_path):
+    done = main(
+        "train.py",
+        "-m",
+        *TINY,
+        "data.ways=30,3",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        f"paths.cache_dir={tmp_path / 'cache'}",
+    )
+    assert done.code == 2
+    assert "error: data.ways=30 but the train split has 10 classes" in done.err
+    assert "of the sweep, jobs [0] failed" in done.err
+    assert (tmp_path / "sweep/1/results.json").is_file()

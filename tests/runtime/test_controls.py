@@ -41,6 +41,11 @@ def test_random_init_takes_no_step_and_tests_the_first_weights(compose_config, t
     assert metrics["test/acc"] > metrics["test/acc_before"], "adaptation alone achieves something"
 
 
+def test_without_a_test_the_figures_are_those_of_the_best_checkpoint(compose_config, tmp_path):
+    metrics = train(compose_config(tmp_path, "control=random_init", "test=false"))
+    assert 0 < metrics["val/acc"] <= 1
+
+
 def test_an_unknown_control_is_refused(compose_config, tmp_path):
     with pytest.raises(UserError, match="control=shuffled_label is unknown; did you mean 'shuffled_labels'"):
         train(compose_config(tmp_path, "control=shuffled_label"))

@@ -178,3 +178,25 @@ def test_yaml_surprises(run, tmp_path, monkeypatch, name, content):
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_run_and_other_runs_are_not_written_into(run):
+    before = {path: path.read_bytes() for path in run.rglob("*.json")}
+    done = main("eval.py", CONFIG_DIR, f"run={run}", f"hydra.run.dir={run}")
+    assert done.code == 2
+    assert "holds a training run; choose another folder for the evaluation" in done.err
+    assert {path: path.read_bytes() for path in run.rglob("*.json")} == before
+
+
+def test_a_run_of_several_processes_is_evaluated_by_one(run, tmp_path):
+    """As the processes of a run leave it: devices 2, and its folder frozen in the config."""
+    several = tmp_path / "several"
+    shutil.copytree(run, several)
+    text = (several / "composed.yaml").read_text()
+    text = text.replace("devices: 1", "devices: 2").replace("output_dir: ${hydra:runtime.output_dir}", f"output_dir: {several}")
+    (several / "composed.yaml").write_text(text)
+    assert "devices: 2" in text
+    assert f"output_dir: {several}" in text
+    done = main("eval.py", CONFIG_DIR, f"run={several}", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 0, done.err
+    assert (tmp_path / "eval/results.json").is_file()

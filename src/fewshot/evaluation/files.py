@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,14 @@ def keep_as(path: Path, other: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file whole."""
+    """Writes a JSON file whole; what is not a number becomes null, for JSON knows no NaN."""
     with written_whole(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+        file.write((json.dumps(_numbers_only(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _numbers_only(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _numbers_only(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_numbers_only(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node

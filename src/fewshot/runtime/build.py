@@ -13,10 +13,20 @@ from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The config, resolved, as plain containers."""
-    container: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The config as plain containers, its references resolved or as they stand."""
+    container: dict[str, Any] = OmegaConf.to_container(cfg, resolve=resolve)  # type: ignore[assignment]
     return container
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuses numbers that are none, before anything is computed with them."""
+    for key in ("max_steps", "val_check_interval", "log_every_n_steps"):
+        whole(f"trainer.{key}", cfg.trainer[key], least=1)
+    for key in ("meta_batch_size", "val_tasks", "test_tasks"):
+        whole(f"data.{key}", cfg.data[key], least=1)
+    if cfg.threads is not None:
+        whole("threads", cfg.threads, least=1)
 
 
 def _build_logger(node: DictConfig, first_step: int) -> Logger:
@@ -46,8 +56,6 @@ def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     Args:
         first_step: outer step that the logs go on from; what an earlier process logged of later ones is dropped.
     """
-    for key in ("max_steps", "val_check_interval", "log_every_n_steps"):
-        whole(f"trainer.{key}", cfg.trainer[key], least=1)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
     loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]
     trainer: L.Trainer = instantiate(

@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedCo
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fewshot.errors import whole
+from fewshot.data.module import EpisodicDataModule
+from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
@@ -20,9 +21,16 @@ from fewshot.runtime.signals import Stopped, StopRequest
 Kind = TypeVar("Kind", bound=Callback)
 
 
-def callbacks_of(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:
-    """The trainer's callbacks of one kind."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+def the(trainer: L.Trainer, kind: type[Kind]) -> Kind:
+    """The trainer's callback of a kind that every run has once.
+
+    Raises:
+        UserError: the config has removed it, or added another.
+    """
+    found = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+    if len(found) != 1:
+        raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/default.yaml")
+    return found[0]
 
 
 class Throughput(Callback):
@@ -46,15 +54,15 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.perf_counter()
-        if self._since is not None:
-            self._window_seconds += now - self._since
-            self._window_tasks += len(batch) * trainer.world_size
+        now, tasks = time.perf_counter(), cast(EpisodicDataModule, trainer.datamodule).meta_batch_size  # type: ignore[attr-defined]
+        elapsed = now - (self._since or now)
         self._since = now
+        self.seconds += elapsed
+        self.tasks += tasks
+        self._window_seconds += elapsed
+        self._window_tasks += tasks
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log(trainer, pl_module, self._window_tasks / self._window_seconds)
-            self.seconds += self._window_seconds
-            self.tasks += self._window_tasks
             self._window_seconds, self._window_tasks = 0.0, 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

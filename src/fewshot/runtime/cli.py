@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -20,13 +21,15 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fewshot.errors import UserError, nearest
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -> None:
@@ -47,12 +50,21 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")
         work: Callable[[DictConfig], object] = getattr(import_module(module), function)
-        with mistakes_explained(config_name):  # before Hydra remarks on them
-            work(cfg)
+        try:
+            with mistakes_explained(config_name):  # before Hydra remarks on them
+                work(cfg)
+        except SystemExit as ended:
+            if ended.code != 2 or HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            failed.append(HydraConfig.get().job.num)  # the jobs after it go on
 
+    failed: list[int] = []
     with mistakes_explained(config_name):
         before()
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
+    if failed:
+        print(f"error: of the sweep, jobs {failed} failed; their mistakes are above", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager
@@ -87,7 +99,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return str(link)
         if isinstance(link, MissingConfigException):
             return _unknown_choice(link)
-        if isinstance(link, OSError) and link.errno in DISK_ERRORS:
+        if isinstance(link, OSError) and (link.errno in DISK_FULL or (link.errno in NOT_ALLOWED and link.filename)):
             place = link.filename or "the run's folder"
             return f"{place} cannot be written ({link.strerror}); free it or choose another with hydra.run.dir=FOLDER"
         if isinstance(link, RuntimeError) and (killed := re.match(r"DataLoader worker .*", str(link))):
@@ -126,7 +138,10 @@ def _keys(config_name: str) -> list[str]:
     folders = [argument.split("=")[1] for argument in sys.argv[1:] if argument.startswith("--config-dir=")]
     choices += [f"hydra.searchpath=[file://{Path(folder).absolute()}]" for folder in folders]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose(config_name, overrides=choices)
+        try:
+            cfg = hydra.compose(config_name, overrides=choices)
+        except HydraException:  # a choice is what is wrong
+            cfg = hydra.compose(config_name)
     return [*groups, *_dotted(OmegaConf.to_container(cfg), "")]
 
 

@@ -9,8 +9,10 @@ from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import metrics_of
 from fewshot.runtime.build import build_data, build_model, build_trainer
 from fewshot.runtime.checkpoints import read_checkpoint
-from fewshot.runtime.folder import claim
+from fewshot.runtime.config_files import COMPOSED, load_config
+from fewshot.runtime.folder import claim, held
 from fewshot.runtime.process import set_up_process
+from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
 
@@ -30,9 +32,16 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """
     if cfg.split not in SPLITS:
         raise UserError(f"split={cfg.split} is unknown{nearest(str(cfg.split), SPLITS)}")
-    run = Path(cfg.run)
-    if Path(cfg.paths.output_dir).resolve() == run.resolve():
-        raise UserError(f"hydra.run.dir={run} is the run itself; choose another folder for its evaluation")
+    folder, run = Path(cfg.paths.output_dir), Path(cfg.run)
+    if (folder / COMPOSED).is_file() and "run" not in load_config(folder / COMPOSED):
+        raise UserError(f"hydra.run.dir={folder} holds a training run; choose another folder for the evaluation")
+    if processes_of(cfg) > 1:
+        raise UserError(f"trainer.devices={cfg.trainer.devices} but one process evaluates; set trainer.devices=1")
+    with held(folder):
+        return _evaluate(cfg, run)
+
+
+def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     trained = training_tasks(run)
     cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
     set_up_process(cfg)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 CHANGEABLE = ("test", "trainer", "logger", "callbacks", "val_at_start")
 """What may differ, with ``resume=true``, from the run that is continued: where and how long it runs, not what it computes."""
+ESSENTIAL = ("trainer.precision", "trainer.val_check_interval", "callbacks.best.monitor", "callbacks.best.mode")
+"""What may not, though it is of these groups."""
+CHANGEABLE_KEYS = ("data.source.data_dir", "model.on_nonfinite")
 CHANGEABLE_DATA = ("num_workers", "test_tasks", "cache_dir")
 
 
@@ -67,12 +71,17 @@ def unfinished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
 def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """The results of this run where it is complete: as many outer steps as asked for, and tested if asked for."""
     path = folder / "results.json"
-    if not path.is_file() or not (folder / COMPOSED).is_file():
+    if not (folder / COMPOSED).is_file():
         return None
     _require_same(cfg, folder)
-    results: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    tested = results["test"] is not None or not cfg.test
-    return results if tested and results["protocol"]["train"]["steps"] == cfg.trainer.max_steps else None
+    try:
+        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    results["metrics"] = {name: math.nan if value is None else value for name, value in results["metrics"].items()}
+    steps = 0 if cfg.control == "random_init" else cfg.trainer.max_steps
+    tested = not cfg.test or (results["test"] or {}).get("tasks") == cfg.data.test_tasks
+    return results if tested and results["protocol"]["train"]["steps"] == steps else None
 
 
 def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
@@ -101,8 +110,10 @@ def _require_same(cfg: DictConfig, folder: Path) -> None:
 
 
 def _changeable(key: str) -> bool:
+    if key in ESSENTIAL:
+        return False
     group, _, name = key.partition(".")
-    return group in CHANGEABLE or (group == "data" and name in CHANGEABLE_DATA) or key == "data.source.data_dir"
+    return group in CHANGEABLE or (group == "data" and name in CHANGEABLE_DATA) or key in CHANGEABLE_KEYS
 
 
 def _differences(a: Any, b: Any, prefix: str = "") -> set[str]:

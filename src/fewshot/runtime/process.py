@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import lightning as L
+import torch
 from omegaconf import DictConfig
 
 from fewshot.errors import UserError, whole
@@ -25,6 +26,8 @@ def set_up_process(cfg: DictConfig) -> None:
     whole("seed", cfg.seed, least=0)
     if cfg.seed > LARGEST_SEED:
         raise UserError(f"seed={cfg.seed} must be at most {LARGEST_SEED}")
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     keep_freed_memory()
     quieten()

@@ -1,6 +1,8 @@
 """From what a result came, and what it cost."""
 
 import hashlib
+import json
+import os
 import platform
 import resource
 import subprocess
@@ -12,6 +14,8 @@ from typing import Any
 import torch
 import yaml
 
+COMMAND = "FEWSHOT_COMMAND"
+"""Environment variable with the command line that started the processes of a run."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "learn2learn", "numpy")
 
 
@@ -19,12 +23,12 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str,
     """The section ``provenance`` of ``results.json``.
 
     Args:
-        config: resolved.
+        config: with its references; folders do not count, so that runs of one config share their hash.
         data_sha256: of each split's prepared images.
     """
     return {
         **_git(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": json.loads(os.environ.get(COMMAND, "null")) or command(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {
@@ -33,9 +37,14 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str,
             "threads": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config_sha256": hashlib.sha256(yaml.safe_dump(config, sort_keys=True).encode()).hexdigest(),
+        "config_sha256": _sha256({key: value for key, value in config.items() if key not in ("paths", "resume")}),
         "data_sha256": data_sha256,
     }
+
+
+def command() -> list[str]:
+    """The command line of this process."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def memory_cost() -> dict[str, int]:
@@ -45,6 +54,10 @@ def memory_cost() -> dict[str, int]:
     if torch.cuda.is_available():
         cost["peak_device_bytes"] = torch.cuda.max_memory_allocated()
     return cost
+
+
+def _sha256(config: dict[str, Any]) -> str:
+    return hashlib.sha256(yaml.safe_dump(config, sort_keys=True).encode()).hexdigest()
 
 
 def _git() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Starting the processes of one run, and knowing which one this is."""
 
+import json
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ def started_from_outside() -> bool:
 
 def wants_several(cfg: DictConfig) -> bool:
     """Whether the config asks for processes that nobody has started yet."""
-    return _processes(cfg) > 1 and not started_from_outside()
+    return processes_of(cfg) > 1 and not started_from_outside()
 
 
 def require_shares(cfg: DictConfig) -> None:
@@ -34,7 +35,7 @@ def require_shares(cfg: DictConfig) -> None:
     Raises:
         UserError: one of these.
     """
-    processes = _processes(cfg) * int(cfg.trainer.get("num_nodes", 1))
+    processes = processes_of(cfg) * int(cfg.trainer.get("num_nodes", 1))
     if processes == 1:
         return
     if "TaskParallel" not in str(OmegaConf.select(cfg, "trainer.strategy._target_")):
@@ -60,10 +61,12 @@ def launch(folder: Path, processes: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from fewshot.runtime.provenance import COMMAND, command
     from fewshot.runtime.signals import Stopped
 
     # The process that failed has said why.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    os.environ[COMMAND] = json.dumps(command())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -98,9 +101,14 @@ class ProcessFailedError(Exception):
         self.exit_code = exit_code
 
 
-def _processes(cfg: DictConfig) -> int:
+def processes_of(cfg: DictConfig) -> int:
+    """How many processes a config asks for on each machine."""
     devices: Any = cfg.trainer.devices
-    if devices in ("auto", -1, "-1") or OmegaConf.is_list(devices):
-        return len(devices) if OmegaConf.is_list(devices) else 1
+    if OmegaConf.is_list(devices):
+        return len(devices)
+    if devices in ("auto", -1, "-1"):
+        import torch
+
+        return max(1, torch.cuda.device_count()) if cfg.trainer.accelerator in ("auto", "gpu", "cuda") else 1
     whole("trainer.devices", devices, least=1)
     return int(devices)

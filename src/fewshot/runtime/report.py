@@ -20,7 +20,7 @@ from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
-from fewshot.runtime.callbacks import Throughput, callbacks_of
+from fewshot.runtime.callbacks import Throughput, the
 from fewshot.runtime.provenance import memory_cost, provenance
 
 PICTURED_TASKS = 3
@@ -70,7 +70,7 @@ class Report:
             protocol=protocol,
             cost=cost,
             provenance=provenance(
-                plain(self.cfg), {split: data.images_sha256 for split, data in self.datamodule.prepared.items()}
+                plain(self.cfg, resolve=False), {split: data.images_sha256 for split, data in self.datamodule.prepared.items()}
             ),
         )
         print_summary(metrics, test, protocol, cost, str(self.folder))
@@ -130,7 +130,7 @@ class Report:
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:
     """Seconds in outer steps and overall, and tasks a second."""
-    (throughput,) = callbacks_of(trainer, Throughput)
+    throughput = the(trainer, Throughput)
     return {
         "train_seconds": throughput.seconds,
         "train_tasks": throughput.tasks,

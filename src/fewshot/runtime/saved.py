@@ -46,6 +46,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
     for key in ("strategy", "num_nodes"):
         saved.get("trainer", {}).pop(key, None)
+    saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
     saved["defaults"] = [*defaults, {"hydra": "default"}, "_self_"]
     saved["run"] = "???"

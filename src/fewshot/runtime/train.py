@@ -11,19 +11,23 @@ from omegaconf import DictConfig
 
 from fewshot.data.module import EpisodicDataModule
 from fewshot.errors import UserError, nearest
+from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.build import build_data, build_model, build_trainer
-from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, callbacks_of
+from fewshot.runtime.build import build_data, build_model, build_trainer, check_numbers
+from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, the
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.process import set_up_process
-from fewshot.runtime.ranks import launch, rank, require_shares, started_from_outside, wants_several
+from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
 from fewshot.runtime.signals import StopRequest
 
 log = logging.getLogger(__name__)
+
+PRECISIONS = ("32-true", "bf16-mixed")
+"""fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
 
 CONTROLS = ("shuffled_labels", "random_init")
 
@@ -40,8 +44,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
         UserError: config, data or files are not as they must be.
     """
     folder = Path(cfg.paths.output_dir)
-    if started_from_outside() and rank() > 0:
-        return run_training(cfg, folder)  # the first process holds the folder
+    check_numbers(cfg)
+    if started_from_outside() and rank() > 0:  # the first process holds the folder
+        return {} if results_of(cfg, folder) else run_training(cfg, folder)
     with held(folder):
         results = results_of(cfg, folder)
         if results is not None:
@@ -51,15 +56,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if not wants_several(cfg):
             return run_training(cfg, folder)
         require_shares(cfg)
+        checkpoint = unfinished(cfg, folder)  # takes over a seed that was drawn
         set_up_process(cfg)
         check(cfg)
-        claim(cfg, folder, fresh=unfinished(cfg, folder) is None)
-        launch(folder, cfg.trainer.devices)
+        claim(cfg, folder, fresh=checkpoint is None)
+        launch(folder, processes_of(cfg))
     return {}
 
 
 def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     """Builds what a config describes, and finds the mistakes that can be found by that."""
+    if str(cfg.trainer.precision) not in PRECISIONS:
+        raise UserError(f"trainer.precision={cfg.trainer.precision} is not supported; choose one of: {', '.join(PRECISIONS)}")
     if cfg.control is not None and cfg.control not in CONTROLS:
         raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
     datamodule, model = build_data(cfg), build_model(cfg)
@@ -77,15 +85,16 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         set_up_process(cfg)
         datamodule, model = check(cfg)
         done = checkpoint["global_step"] if checkpoint else 0
-        if rank() == 0:
-            claim(cfg, folder, fresh=checkpoint is None)
         trainer = build_trainer(cfg, first_step=done)
-        (last,) = callbacks_of(trainer, SaveLast)
-        trainer.callbacks.insert(0, StopWhenAsked(request, last))  # type: ignore[attr-defined]
+        trainer.callbacks.insert(0, StopWhenAsked(request, the(trainer, SaveLast)))  # type: ignore[attr-defined]
+        for needed in (Throughput, ModelCheckpoint):
+            the(trainer, needed)
         if checkpoint is not None:
             _require_same_data(checkpoint, datamodule)
             model.on_load_checkpoint(checkpoint)
             trainer.callbacks.insert(0, Resume(checkpoint, trainer.max_steps))  # type: ignore[attr-defined]
+        if rank() == 0:
+            claim(cfg, folder, fresh=checkpoint is None)
         datamodule.prepare(_splits(cfg))
         datamodule.first_step = done
         _announce(cfg, datamodule, model, folder, done)
@@ -106,13 +115,13 @@ def _conclude(
     """Tests the best checkpoint and reports."""
     cost = train_cost(trainer, started)
     steps = 0 if cfg.control == "random_init" else trainer.max_steps
-    (best,) = (callback for callback in callbacks_of(trainer, ModelCheckpoint) if callback.monitor)
-    path = best.best_model_path or None
+    path = the(trainer, ModelCheckpoint).best_model_path or None
     kept = read_checkpoint(Path(path))["fewshot"]["val_metrics"] if path else {}
     if cfg.test:
         trainer.test(model, datamodule, ckpt_path=path, verbose=False)
-    elif "val" not in model.scores:
+    else:
         trainer.validate(model, datamodule, ckpt_path=path, verbose=False)
+        kept = kept or metrics_of("val", model.scores["val"])
     if rank() > 0:
         return {}
     return Report(
