@@ -6,6 +6,7 @@ import re
 import socket
 
 import pytest
+import yaml
 
 from fewshot.errors import UserError
 from fewshot.runtime import cli
@@ -151,3 +152,15 @@ def test_a_job_of_a_sweep_that_fails_does_not_end_the_others(tmp_path):
     assert "error: data.ways=30 but the train split has 10 classes" in done.err
     assert "of the sweep, jobs [0] failed" in done.err
     assert (tmp_path / "sweep/1/results.json").is_file()
+
+
+def test_runs_and_evaluations_have_folders_of_their_own(tmp_path):
+    """Where the README says that they are: logs/train/runs and logs/eval/runs."""
+
+    def folder(script, *arguments):
+        shown = yaml.safe_load(main(script, *arguments, "--cfg", "hydra").out)["hydra"]
+        return shown["run"]["dir"].split("/runs/")[0].replace("${hydra:job.name}", shown["job"]["name"])
+
+    assert folder("train.py") == "${paths.root_dir}/logs/train"
+    assert main("train.py", *TINY, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}").code == 0
+    assert folder("eval.py", f"run={tmp_path / 'run'}") == "${paths.root_dir}/logs/eval"

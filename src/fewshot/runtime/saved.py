@@ -11,6 +11,8 @@ from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 EVAL_CONFIG = "eval"
 EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
+JOB = {"job": {"name": "eval"}}
+"""Evaluations lie in logs/eval."""
 TASK_KEYS = ("ways", "shots", "queries", "eval", "meta_batch_size", "val_tasks", "test_tasks", "num_workers")
 """Keys of ``data`` that stay the run's when another data set is chosen."""
 
@@ -30,7 +32,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     asks_for_help = any(argument in ("--help", "-h") for argument in arguments)
     if not folders:
         if asks_for_help:
-            ConfigStore.instance().store(EVAL_CONFIG, {"defaults": ["_self_", {"hydra": "default"}], "run": "???"})
+            ConfigStore.instance().store(EVAL_CONFIG, {"defaults": [{"hydra": "default"}, "_self_"], "run": "???", "hydra": JOB})
             return
         raise UserError("run=??? must name the folder of a finished run, as in run=logs/train/runs/RUN")
     folder = Path(folders[-1])
@@ -50,6 +52,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     saved["seed"] = _load(folder, RESOLVED)["seed"]
     saved["defaults"] = [*defaults, {"hydra": "default"}, "_self_"]
     saved["run"] = "???"
+    saved["hydra"] = JOB
     saved["split"] = "test"
     saved["checkpoint"] = "best"
     ConfigStore.instance().store(EVAL_CONFIG, saved)
