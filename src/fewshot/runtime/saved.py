@@ -32,7 +32,8 @@ def offer_saved_config(arguments: list[str]) -> None:
     asks_for_help = any(argument in ("--help", "-h") for argument in arguments)
     if not folders:
         if asks_for_help:
-            ConfigStore.instance().store(EVAL_CONFIG, {"defaults": [{"hydra": "default"}, "_self_"], "run": "???", "hydra": JOB})
+            help_only = {"defaults": [{"hydra": "default"}, "_self_"], "run": "???", "hydra": JOB}
+            ConfigStore.instance().store(EVAL_CONFIG, help_only)
             return
         raise UserError("run=??? must name the folder of a finished run, as in run=logs/train/runs/RUN")
     folder = Path(folders[-1])
