@@ -190,3 +190,12 @@ def test_the_workflow_covers_every_supported_python():
     classifiers = [c.rpartition(" ")[2] for c in project()["project"]["classifiers"] if "Python :: 3." in c]
     assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == classifiers
     assert project()["project"]["requires-python"] == ">=3.10,<3.14"
+
+
+def test_every_promise_names_tests_that_exist():
+    named = re.findall(r"`(tests/[^`]+)` \\|$", (ROOT / "docs/reliability.md").read_text("utf-8"), re.MULTILINE)
+    assert len(named) > 40
+    for test in named:
+        path, _, function = test.partition("::")
+        assert (ROOT / path).exists(), test
+        assert not function or f"def {function}(" in (ROOT / path).read_text("utf-8"), test

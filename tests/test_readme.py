@@ -10,6 +10,7 @@ import pytest
 
 from tests.entry import CONFIG_DIR, ROOT, main
 
+pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 SHORT = (
@@ -39,9 +40,7 @@ def with_stand_in(arguments):
     return [CONFIG_DIR, *(a for a in arguments if a.split("=")[0] not in replaced), *short]
 
 
-@pytest.mark.parametrize(
-    "line", [pytest.param(line, marks=pytest.mark.slow if "ddp" in line else ()) for line in commands("python train.py")]
-)
+@pytest.mark.parametrize("line", commands("python train.py"))
 def test_training(line, tmp_path):
     folder = tmp_path / "run"
     arguments = with_stand_in(shlex.split(line)[2:])

@@ -18,6 +18,7 @@ from tests.entry import TINY, main
 from tests.forked import fork
 from tests.runtime.sameness import what_a_run_left
 
+pytestmark = pytest.mark.slow
 LONG = (
     "trainer.max_steps=400",
     "callbacks.last.every_n_steps=10",

@@ -13,6 +13,7 @@ from tests.entry import TINY, main
 from tests.forked import fork
 from tests.runtime.sameness import what_a_run_left
 
+pytestmark = pytest.mark.slow
 RECIPE = (
     *TINY,
     "trainer.max_steps=24",
@@ -65,7 +66,6 @@ def kill_at_random(folder, moment):
     return finish(folder)
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment(reference, tmp_path):
     """FEWSHOT_KILLS says how many moments, drawn at random over the whole run."""
     expected, seconds = reference
