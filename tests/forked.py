@@ -37,6 +37,14 @@ class Forked:
         raise TimeoutError(f"process {self.pid} did not end: {self.output.read_text()}")
 
 
+def wait_for(condition: Callable[[], bool], timeout: float = 120) -> None:
+    """Until something is so."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
 def fork(
     script: str,
     *arguments: str,

@@ -15,7 +15,7 @@ from fewshot.models.maml import MAML
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.train import train
 from tests.entry import TINY, main
-from tests.forked import fork
+from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,6 @@ LONG = (
 
 def arguments(folder, *more):
     return [*TINY, f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}", *more]
-
-
-def wait_for(condition, timeout=60):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def poisoned(monkeypatch, steps):

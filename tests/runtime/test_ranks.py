@@ -15,7 +15,7 @@ import torch
 from fewshot.errors import UserError
 from fewshot.runtime.ranks import require_shares
 from tests.entry import ROOT, TINY, main
-from tests.forked import fork
+from tests.forked import fork, wait_for
 from tests.ranks import free_port
 
 pytestmark = pytest.mark.slow
@@ -71,13 +71,6 @@ def test_two_processes_leave_what_one_leaves(alone, tmp_path):
 
 def children_of(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_for(condition, timeout=120):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_process_that_dies_ends_the_run_within_seconds(tmp_path):

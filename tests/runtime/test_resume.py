@@ -10,7 +10,7 @@ import yaml
 
 from fewshot.tasks import stream_key, uniforms
 from tests.entry import TINY, main
-from tests.forked import fork
+from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
 
 pytestmark = pytest.mark.slow
@@ -49,12 +49,12 @@ def require_same(left, expected):
         assert left[key] == expected[key], key
 
 
-def wait_for(condition, timeout=60):
-    """Until something is so."""
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
+def kill_after(checkpoint, folder, *more):
+    """Kills the run as soon as it has written a checkpoint."""
+    process = fork("train.py", *arguments(folder, *more), output=folder / "out")
+    wait_for((folder / "run/checkpoints" / checkpoint).exists)
+    process.send(signal.SIGKILL)
+    process.wait()
 
 
 def kill_at_random(folder, moment):
@@ -112,10 +112,7 @@ def test_asked_to_stop(reference, tmp_path, signum, code):
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(reference, tmp_path):
-    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
-    wait_for((tmp_path / "run/checkpoints/previous.ckpt").exists)
-    process.send(signal.SIGKILL)
-    process.wait()
+    kill_after("previous.ckpt", tmp_path)
     last = tmp_path / "run/checkpoints/last.ckpt"
     whole = last.read_bytes()
     last.unlink()  # the one before it may be another name of the same file
@@ -191,19 +188,13 @@ def test_two_runs_in_one_folder(tmp_path):
 
 
 def test_without_a_seed_the_drawn_one_is_kept(tmp_path):
-    process = fork("train.py", *arguments(tmp_path, "seed=null"), output=tmp_path / "out")
-    wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
-    process.send(signal.SIGKILL)
-    process.wait()
+    kill_after("last.ckpt", tmp_path, "seed=null")
     seed = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["seed"]
     assert finish(tmp_path, "seed=null")["results"]["protocol"]["seed"] == seed
 
 
 def test_a_run_that_was_moved_goes_on(reference, tmp_path):
-    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
-    wait_for((tmp_path / "run/checkpoints/best.ckpt").exists)
-    process.send(signal.SIGKILL)
-    process.wait()
+    kill_after("best.ckpt", tmp_path)
     moved = tmp_path / "moved"
     moved.mkdir()
     (tmp_path / "run").rename(moved / "run")

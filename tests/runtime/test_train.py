@@ -172,3 +172,9 @@ def test_a_mistake_is_found_before_anything_is_decoded(compose_config, tmp_path,
         train(compose_config(tmp_path, override))
     assert "\n" not in str(error.value) or not isinstance(error.value, UserError)
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_bf16_mixed_trains_and_is_recorded(compose_config, tmp_path):
+    metrics = train(compose_config(tmp_path, "trainer.precision=bf16-mixed"))
+    assert 0 <= metrics["test/acc"] <= 1
+    assert json.loads((tmp_path / "run/results.json").read_text())["protocol"]["precision"] == "bf16-mixed"
