@@ -164,6 +164,10 @@ def test_checkpoints_count_outer_steps_and_load_as_plain_data(toy_data, tmp_path
             {"fewshot": {"schema": 1, "model": "MAML", "shapes": {}}},
             "the checkpoint's network has features.blocks.0.0.bias of shape None",
         ),
+        (
+            {"fewshot": {"schema": 1, "model": "MAML", "shapes": make_model()._shapes()}},
+            "the checkpoint does not hold what it lists",
+        ),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(change, message):

@@ -166,12 +166,15 @@ def test_a_prolonged_schedule_goes_on_from_where_the_longer_one_would_be(tmp_pat
 )
 def test_another_config_is_not_mixed_into_a_run(tmp_path, more, message):
     finish(tmp_path)
-    left = what_a_run_left(tmp_path / "run")
+    left, overrides = what_a_run_left(tmp_path / "run"), tmp_path / "run/.hydra/overrides.yaml"
+    before = overrides.read_text()
+    assert "experiment=tiny" in before
     done = main("train.py", *arguments(tmp_path), *more)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
     assert what_a_run_left(tmp_path / "run") == left
+    assert overrides.read_text() == before
 
 
 def test_two_runs_in_one_folder(tmp_path):

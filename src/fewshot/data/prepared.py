@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Of the prepared folder; raised when its layout changes."""
 CHUNK = 2**22
 """Bytes hashed at a time."""
@@ -109,6 +109,8 @@ def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | No
     folder = cache_dir / source.name / split
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        if meta.pop("meta_sha256") != _meta_sha256(meta):
+            return None
         if meta["format"] != FORMAT or meta["version"] != source.version:
             return None
         if _sha256(folder / "images.npy") != meta["file_sha256"]:
@@ -117,7 +119,7 @@ def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | No
             folder, tuple(ImageClass(*entry) for entry in meta["classes"]), meta["images_sha256"], meta["sources_sha256"]
         )
         stamps = meta["sources_stamp"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     try:
         return prepared if _stamp(source.files(split)) == stamps else None
@@ -170,7 +172,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
             "sources_stamp": _stamp(files),
             "classes": [list(asdict(c).values()) for c in classes],
         }
-        (part / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+        (part / "meta.json").write_text(json.dumps(meta | {"meta_sha256": _meta_sha256(meta)}, indent=1), "utf-8")
         if folder.exists():  # outdated or corrupt; processes that mapped it keep their mapping
             shutil.rmtree(folder)
         part.rename(folder)
@@ -209,6 +211,11 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _meta_sha256(meta: dict[str, object]) -> str:
+    """Of what ``meta.json`` says: a class list with a flipped bit would be believed otherwise."""
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _sources_sha256(files: list[Path]) -> str:

@@ -1,8 +1,11 @@
 """``results.json``: what a run found, how, at what cost, and from what."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
+from fewshot.errors import UserError
 from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.intervals import CI_METHOD
 from fewshot.evaluation.record import TaskScores
@@ -45,3 +48,32 @@ def write_per_task(path: Path, scores: TaskScores) -> None:
 def write_results(path: Path, **sections: Any) -> None:
     """Writes ``results.json``: ``status``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``."""
     write_json(path, {"schema": SCHEMA, **sections})
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a ``results.json``, its nulls among the metrics as NaN.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no such file.
+    """
+    try:
+        results: Any = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    if not _are_results(results):
+        raise UserError(f"{path} does not hold the results of a run (schema {SCHEMA})")
+    results["metrics"] = {name: math.nan if value is None else value for name, value in results["metrics"].items()}
+    return dict(results)
+
+
+def _are_results(results: Any) -> bool:
+    """Whether it has the sections of schema 1, each of its kind."""
+    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+        return False
+    sections = ("metrics", "protocol", "cost", "provenance")
+    if not all(isinstance(results.get(section), dict) for section in sections) or "test" not in results:
+        return False
+    test, training = results["test"], results["protocol"].get("train")
+    numbers = all(value is None or type(value) in (int, float) for value in results["metrics"].values())
+    return numbers and isinstance(training, dict) and (test is None or isinstance(test, dict))

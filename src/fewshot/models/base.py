@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 """Of what is added to a checkpoint; raised when its meaning changes."""
 
+ADDED = {"model", "shapes", "skipped_steps", "max_steps", "data", "val_metrics"}
+"""Its keys."""
+
 ON_NONFINITE = ("stop", "skip")
 LAST_TASK = 2**62
 """Larger than any task's number."""
@@ -178,18 +181,22 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of something else, before PyTorch lists every tensor that does not fit."""
-        saved = checkpoint.get("fewshot")
+        saved, state = checkpoint.get("fewshot"), checkpoint.get("state_dict")
         if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
             raise UserError(f"the checkpoint is not one of this project's (schema {SCHEMA}); choose one that train.py wrote")
-        if saved["model"] != type(self).__name__:
-            raise UserError(f"the checkpoint is of model {saved['model']}, the config asks for {type(self).__name__}")
-        here = self._shapes()
-        for name in sorted(here.keys() | saved["shapes"].keys()):
-            if here.get(name) != saved["shapes"].get(name):
+        if saved.get("model") != type(self).__name__:
+            raise UserError(f"the checkpoint is of model {saved.get('model')}, the config asks for {type(self).__name__}")
+        here, there = self._shapes(), saved.get("shapes")
+        if not isinstance(there, dict):
+            there = {}
+        for name in sorted(here.keys() | there.keys(), key=str):
+            if here.get(name) != there.get(name):
                 raise UserError(
-                    f"the checkpoint's network has {name} of shape {saved['shapes'].get(name)}, the config's {here.get(name)}; "
+                    f"the checkpoint's network has {name} of shape {there.get(name)}, the config's {here.get(name)}; "
                     "give the backbone and data set that the checkpoint was trained with"
                 )
+        if not saved.keys() >= ADDED or not isinstance(state, dict) or _shapes_of(state) != _shapes_of(self.state_dict()):
+            raise UserError("the checkpoint does not hold what it lists; use another")
 
     def _shapes(self) -> dict[str, list[int]]:
         return {name: list(parameter.shape) for name, parameter in self.network.named_parameters()}
@@ -214,6 +221,10 @@ class MetaLearner(L.LightningModule, ABC):
         self.scores[split] = scores
         metrics = metrics_of(split, scores)
         self.log_dict(metrics, prog_bar=split == "val")
+
+
+def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:
+    return {name: list(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
 
 
 def _refuse_running_statistics(network: nn.Module) -> None:

@@ -10,6 +10,8 @@ from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"}
+"""What continuing a run needs, of what Lightning writes."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -32,10 +34,12 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         UserError: it is missing, truncated, or holds anything but tensors and plain containers.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        content: Any = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; choose a folder whose run has validated at least once") from error
     except Exception as error:  # a broken or hostile file raises whatever it likes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} is no whole checkpoint of plain data ({reason}); use another checkpoint") from error
+    if not isinstance(content, dict) or not content.keys() >= PARTS:
+        raise UserError(f"{path} is no checkpoint of a training run; choose one that train.py wrote")
     return content

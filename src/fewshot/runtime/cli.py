@@ -44,8 +44,8 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing a part of them
 
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
-        # One process of several writes Hydra's files and logs.
-        sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=none"]
+        # One process of several writes the log.
+        sys.argv.append("hydra/job_logging=none")
 
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")

@@ -1,8 +1,6 @@
 """A run's folder: one run at a time, and what an earlier process of the same run left there."""
 
-import json
 import logging
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
+from fewshot.evaluation.results import read_results
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 
@@ -75,25 +75,37 @@ def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     _require_same(cfg, folder)
     try:
-        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        results = read_results(path)
     except FileNotFoundError:
         return None
-    results["metrics"] = {name: math.nan if value is None else value for name, value in results["metrics"].items()}
+    except UserError as error:
+        log.warning(f"{error}; it is written anew")
+        return None
     steps = 0 if cfg.control == "random_init" else cfg.trainer.max_steps
     tested = not cfg.test or (results["test"] or {}).get("tasks") == cfg.data.test_tasks
-    return results if tested and results["protocol"]["train"]["steps"] == steps else None
+    return results if tested and results["protocol"]["train"].get("steps") == steps else None
 
 
 def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
-    """Writes the config, composed and resolved; a fresh start clears away what an earlier process left without a checkpoint."""
+    """Writes the config, composed, resolved, and as Hydra does; a fresh start clears away what an earlier process left.
+
+    Hydra would write ``.hydra/`` before anybody knows whether the folder holds another run.
+    """
     if fresh:
         for name in ("checkpoints", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "metrics.csv").unlink(missing_ok=True)
     (folder / "results.json").unlink(missing_ok=True)  # of a shorter run that is extended now
-    for name, resolve in ((RESOLVED, True), (COMPOSED, False)):
+    files = {RESOLVED: OmegaConf.to_yaml(cfg, resolve=True), COMPOSED: OmegaConf.to_yaml(cfg)}
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        (folder / ".hydra").mkdir(exist_ok=True)
+        files[".hydra/config.yaml"] = files[COMPOSED]
+        files[".hydra/hydra.yaml"] = OmegaConf.to_yaml({"hydra": hydra})
+        files[".hydra/overrides.yaml"] = OmegaConf.to_yaml(hydra.overrides.task)
+    for name, text in files.items():
         with written_whole(folder / name) as file:
-            file.write(OmegaConf.to_yaml(cfg, resolve=resolve).encode())
+            file.write(text.encode())
 
 
 def _require_same(cfg: DictConfig, folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 
 
@@ -20,6 +21,9 @@ class MetricsCsv(Logger):
     Args:
         path: of the file.
         first_step: lines from this step on, left by an earlier process, are dropped: they will be written again.
+
+    Raises:
+        UserError: what an earlier process left cannot be read.
     """
 
     def __init__(self, path: str, first_step: int = 0) -> None:
@@ -27,8 +31,7 @@ class MetricsCsv(Logger):
         self._path = Path(path)
         self._rows: list[dict[str, Any]] = []
         if first_step and self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+            self._rows = [row for row in _read(self._path) if int(row["step"]) < first_step]
 
     @property
     def name(self) -> str:
@@ -60,3 +63,16 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines that an earlier process left."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines: list[dict[str, Any]] = list(csv.DictReader(file))
+        whole = all(None not in line and None not in line.values() and int(line["step"]) >= 0 for line in lines)
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} cannot be read; delete it to continue without the figures logged so far")
+    return lines

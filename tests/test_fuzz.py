@@ -1,0 +1,241 @@
+"""Files that nobody vouches for, broken at random: every reader returns what is right or refuses in one line.
+
+An hour of it: ``FEWSHOT_FUZZ=20000 .venv/bin/pytest -n auto tests/test_fuzz.py``, the number of broken files a reader. What bit
+is kept as an explicit example in the reader's own tests.
+"""
+
+import json
+import os
+import pickle
+import zipfile
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from fewshot.data.archives import decode, open_zip, read_member
+from fewshot.data.miniimagenet import MiniImageNet
+from fewshot.data.omniglot import Omniglot
+from fewshot.data.pickles import load_pickle
+from fewshot.data.prepared import find, prepare
+from fewshot.errors import UserError
+from fewshot.runtime.build import build_model
+from fewshot.runtime.checkpoints import read_checkpoint
+from fewshot.runtime.folder import results_of, unfinished
+from fewshot.runtime.metrics_csv import MetricsCsv
+from fewshot.runtime.resume import restore_model
+from fewshot.runtime.saved import offer_saved_config, training_tasks
+from fewshot.runtime.train import train
+from tests.data.fakes import image_bytes, omniglot_members, photo, photo_names, silent, write_csv, write_zip
+from tests.toy import Toy
+
+BROKEN_FILES = int(os.environ.get("FEWSHOT_FUZZ", "60"))
+
+TOKENS = st.sampled_from(
+    [
+        *(b"\x00", b"\xff" * 4, b"\x7f\xff\xff\xff", b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"???"),
+        *(b"\n", b"\r", b",", b'"', b"{", b"[", b": ", b"&a", b"*a", b"<<: ", b"../", b"/", b"\xc3\xa9", b"\xed\xa0\x80"),
+        *(b"${oc.env:HOME}", b"!!python/object"),
+    ]
+)
+PLACE = st.floats(0, 1, exclude_max=True)
+EDIT = st.one_of(
+    st.tuples(st.just("cut"), PLACE, st.integers(1, 64)),
+    st.tuples(st.just("end"), PLACE, st.none()),
+    st.tuples(st.just("put"), PLACE, st.one_of(TOKENS, st.binary(min_size=1, max_size=8))),
+    st.tuples(st.just("over"), PLACE, st.one_of(TOKENS, st.binary(min_size=1, max_size=8))),
+    st.tuples(st.just("copy"), PLACE, PLACE),
+)
+EDITS = st.lists(EDIT, min_size=1, max_size=6)
+
+
+def broken(data: bytes, edits) -> bytes:
+    """The bytes after a few edits, each at a place given as a fraction of what is there."""
+    for kind, place, what in edits:
+        at = int(place * len(data))
+        if kind == "cut":
+            data = data[:at] + data[at + what :]
+        elif kind == "end":
+            data = data[:at]
+        elif kind == "put":
+            data = data[:at] + what + data[at:]
+        elif kind == "over":
+            data = data[:at] + what + data[at + len(what) :]
+        else:
+            start = int(what * len(data))
+            data = data[:at] + data[start : start + 32] + data[at:]
+    return data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, compose_config):
+    """A finished tiny run: its config and folder."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = compose_config(folder, "trainer.max_steps=2", "data.val_tasks=2", "data.test_tasks=2", "seed=0")
+    torch.use_deterministic_algorithms(False)
+    train(cfg)
+    return cfg, folder / "run"
+
+
+def fuzz(path, valid: bytes, read) -> None:
+    """Breaks a file again and again; `read` may raise nothing but a UserError."""
+
+    @settings(
+        max_examples=BROKEN_FILES,
+        deadline=None,
+        derandomize="FEWSHOT_FUZZ" not in os.environ,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(EDITS)
+    def survives(edits):
+        path.unlink(missing_ok=True)  # as a new file: readers may remember one by its inode
+        path.write_bytes(broken(valid, edits))
+        with suppress(UserError):
+            read()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(valid)
+    survives()
+
+
+pytestmark = [pytest.mark.timeout(120 + BROKEN_FILES), pytest.mark.slow]
+
+
+def test_pickles(tmp_path):
+    content = {"image_data": np.stack([photo(i) for i in range(2)]), "class_dict": {"n01": [0], "n02": range(1, 2)}}
+    # The pixels, which are most of the file, would take most of the edits.
+    data = pickle.dumps(content | {"image_data": content["image_data"][:, :2, :2]}, protocol=4)
+    path = tmp_path / "cache.pkl"
+    fuzz(path, data, lambda: load_pickle(path))
+
+
+def test_pickles_of_miniimagenet(tmp_path):
+    content = {"image_data": np.zeros((0, 84, 84, 3), np.uint8), "class_dict": {"n01": [0], "n02": range(1, 2)}}
+    path = tmp_path / "mini-imagenet-cache-train.pkl"
+    fuzz(path, pickle.dumps(content, protocol=4), lambda: MiniImageNet(str(tmp_path)).classes("train"))
+
+
+def test_lists_of_miniimagenet(tmp_path):
+    names = photo_names("val", images=2)
+    write_zip(tmp_path / "images.zip", {f"images/{name}": b"" for name, _ in names})
+    path = tmp_path / "val.csv"
+    write_csv(path, names)
+    write_csv(tmp_path / "train.csv", names)
+
+    def read():
+        source = MiniImageNet(str(tmp_path))
+        source.files("val")
+        source.classes("val")
+
+    fuzz(path, path.read_bytes(), read)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives(tmp_path, compression):
+    path = write_zip(tmp_path / "a.zip", {f"images/{i}.png": image_bytes(photo(i)[:4, :4]) for i in range(3)}, compression)
+
+    def read():
+        for name in open_zip(path).namelist():
+            decode(read_member(path, name), "RGB", (84, 84), name)
+
+    fuzz(path, path.read_bytes(), read)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_images(tmp_path, kind, mode):
+    path = tmp_path / "image"
+    fuzz(path, image_bytes(photo(0)[:16, :16], kind), lambda: decode(path.read_bytes(), mode, (8, 8), str(path)))
+
+
+def test_omniglot(tmp_path):
+    for archive in ("images_background", "images_evaluation"):
+        write_zip(tmp_path / f"{archive}.zip", omniglot_members(archive, ["Alpha/character01", "Beta/character01"]))
+    path = tmp_path / "images_evaluation.zip"
+
+    def read():
+        source = Omniglot(str(tmp_path), partition="lake")
+        source.classes("test")
+        for _ in source.images("test"):
+            pass
+
+    fuzz(path, path.read_bytes(), read)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "images.npy"])
+def test_prepared_files(tmp_path, name):
+    """What is broken is found out and made anew, never used."""
+    source = Toy()
+    whole = prepare(source, "val", tmp_path, silent)
+    images = np.array(whole.images)
+    path = whole.folder / name
+
+    def read():
+        found = find(source, "val", tmp_path)
+        if found is not None:
+            assert found == whole
+            np.testing.assert_array_equal(found.images, images)
+
+    fuzz(path, path.read_bytes(), read)
+
+
+def test_checkpoints(run, tmp_path):
+    path = tmp_path / "last.ckpt"
+    fuzz(path, (run[1] / "checkpoints" / "last.ckpt").read_bytes(), lambda: read_checkpoint(path))
+
+
+def test_checkpoints_whole_on_the_outside(run, tmp_path):
+    """The pickle inside is broken, the archive around it is not."""
+    cfg, folder = run
+    model = build_model(cfg)
+    with zipfile.ZipFile(folder / "checkpoints" / "last.ckpt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    inside = next(name for name in members if name.endswith("data.pkl"))
+    path, packed = tmp_path / "data.pkl", tmp_path / "packed.ckpt"
+
+    def read():
+        packed.unlink(missing_ok=True)
+        write_zip(packed, members | {inside: path.read_bytes()})
+        restore_model(read_checkpoint(packed), model)
+
+    fuzz(path, members[inside], read)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "composed.yaml"])
+def test_configs_of_runs(run, tmp_path, name):
+    cfg, folder = run
+    for file in ("config.yaml", "composed.yaml", "results.json"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+
+    def read():
+        offer_saved_config([f"run={tmp_path}"])
+        training_tasks(tmp_path)
+        fresh = OmegaConf.create(OmegaConf.to_container(cfg))
+        fresh.seed = None
+        results_of(fresh, tmp_path)
+        unfinished(fresh, tmp_path)
+
+    fuzz(tmp_path / name, (folder / name).read_bytes(), read)
+
+
+def test_results(run, tmp_path):
+    cfg, folder = run
+    for file in ("config.yaml", "composed.yaml"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+    path = tmp_path / "results.json"
+
+    def read():
+        results = results_of(cfg, tmp_path)
+        assert results is None or json.dumps(results)
+
+    fuzz(path, (folder / "results.json").read_bytes(), read)
+
+
+def test_metrics(run, tmp_path):
+    path = tmp_path / "metrics.csv"
+    fuzz(path, (run[1] / "metrics.csv").read_bytes(), lambda: MetricsCsv(str(path), first_step=1))
