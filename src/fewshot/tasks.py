@@ -72,6 +72,10 @@ class TaskBatch:
         for i in range(len(self)):
             yield self._map(itemgetter(i))
 
+    def slice(self, start: int, stop: int) -> "TaskBatch":
+        """Tasks `start` to `stop` (left out) of the meta-batch."""
+        return self._map(itemgetter(slice(start, stop)))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskBatch":
         """The same tasks on `device` (Lightning calls this)."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -52,6 +52,12 @@ def test_a_web_page_is_no_archive(tmp_path):
     assert str(path) in refusal(open_zip, path)
 
 
+def test_an_archive_for_a_zip_reader_of_the_future_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {NAME: image_bytes(photo(0))})
+    field(b"PK\x01\x02", 6, "<H", 255)(path)
+    assert "not a whole zip archive" in refusal(open_zip, path)
+
+
 def test_a_missing_archive_is_refused(tmp_path):
     assert str(tmp_path / "a.zip") in refusal(open_zip, tmp_path / "a.zip")
 

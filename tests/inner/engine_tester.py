@@ -8,6 +8,7 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
 
 WAYS, SHOTS, QUERIES = 3, 2, 2
@@ -52,13 +53,14 @@ def gradients(network):
 
 
 class EngineTester:
-    """Subclasses set `engine`, the name under which a config asks for it."""
+    """Subclasses set `engine`, the name under which a config asks for it, and perhaps `options` of the inner loop."""
 
     engine: str
+    options: dict[str, object] = {}
 
-    def build(self, network, *, steps=2, first_order=False, adapt_norm=False, lr=0.3, batch_norm="transductive", loss=None):
-        inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, first_order=first_order, adapt_norm=adapt_norm)
-        return build_engine(self.engine, network, inner, loss or nn.functional.cross_entropy, batch_norm)
+    def build(self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, **options):
+        inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
+        return build_engine(self.engine, network, inner, InnerRates(inner, network).double(), loss, batch_norm)
 
     def meta_gradient(self, network, batch, tasks=None, **options):
         network.zero_grad()

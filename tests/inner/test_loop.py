@@ -5,6 +5,7 @@ import pytest
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
 from tests.inner.engine_tester import network_of
 
 
@@ -44,5 +45,6 @@ def test_scale_and_shift_of_batch_norm_are_left_out_unless_asked_for():
 )
 def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message):
     with pytest.raises(UserError) as error:
-        build_engine(engine, network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1), None, batch_norm)
+        network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1)
+        build_engine(engine, network, inner, InnerRates(inner, network), None, batch_norm)
     assert str(error.value) == message

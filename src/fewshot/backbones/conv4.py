@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm
-from fewshot.backbones.pool import PositionMean
+from fewshot.backbones.pool import MaxPool, PositionMean
 from fewshot.errors import UserError
 
 
@@ -58,5 +58,5 @@ def _block(inputs: int, outputs: int, pooled: bool) -> nn.Sequential:
         BatchNorm(outputs),
     ]
     # Max-pooling and ReLU commute, and pooling first leaves a quarter of the elements to the ReLU and its derivatives.
-    layers += [nn.MaxPool2d(2)] if pooled else []
+    layers += [MaxPool()] if pooled else []
     return nn.Sequential(*layers, nn.ReLU())

@@ -26,7 +26,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         stat = path.stat()
         return _opened(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # a broken table of contents raises whatever it likes
         raise UserError(f"{path} is not a whole zip archive ({error}); download it again") from error
 
 

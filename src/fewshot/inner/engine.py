@@ -12,6 +12,7 @@ import fewshot.inner
 from fewshot.backbones.norm import statistics_from_first
 from fewshot.errors import UserError, nearest
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -26,23 +27,30 @@ class Engine(ABC):
     Args:
         network: from inputs to outputs; its parameters are the outer loop's, and never changed here.
         inner: what the inner loop does.
+        rates: of the inner loop; the outer loop's too, where they are learned.
         loss: of the support set (inner loop) and of the query set (outer loop).
         batch_norm: ``transductive``: support and query are each normalised by their own batch, so a query's prediction depends
             on the other queries (as published). ``inductive``: queries are normalised by the support set, one at a time or
             together alike.
+
+    Attributes:
+        name: under which a config asks for it.
     """
 
-    def __init__(self, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> None:
+    name: str
+
+    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
         if batch_norm not in BATCH_NORM_MODES:
             raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
         self.network = network
         self.inner = inner
+        self.rates = rates
         self.loss = loss
         self.batch_norm = batch_norm
 
     @abstractmethod
     def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of the summed query losses, divided by `tasks`, to the ``.grad`` of the network's parameters.
+        """Adds the gradient of the summed query losses, divided by `tasks`, to ``.grad`` of network and learned rates.
 
         Args:
             batch: tasks to adapt to.
@@ -59,25 +67,37 @@ class Engine(ABC):
         Works with gradients disabled around it, though not in inference mode.
         """
 
-    def query_outputs(self, network: nn.Module, task: TaskBatch) -> Tensor:
-        """The outputs for a task's query set ``(N*Q, outputs)``, normalised as `batch_norm` says."""
+    def tasks_at_once(self, batch: TaskBatch) -> int:
+        """How many of a meta-batch's tasks are in memory together."""
+        return 1
+
+    def chosen(self, batch: TaskBatch) -> "Engine":
+        """The engine that computes such tasks: this one, unless it only chooses."""
+        return self
+
+    def query_outputs(self, network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
+        """A network's outputs for one task's query set ``(N*Q, outputs)``, normalised as `batch_norm` says."""
         if self.batch_norm == "transductive":
-            outputs: Tensor = network(task.query_x)
-            return outputs
-        support = len(task.support_x)
+            return network(query_x)
+        support = len(support_x)
         with statistics_from_first(support):
-            outputs = network(torch.cat([task.support_x, task.query_x]))
-        return outputs[support:]
+            return network(torch.cat([support_x, query_x]))[support:]
 
 
-def build_engine(name: str, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> Engine:
+def engine_names() -> list[str]:
+    """All engines there are: modules ``fewshot.inner.<name>_engine``."""
+    return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
+
+
+def build_engine(
+    name: str, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str
+) -> Engine:
     """The engine of module ``fewshot.inner.<name>_engine``.
 
     Raises:
         UserError: there is none.
     """
-    names = [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
-    if name not in names:
-        raise UserError(f"model.engine={name} is unknown{nearest(name, names)}")
-    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, loss, batch_norm)
+    if name not in engine_names():
+        raise UserError(f"model.engine={name} is unknown{nearest(name, engine_names())}")
+    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, rates, loss, batch_norm)
     return engine

@@ -5,16 +5,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.errors import UserError
 from fewshot.inner.engine import Engine, Loss
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
 
 
 class Learn2LearnEngine(Engine):
-    """Wraps ``learn2learn.algorithms.MAML`` (Arnold et al. 2020): a clone of the network for each task."""
+    """Wraps ``learn2learn.algorithms.MAML`` (Arnold et al. 2020): a clone of the network for each task.
 
-    def __init__(self, network: nn.Module, inner: InnerLoop, loss: Loss, batch_norm: str) -> None:
-        super().__init__(network, inner, loss, batch_norm)
+    Raises:
+        UserError: it is to checkpoint steps, which learn2learn cannot.
+    """
+
+    name = "learn2learn"
+
+    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
+        super().__init__(network, inner, rates, loss, batch_norm)
+        if inner.checkpoint_steps:
+            raise UserError("model.inner.checkpoint_steps=true but learn2learn keeps every step; set model.engine=auto")
         maml = _import_quietly()
         self._update = maml.maml_update
         self._maml = maml.MAML(network, lr=inner.lr, first_order=inner.first_order)
@@ -24,9 +34,9 @@ class Learn2LearnEngine(Engine):
         losses, outputs = [], []
         for task in batch:
             learner = self._maml.clone()
-            for _ in range(self.inner.steps):
-                self._adapt(learner, task, second_order=not self.inner.first_order)
-            query = self.query_outputs(learner, task)
+            for step in range(self.inner.steps):
+                self._adapt(learner, step, task, second_order=not self.inner.first_order)
+            query = self.query_outputs(learner, task.support_x, task.query_x)
             loss = self.loss(query, task.query_y)
             # One task's graph at a time: backward frees it before the next task's is built.
             torch.autograd.backward(loss / tasks)
@@ -43,19 +53,20 @@ class Learn2LearnEngine(Engine):
             for step in range(steps + 1):
                 if step:
                     with torch.enable_grad():
-                        self._adapt(learner, task, second_order=False)
+                        self._adapt(learner, step - 1, task, second_order=False)
                 with torch.no_grad():
-                    path.append(self.query_outputs(learner, task))
+                    path.append(self.query_outputs(learner, task.support_x, task.query_x))
             paths.append(torch.stack(path))
         return torch.stack(paths)
 
-    def _adapt(self, learner: nn.Module, task: TaskBatch, second_order: bool) -> None:
-        """One inner step: what ``learner.adapt(loss)`` does, but for the parameters that are to be adapted only."""
+    def _adapt(self, learner: nn.Module, step: int, task: TaskBatch, second_order: bool) -> None:
+        """One inner step: what ``learner.adapt(loss)`` does, but for the parameters that are to be adapted and at their rates."""
         parameters = list(learner.parameters())
         loss = self.loss(learner(task.support_x), task.support_y)
         chosen = [parameter for parameter, adapted in zip(parameters, self._adapted, strict=True) if adapted]
-        gradients = iter(torch.autograd.grad(loss, chosen, create_graph=second_order))
-        self._update(learner, self.inner.lr, [next(gradients) if adapted else None for adapted in self._adapted])
+        gradients = torch.autograd.grad(loss, chosen, create_graph=second_order)
+        scaled = iter([rate * gradient for rate, gradient in zip(self.rates.at(step), gradients, strict=True)])
+        self._update(learner, 1.0, [next(scaled) if adapted else None for adapted in self._adapted])
 
 
 build = Learn2LearnEngine

@@ -38,7 +38,7 @@ class MetaLearner(L.LightningModule, ABC):
     """A model that learns from tasks, under manual optimization: one `TaskBatch` is one outer step.
 
     Args:
-        network: the outer loop's parameters. It must keep no running statistics: one task's data would reach the next.
+        network: the outer loop's parameters, with those that a subclass adds. It must keep no running statistics: one task's data would reach the next.
         optimizer: makes the outer optimizer.
         scheduler: makes its learning-rate schedule, stepped once an outer step; None keeps the rate.
         gradient_clip: ``{"val": ..., "algorithm": "value" | "norm"}`` for the meta-gradient; None leaves it alone.
@@ -107,7 +107,7 @@ class MetaLearner(L.LightningModule, ABC):
         losses, outputs = self.meta_gradient(batch)
         accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1)
         sums = torch.stack([losses.sum(), accuracies.sum(), losses.new_tensor(float(self.stop_asked))])
-        parameters = list(self.network.parameters())
+        parameters = list(self.parameters())
         tasks, loss, accuracy, stop = average_over_tasks(parameters, len(batch), sums)
         self.stop_agreed = bool(stop)
         if self._finite(parameters, loss):
@@ -163,7 +163,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._conclude("test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.network.parameters())
+        optimizer = self._optimizer(self.parameters())
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}

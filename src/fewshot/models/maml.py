@@ -25,6 +25,7 @@ from fewshot.backbones.init import xavier_
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.tasks import TaskBatch
 
@@ -37,7 +38,7 @@ class MAML(MetaLearner):
         ways: classes that the head tells apart, as many as a training task has.
         eval_ways: classes of a validation or test task. Fewer than `ways` use the head's first outputs.
         inner: the inner loop.
-        engine: what computes it, a module ``fewshot.inner.<engine>_engine``.
+        engine: what computes it, a module ``fewshot.inner.<engine>_engine``; ``auto`` chooses the fastest.
         batch_norm: ``transductive`` or ``inductive`` (`Engine`).
         optimizer: of the outer loop.
         outer: what else the outer loop takes (`MetaLearner`).
@@ -64,21 +65,27 @@ class MAML(MetaLearner):
         network = nn.Sequential(OrderedDict(features=backbone, head=head))
         super().__init__(network, optimizer, **outer)
         self.inner = inner
-        self._names = {"engine": engine, "batch_norm": batch_norm, "backbone": type(backbone).__name__}
-        self._engine = build_engine(engine, network, inner, F.cross_entropy, batch_norm)
-        evaluated = network if eval_ways == ways else nn.Sequential(network, _FirstOutputs(eval_ways))
-        self._evaluator = build_engine(engine, evaluated, inner, F.cross_entropy, batch_norm)
+        self.rates = InnerRates(inner, network)
+        self._names = {"batch_norm": batch_norm, "backbone": type(backbone).__name__}
+        self._eval_ways = eval_ways
+        self._engine = build_engine(engine, network, inner, self.rates, F.cross_entropy, batch_norm)
+        self._evaluator = build_engine(engine, network, inner, self.rates, self._eval_loss, batch_norm)
 
     def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         return self._engine.meta_gradient(batch, len(batch))
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
-        return self._evaluator.adaptation_path(batch, self.inner.eval_steps)
+        return self._evaluator.adaptation_path(batch, self.inner.eval_steps)[..., : self._eval_ways]
+
+    def _eval_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of the outputs that a validation or test task has classes for."""
+        return F.cross_entropy(outputs[:, : self._eval_ways], targets)
 
     @property
     def description(self) -> dict[str, Any]:
         return {
             "model": "MAML",
+            "engine": self._evaluator.name,
             **self._names,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "order": 1 if self.inner.first_order else 2,
@@ -86,16 +93,7 @@ class MAML(MetaLearner):
             "train_steps": self.inner.steps,
             "eval_steps": self.inner.eval_steps,
             "adapt_norm": self.inner.adapt_norm,
+            "adapt": list(self.inner.adapt),
+            "inner_rates": self.inner.rates,
             "transductive": self._names["batch_norm"] == "transductive",
         }
-
-
-class _FirstOutputs(nn.Module):
-    """The first `ways` of a head's outputs."""
-
-    def __init__(self, ways: int) -> None:
-        super().__init__()
-        self.ways = ways
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        return outputs[:, : self.ways]

@@ -1,0 +1,55 @@
+"""The fastest engine for the tasks and the device at hand, by a rule that measurements gave (docs/performance.md)."""
+
+import logging
+
+from torch import Tensor, nn
+
+from fewshot.inner.engine import Engine, Loss
+from fewshot.inner.functional_engine import FunctionalEngine
+from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
+from fewshot.inner.vectorized_engine import VectorizedEngine
+from fewshot.tasks import TaskBatch
+
+log = logging.getLogger(__name__)
+
+LARGE = 32 * 32
+"""Pixels of an image from which on a CPU works faster on one task at a time."""
+
+
+class AutoEngine(Engine):
+    """Chooses at the first tasks, by their shape and device alone, so that a run that goes on chooses as it did before."""
+
+    name = "auto"
+
+    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
+        super().__init__(network, inner, rates, loss, batch_norm)
+        self._engine: Engine | None = None
+
+    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
+        return self.chosen(batch).meta_gradient(batch, tasks)
+
+    def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
+        return self.chosen(batch).adaptation_path(batch, steps)
+
+    def tasks_at_once(self, batch: TaskBatch) -> int:
+        return self.chosen(batch).tasks_at_once(batch)
+
+    def chosen(self, batch: TaskBatch) -> Engine:
+        if self._engine is None:
+            kind = engine_for(batch)
+            self._engine = kind(self.network, self.inner, self.rates, self.loss, self.batch_norm)
+            self.name = kind.name
+            shape = "x".join(str(size) for size in batch.support_x.shape[2:])
+            log.info(f"Inner loop: model.engine={kind.name}, chosen for inputs of {shape} on {batch.support_x.device.type}")
+        return self._engine
+
+
+def engine_for(batch: TaskBatch) -> type[FunctionalEngine] | type[VectorizedEngine]:
+    """The engine that measurements favour."""
+    x = batch.support_x
+    large = x.ndim == 5 and x.shape[-2] * x.shape[-1] > LARGE
+    return FunctionalEngine if x.device.type == "cpu" and large else VectorizedEngine
+
+
+build = AutoEngine

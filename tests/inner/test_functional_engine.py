@@ -1,0 +1,12 @@
+"""What every engine has to pass, passed by `functional`; all steps kept, and one at a time."""
+
+from tests.inner.engine_tester import EngineTester
+
+
+class TestFunctionalEngine(EngineTester):
+    engine = "functional"
+
+
+class TestFunctionalEngineStepByStep(EngineTester):
+    engine = "functional"
+    options = {"checkpoint_steps": True}
