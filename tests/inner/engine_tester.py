@@ -48,8 +48,36 @@ def random_tasks(tasks=2):
     )
 
 
-def gradients(network):
-    return [parameter.grad.clone() for parameter in network.parameters()]
+def gradients(module):
+    return [parameter.grad.clone() for parameter in module.parameters()]
+
+
+def uneven_rates(inner, network):
+    """Learned rates that differ from each other, and one that is negative, in float64."""
+    rates = InnerRates(inner, network).double()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for values in rates.learned:
+            values.mul_(0.5 + torch.rand(values.shape, generator=generator, dtype=values.dtype))
+            values.view(-1)[0] *= -1
+    return rates
+
+
+def central_difference(parameter, i, function, step=1e-6):
+    """The derivative of ``function()`` by one element of a parameter."""
+    flat, values = parameter.data.view(-1), []
+    for sign in (1, -1):
+        flat[i] += sign * step
+        values.append(function().item())
+        flat[i] -= sign * step
+    return (values[0] - values[1]) / (2 * step)
+
+
+def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", **options):
+    """The learn2learn engine."""
+    inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **options)
+    rates = uneven_rates(inner, network)
+    return build_engine("learn2learn", network, inner, rates, nn.functional.cross_entropy, batch_norm)
 
 
 class EngineTester:
@@ -60,7 +88,7 @@ class EngineTester:
 
     def build(self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, **options):
         inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
-        return build_engine(self.engine, network, inner, InnerRates(inner, network).double(), loss, batch_norm)
+        return build_engine(self.engine, network, inner, uneven_rates(inner, network), loss, batch_norm)
 
     def meta_gradient(self, network, batch, tasks=None, **options):
         network.zero_grad()
@@ -76,16 +104,63 @@ class EngineTester:
         network, batch = network_of(name), random_tasks()
         options = {"steps": steps, "adapt_norm": adapt_norm, "batch_norm": batch_norm, "lr": 0.05}
         _, _, gradient = self.meta_gradient(network, batch, **options)
-        step = 1e-6
         for parameter, computed in zip(network.parameters(), gradient, strict=True):
-            flat = parameter.data.view(-1)
-            for i in {0, len(flat) - 1}:
-                values = []
-                for sign in (1, -1):
-                    flat[i] += sign * step
-                    values.append(self.meta_gradient(network, batch, **options)[0].mean().item())
-                    flat[i] -= sign * step
-                assert computed.view(-1)[i].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-8)
+            for i in {0, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: self.meta_gradient(network, batch, **options)[0].mean())
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+    @ORDERS
+    @pytest.mark.parametrize("rates", ["per_step", "per_element"])
+    def test_gradient_by_learned_rates_equals_finite_differences(self, rates, first_order):
+        """The last step's rates act on nothing but the query loss, so there the first order is exact as well."""
+        network, batch, steps = network_of("conv4"), random_tasks(), 1 if first_order else 2
+        engine = self.build(network, steps=steps, lr=0.05, rates=rates, first_order=first_order)
+        engine.meta_gradient(batch, 2)
+        found = gradients(engine.rates)
+        for parameter, computed in zip(engine.rates.parameters(), found, strict=True):
+            for i in {0, parameter.numel() // 2, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: engine.meta_gradient(batch, 2)[0].mean())
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+    @pytest.mark.parametrize("rates", ["fixed", "per_step", "per_element"])
+    @pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
+    @MODES
+    @ORDERS
+    def test_it_equals_learn2learn_whatever_is_adapted_at_whatever_rates(self, first_order, batch_norm, adapt, rates):
+        network, batch = network_of("conv4"), random_tasks()
+        options = {"first_order": first_order, "batch_norm": batch_norm, "adapt": adapt, "rates": rates, "steps": 3}
+        found, expected = [], []
+        for results, engine in ((found, self.build(network, **options)), (expected, reference(network, **options))):
+            network.zero_grad()
+            results += engine.meta_gradient(batch, 2)
+            results += [engine.adaptation_path(batch, 4), *gradients(network), *gradients(engine.rates)]
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+    @ORDERS
+    def test_it_equals_learn2learn_in_single_precision(self, first_order):
+        network, batch = network_of("mlp").float(), random_tasks()
+        batch = batch.with_inputs(batch.support_x.float(), batch.query_x.float())
+        found = []
+        for engine in (self.build(network, first_order=first_order), reference(network, first_order=first_order)):
+            network.zero_grad()
+            engine.meta_gradient(batch, 2)
+            found.append(torch.cat([gradient.flatten() for gradient in gradients(network)]))
+        assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()
+
+    @ORDERS
+    def test_bf16_is_close(self, first_order):
+        network, batch = network_of("conv4-stride").float(), random_tasks()
+        batch = batch.with_inputs(batch.support_x.float(), batch.query_x.float())
+        found = []
+        for mixed in (False, True):
+            network.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                losses, _ = self.build(network, first_order=first_order, lr=0.05).meta_gradient(batch, 2)
+            assert all(parameter.grad.dtype == torch.float32 for parameter in network.parameters())
+            found.append((losses.mean().item(), torch.cat([gradient.flatten() for gradient in gradients(network)])))
+        assert found[1][0] == pytest.approx(found[0][0], rel=0.01)
+        assert torch.cosine_similarity(found[0][1], found[1][1], dim=0) > 0.99
 
     @ORDERS
     @MODES

@@ -1,6 +1,12 @@
 """What every engine has to pass, passed by `vectorized`; all tasks at once, in chunks, and step by step."""
 
-from tests.inner.engine_tester import EngineTester
+import logging
+
+import pytest
+import torch
+
+from fewshot.inner.vectorized_engine import VectorizedEngine
+from tests.inner.engine_tester import EngineTester, gradients, network_of, random_tasks
 
 
 class TestVectorizedEngine(EngineTester):
@@ -15,3 +21,35 @@ class TestVectorizedEngineStepByStep(EngineTester):
 class TestVectorizedEngineInChunks(EngineTester):
     engine = "vectorized"
     options = {"task_chunk": 2}
+
+    @pytest.mark.parametrize("memory", [1, 2, 4])
+    @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: 1 TB")])
+    def test_out_of_memory_it_halves_and_goes_on_with_the_same_gradients(self, monkeypatch, caplog, memory, error):
+        network, batch = network_of("conv4"), random_tasks(5)
+        whole = self.meta_gradient(network, batch, task_chunk=None)
+        outputs = VectorizedEngine.queries
+
+        def in_little_memory(engine, fast, chunk):
+            if len(chunk) > memory:
+                raise error
+            return outputs(engine, fast, chunk)
+
+        monkeypatch.setattr(VectorizedEngine, "queries", in_little_memory)
+        engine = self.build(network, task_chunk=None)
+        for _ in range(2):
+            network.zero_grad()
+            with caplog.at_level(logging.WARNING):
+                losses, found = engine.meta_gradient(batch, 5)
+            for a, b in zip([losses, found, *gradients(network)], [*whole[:2], *whole[2]], strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+        said = [record.message for record in caplog.records]
+        assert len(said) == {4: 1, 2: 1, 1: 2}[memory]  # 5 -> 2 -> 1, once each
+        assert said[0].startswith("Out of memory with 5 tasks at once: 2 from now on (model.inner.task_chunk=2")
+
+    def test_another_error_is_no_lack_of_memory(self, monkeypatch):
+        def fails(engine, fast, chunk):
+            raise RuntimeError("something else")
+
+        monkeypatch.setattr(VectorizedEngine, "queries", fails)
+        with pytest.raises(RuntimeError, match="something else"):
+            self.build(network_of("mlp")).meta_gradient(random_tasks(2), 2)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.conv import Conv2d
 from fewshot.backbones.init import xavier_
-from fewshot.backbones.norm import BatchNorm
+from fewshot.backbones.fused import conv_norm_pool_relu, may_fuse
+from fewshot.backbones.norm import BatchNorm, statistics_rows
 from fewshot.backbones.pool import MaxPool, PositionMean
 from fewshot.errors import UserError
 
@@ -53,10 +55,21 @@ class Conv4(Backbone):
 
 
 def _block(inputs: int, outputs: int, pooled: bool) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, stride=1 if pooled else 2),
-        BatchNorm(outputs),
-    ]
-    # Max-pooling and ReLU commute, and pooling first leaves a quarter of the elements to the ReLU and its derivatives.
-    layers += [MaxPool()] if pooled else []
-    return nn.Sequential(*layers, nn.ReLU())
+    conv = Conv2d(inputs, outputs, kernel_size=3, padding=1, stride=1 if pooled else 2)
+    if pooled:
+        return _PooledBlock(conv, BatchNorm(outputs), MaxPool(), nn.ReLU())
+    return nn.Sequential(conv, BatchNorm(outputs), nn.ReLU())
+
+
+class _PooledBlock(nn.Sequential):
+    """Convolution, normalisation, pooling, ReLU, in one operation where that pays.
+
+    Max-pooling and ReLU commute, and pooling first leaves a quarter of the elements to the ReLU and its derivatives.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self[0], self[1]
+        if may_fuse(x) and statistics_rows() is None:
+            return conv_norm_pool_relu(x, conv.weight, conv.bias, norm.weight, norm.bias, norm.eps)
+        y: Tensor = super().forward(x)
+        return y

@@ -26,6 +26,11 @@ def statistics_from_first(rows: int) -> Iterator[None]:
         _statistics_rows.reset(token)
 
 
+def statistics_rows() -> int | None:
+    """How many rows `BatchNorm` takes its statistics from; None where from all."""
+    return _statistics_rows.get()
+
+
 class BatchNorm(nn.Module):
     """Normalises each channel of ``(B, C)`` or ``(B, C, H, W)`` by batch statistics, then scales and shifts it.
 
@@ -40,7 +45,7 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = _statistics_rows.get()
+        rows = statistics_rows()
         if rows is None:
             return batch_norm(x, self.weight, self.bias, self.eps)
         dims = [0, *range(2, x.ndim)]

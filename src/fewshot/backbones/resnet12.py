@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.conv import Conv2d
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 
@@ -50,7 +51,7 @@ class _Block(nn.Module):
             nn.LeakyReLU(0.1),
             *_conv3x3(outputs, outputs),
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm(outputs))
+        self.shortcut = nn.Sequential(Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm(outputs))
         self.pool = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.LeakyReLU(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,4 +60,4 @@ class _Block(nn.Module):
 
 
 def _conv3x3(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), BatchNorm(outputs)
+    return Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), BatchNorm(outputs)

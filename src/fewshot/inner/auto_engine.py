@@ -30,18 +30,23 @@ class AutoEngine(Engine):
         return self.chosen(batch).meta_gradient(batch, tasks)
 
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
-        return self.chosen(batch).adaptation_path(batch, steps)
+        return self._choose(batch).adaptation_path(batch, steps)
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
         return self.chosen(batch).tasks_at_once(batch)
 
     def chosen(self, batch: TaskBatch) -> Engine:
         if self._engine is None:
+            engine, x = self._choose(batch), batch.support_x
+            shape = "x".join(str(size) for size in x.shape[2:])
+            log.info(f"Inner loop: model.engine={engine.name}, chosen for inputs of {shape} on {x.device.type}")
+        return self._choose(batch)
+
+    def _choose(self, batch: TaskBatch) -> Engine:
+        if self._engine is None:
             kind = engine_for(batch)
             self._engine = kind(self.network, self.inner, self.rates, self.loss, self.batch_norm)
             self.name = kind.name
-            shape = "x".join(str(size) for size in batch.support_x.shape[2:])
-            log.info(f"Inner loop: model.engine={kind.name}, chosen for inputs of {shape} on {batch.support_x.device.type}")
         return self._engine
 
 

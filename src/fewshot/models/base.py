@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.record import TaskRecord, TaskScores
 from fewshot.evaluation.results import metrics_of
+from fewshot.inner.memory import Forecast
 from fewshot.models.processes import average_over_tasks, smallest
 from fewshot.tasks import TaskBatch, stream_key
 
@@ -90,6 +91,10 @@ class MetaLearner(L.LightningModule, ABC):
     @abstractmethod
     def evaluate(self, batch: TaskBatch) -> Tensor:
         """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, N)``."""
+
+    @abstractmethod
+    def memory_forecast(self, batch: TaskBatch) -> Forecast:
+        """What an outer step on such a meta-batch needs, measured on its first task; leaves no gradient behind."""
 
     @property
     @abstractmethod

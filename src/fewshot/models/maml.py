@@ -25,6 +25,7 @@ from fewshot.backbones.init import xavier_
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
+from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.tasks import TaskBatch
@@ -76,6 +77,9 @@ class MAML(MetaLearner):
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         return self._evaluator.adaptation_path(batch, self.inner.eval_steps)[..., : self._eval_ways]
+
+    def memory_forecast(self, batch: TaskBatch) -> Forecast:
+        return forecast(self._engine, batch)
 
     def _eval_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of the outputs that a validation or test task has classes for."""

@@ -66,8 +66,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     """Builds what a config describes, and finds the mistakes that can be found by that."""
-    if str(cfg.trainer.precision) not in PRECISIONS:
-        raise UserError(f"trainer.precision={cfg.trainer.precision} is not supported; choose one of: {', '.join(PRECISIONS)}")
+    precision = str(cfg.trainer.precision)
+    if precision not in PRECISIONS:
+        reason = " (the inner gradients vanish in fp16, where no loss scaling reaches them)" if precision.startswith("16") else ""
+        raise UserError(f"trainer.precision={precision} is not supported{reason}; choose one of: {', '.join(PRECISIONS)}")
     if cfg.control is not None and cfg.control not in CONTROLS:
         raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
     datamodule, model = build_data(cfg), build_model(cfg)

@@ -1,0 +1,120 @@
+"""Convolutions that can be differentiated twice without a detour, one task's or those of many tasks at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with a square stride and padding, as PyTorch's own.
+
+    PyTorch computes its second derivative by convolutions of transposed tensors, group after group. The one here is made of
+    the three operations that the first derivative has: a convolution, the gradient of its input, and that of its weight.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+            x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+        how = (self.stride[0], int(self.padding[0]), 1)
+        y: Tensor = _Conv2d.apply(x, weight, bias, how)  # type: ignore[no-untyped-call]
+        return y
+
+
+How = tuple[int, int, int]
+"""Stride, padding, groups."""
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor:
+    stride, padding, groups = how
+    return torch.conv2d(x, weight, bias, stride, padding, 1, groups)
+
+
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, how: How, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Of input, weight and bias, where they are wanted."""
+    if not any(wanted):
+        return None, None, None
+    stride, padding, groups = how
+    found = torch.ops.aten.convolution_backward(
+        grad, x, weight, [len(weight)], [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, wanted
+    )
+    grad_x, grad_weight, grad_bias = found
+    return grad_x, grad_weight, grad_bias
+
+
+class _Conv2d(torch.autograd.Function):
+    """Under vmap, each task is a group: inputs ``(B, T*C, H, W)``, weights ``(T*filters, C, h, w)``.
+
+    Where all tasks have the same weights, their images are one batch instead.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor:
+        return _convolution(x, weight, bias, how)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, ctx.how = inputs
+        ctx.with_bias = bias is not None
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = (*ctx.needs_input_grad[:2], ctx.with_bias and ctx.needs_input_grad[2])
+        return (*_Conv2dBackward.apply(grad, *ctx.saved_tensors, ctx.how, wanted), None)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None, how: How
+    ) -> tuple[Tensor, int]:
+        tasks, (of_x, of_weight, of_bias, _) = info.batch_size, in_dims
+        if of_weight is None and of_bias is None and of_x is not None:
+            y: Tensor = _Conv2d.apply(x.movedim(of_x, 0).flatten(0, 1), weight, bias, how)  # type: ignore[no-untyped-call]
+            return y.unflatten(0, (tasks, -1)), 0
+        x = x.movedim(of_x, 1) if of_x is not None else x.unsqueeze(1).expand(-1, tasks, *x.shape[1:])
+        weight = weight.movedim(of_weight, 0) if of_weight is not None else weight.expand(tasks, *weight.shape)
+        if bias is not None:
+            bias = (bias.movedim(of_bias, 0) if of_bias is not None else bias.expand(tasks, -1)).flatten()
+        stride, padding, groups = how
+        y = _Conv2d.apply(x.flatten(1, 2), weight.flatten(0, 1), bias, (stride, padding, groups * tasks))  # type: ignore[no-untyped-call]
+        return y.unflatten(1, (tasks, -1)), 1
+
+
+class _Conv2dBackward(torch.autograd.Function):
+    """The gradients of `_Conv2d`, which are linear in the incoming gradient, in the input and in the weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, how: How, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        ctx.how, ctx.wanted = how, wanted
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad, x, weight)
+        return _gradients(grad, x, weight, how, wanted)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, u_x: Tensor | None, u_weight: Tensor | None, u_bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """For gradients of the three outputs, None where an output was not wanted or not used."""
+        grad, x, weight = ctx.saved_tensors
+        needs_grad, needs_x, needs_weight = ctx.needs_input_grad[:3]
+        of_grad: Tensor | None = None
+        if needs_grad:
+            if u_weight is not None:
+                of_grad = _convolution(x, u_weight, u_bias, ctx.how)
+            elif u_bias is not None:
+                of_grad = u_bias.view(1, -1, 1, 1).expand_as(grad)
+            if u_x is not None:
+                through_x = _convolution(u_x, weight, None, ctx.how)
+                of_grad = through_x if of_grad is None else through_x.add_(of_grad)
+        of_x = _gradients(grad, x, u_weight, ctx.how, (True, False, False))[0] if needs_x and u_weight is not None else None
+        of_weight = _gradients(grad, u_x, weight, ctx.how, (False, True, False))[1] if needs_weight and u_x is not None else None
+        return of_grad, of_x, of_weight, None, None

@@ -1,0 +1,106 @@
+"""How much memory an outer step will need, measured on one task before training."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fewshot.inner.engine import Engine
+from fewshot.inner.fast_weights import FastWeightsEngine
+from fewshot.tasks import TaskBatch
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the inner loop of a meta-batch needs beside network and data.
+
+    Attributes:
+        steps: inner steps.
+        tasks: adapted at once.
+        bytes: at the most.
+        bytes_by_steps: with ``model.inner.checkpoint_steps=true``; None where the engine cannot.
+    """
+
+    steps: int
+    tasks: int
+    bytes: int
+    bytes_by_steps: int | None
+
+    def __str__(self) -> str:
+        each = f"{self.steps} inner step{'s' if self.steps > 1 else ''}"
+        text = f"{each} x {self.tasks} task{'s' if self.tasks > 1 else ''} at once need {_size(self.bytes)}"
+        if self.bytes_by_steps is None or self.bytes_by_steps >= self.bytes:
+            return text
+        return f"{text}; with model.inner.checkpoint_steps=true {_size(self.bytes_by_steps)}"
+
+
+def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
+    """Computes the first task's meta-gradient, as it is and step by step; leaves no gradient behind.
+
+    Memory grows with the tasks that are adapted at once: what one task needs is taken that many times.
+    """
+    engine = engine.chosen(batch)
+    tasks, one = engine.tasks_at_once(batch), batch.slice(0, 1)
+    steps = engine.inner.steps
+    if not isinstance(engine, FastWeightsEngine):
+        return Forecast(steps, tasks, tasks * _of_task(engine, one), None)
+    plain, by_steps = (
+        type(engine)(engine.network, replace(engine.inner, checkpoint_steps=keep), engine.rates, engine.loss, engine.batch_norm)
+        for keep in (engine.inner.checkpoint_steps, True)
+    )
+    return Forecast(steps, tasks, tasks * _of_task(plain, one), tasks * _of_task(by_steps, one))
+
+
+def peak_bytes(function: Callable[[], Any]) -> int:
+    """The most bytes that tensors made by `function` take at one time while it runs, on whatever device."""
+    with _LivingTensors() as living:
+        function()
+    return living.peak
+
+
+def _of_task(engine: Engine, one: TaskBatch) -> int:
+    peak = peak_bytes(lambda: engine.meta_gradient(one, 1))
+    for parameter in (*engine.network.parameters(), *engine.rates.parameters()):
+        parameter.grad = None
+    return peak
+
+
+class _LivingTensors(TorchDispatchMode):
+    """Adds up the storages that operators make and takes off those that die."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # A view has the storage of what it is a view of, which may have been there before.
+        there = {_key(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and _key(tensor) not in there | self._known:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

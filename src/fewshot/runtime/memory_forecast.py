@@ -1,0 +1,44 @@
+"""Says before the first outer step how much memory it will need."""
+
+import logging
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from fewshot.data.module import EpisodicDataModule
+from fewshot.models.base import MetaLearner
+
+log = logging.getLogger(__name__)
+
+
+class MemoryForecast(Callback):
+    """Measures one task, and warns where the tasks of a meta-batch will not fit."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        model, datamodule = pl_module, trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.global_rank > 0 or not isinstance(model, MetaLearner) or not isinstance(datamodule, EpisodicDataModule):
+            return
+        batch = datamodule.meta_batches("train", datamodule.meta_batch_size)[0].to(model.device)
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
+            forecast = model.memory_forecast(datamodule.scaled(batch))
+        log.info(f"Memory: {forecast}")
+        free = free_bytes(model.device)
+        if free is not None and forecast.bytes > free:
+            log.warning(
+                f"That is more than the {free / 2**30:.1f} GiB that are free; set model.inner.task_chunk lower than "
+                f"{forecast.tasks}, or model.inner.checkpoint_steps=true"
+            )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that can still be had on a device; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if device.type != "cpu" or not meminfo.is_file():
+        return None
+    lines = dict(line.split(":") for line in meminfo.read_text("ascii").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
