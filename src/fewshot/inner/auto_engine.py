@@ -13,8 +13,8 @@ from fewshot.tasks import TaskBatch
 
 log = logging.getLogger(__name__)
 
-LARGE = 32 * 32
-"""Pixels of an image from which on a CPU works faster on one task at a time."""
+LARGE = 2**15
+"""Input elements of a task, support and query, from which on a CPU works faster on one task at a time."""
 
 
 class AutoEngine(Engine):
@@ -38,8 +38,8 @@ class AutoEngine(Engine):
     def chosen(self, batch: TaskBatch) -> Engine:
         if self._engine is None:
             engine, x = self._choose(batch), batch.support_x
-            shape = "x".join(str(size) for size in x.shape[2:])
-            log.info(f"Inner loop: model.engine={engine.name}, chosen for inputs of {shape} on {x.device.type}")
+            shape, rows = "x".join(str(size) for size in x.shape[2:]), x.shape[1] + batch.query_x.shape[1]
+            log.info(f"Inner loop: model.engine={engine.name}, chosen for {rows} inputs of {shape} on {x.device.type}")
         return self._choose(batch)
 
     def _choose(self, batch: TaskBatch) -> Engine:
@@ -52,9 +52,9 @@ class AutoEngine(Engine):
 
 def engine_for(batch: TaskBatch) -> type[FunctionalEngine] | type[VectorizedEngine]:
     """The engine that measurements favour."""
-    x = batch.support_x
-    large = x.ndim == 5 and x.shape[-2] * x.shape[-1] > LARGE
-    return FunctionalEngine if x.device.type == "cpu" and large else VectorizedEngine
+    elements = batch.support_x[0].numel() + batch.query_x[0].numel()
+    on_cpu = batch.support_x.device.type == "cpu"
+    return FunctionalEngine if on_cpu and elements > LARGE else VectorizedEngine
 
 
 build = AutoEngine

@@ -89,7 +89,8 @@ class MAML(MetaLearner):
     def description(self) -> dict[str, Any]:
         return {
             "model": "MAML",
-            "engine": self._evaluator.name,
+            "engine": self._engine.name,
+            "eval_engine": self._evaluator.name,
             **self._names,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "order": 1 if self.inner.first_order else 2,
