@@ -11,7 +11,7 @@ export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
 
-.PHONY: help setup train test test-fast prove goldens lint tensorboard pins clean
+.PHONY: help setup train test test-fast prove goldens bench lint tensorboard pins clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ prove: $(INSTALLED) ## run the tests of docs/reliability.md, promise by promise
 
 goldens: $(INSTALLED) ## write the golden losses anew, after a change that is meant to change them
 	OMP_NUM_THREADS=1 FEWSHOT_RENEW_GOLDENS=1 $(BIN)/pytest -q tests/test_goldens.py
+
+bench: $(INSTALLED) ## time training steps against learn2learn, higher and torchopt; half an hour
+	$(UV) sync --quiet --group bench
+	$(BIN)/python -W ignore -m benchmarks.run
 
 lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks
 	$(BIN)/pre-commit run --all-files

@@ -1,5 +1,7 @@
 """What every engine has to pass: a new one inherits all of it by naming itself."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -84,7 +86,7 @@ class EngineTester:
     """Subclasses set `engine`, the name under which a config asks for it, and perhaps `options` of the inner loop."""
 
     engine: str
-    options: dict[str, object] = {}
+    options: ClassVar[dict[str, object]] = {}
 
     def build(self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, **options):
         inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
@@ -95,6 +97,7 @@ class EngineTester:
         losses, outputs = self.build(network, **options).meta_gradient(batch, tasks or len(batch))
         return losses, outputs, gradients(network)
 
+    @pytest.mark.slow
     @MODES
     @ADAPTED
     @pytest.mark.parametrize("name", NETWORKS)

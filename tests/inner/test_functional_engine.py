@@ -1,5 +1,7 @@
 """What every engine has to pass, passed by `functional`; all steps kept, and one at a time."""
 
+from typing import ClassVar
+
 from tests.inner.engine_tester import EngineTester
 
 
@@ -9,4 +11,4 @@ class TestFunctionalEngine(EngineTester):
 
 class TestFunctionalEngineStepByStep(EngineTester):
     engine = "functional"
-    options = {"checkpoint_steps": True}
+    options: ClassVar = {"checkpoint_steps": True}

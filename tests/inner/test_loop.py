@@ -44,7 +44,8 @@ def test_scale_and_shift_of_batch_norm_are_left_out_unless_asked_for():
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message):
+    network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1)
+    rates = InnerRates(inner, network)
     with pytest.raises(UserError) as error:
-        network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1)
-        build_engine(engine, network, inner, InnerRates(inner, network), None, batch_norm)
+        build_engine(engine, network, inner, rates, None, batch_norm)
     assert str(error.value) == message

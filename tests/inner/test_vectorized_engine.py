@@ -1,6 +1,7 @@
 """What every engine has to pass, passed by `vectorized`; all tasks at once, in chunks, and step by step."""
 
 import logging
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,12 +16,12 @@ class TestVectorizedEngine(EngineTester):
 
 class TestVectorizedEngineStepByStep(EngineTester):
     engine = "vectorized"
-    options = {"checkpoint_steps": True}
+    options: ClassVar = {"checkpoint_steps": True}
 
 
 class TestVectorizedEngineInChunks(EngineTester):
     engine = "vectorized"
-    options = {"task_chunk": 2}
+    options: ClassVar = {"task_chunk": 2}
 
     @pytest.mark.parametrize("memory", [1, 2, 4])
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: 1 TB")])

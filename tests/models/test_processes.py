@@ -22,7 +22,7 @@ def descend(data, share, size, dtype, first_order=False):
     inner = InnerLoop(lr=0.1, steps=2, eval_steps=2, first_order=first_order)
     model = MAML(backbone, 3, 3, inner, "learn2learn", "transductive", lambda p: torch.optim.SGD(p, lr=0.1)).to(dtype)
     # Small steps: large ones are chaotic, and would show the last bit of a sum rather than a wrong weight of a task.
-    optimizer = torch.optim.SGD(model.network.parameters(), lr=0.005, momentum=0.5)
+    optimizer = torch.optim.SGD(model.network.parameters(), lr=0.002, momentum=0.5)
     batches = data.meta_batches("train", STEPS * size, share)
     losses = []
     for step in range(STEPS):

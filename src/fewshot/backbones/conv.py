@@ -21,7 +21,7 @@ class Conv2d(nn.Conv2d):
             kind = torch.get_autocast_dtype(device)
             x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
         how = (self.stride[0], int(self.padding[0]), 1)
-        y: Tensor = _Conv2d.apply(x, weight, bias, how)  # type: ignore[no-untyped-call]
+        y: Tensor = _Conv2d.apply(x, weight, bias, how)
         return y
 
 
@@ -59,7 +59,7 @@ class _Conv2d(torch.autograd.Function):
         return _convolution(x, weight, bias, how)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
         x, weight, bias, ctx.how = inputs
         ctx.with_bias = bias is not None
         ctx.save_for_backward(x, weight)
@@ -67,7 +67,7 @@ class _Conv2d(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wanted = (*ctx.needs_input_grad[:2], ctx.with_bias and ctx.needs_input_grad[2])
-        return (*_Conv2dBackward.apply(grad, *ctx.saved_tensors, ctx.how, wanted), None)  # type: ignore[no-untyped-call]
+        return (*_Conv2dBackward.apply(grad, *ctx.saved_tensors, ctx.how, wanted), None)
 
     @staticmethod
     def vmap(
@@ -75,15 +75,15 @@ class _Conv2d(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         tasks, (of_x, of_weight, of_bias, _) = info.batch_size, in_dims
         if of_weight is None and of_bias is None and of_x is not None:
-            y: Tensor = _Conv2d.apply(x.movedim(of_x, 0).flatten(0, 1), weight, bias, how)  # type: ignore[no-untyped-call]
-            return y.unflatten(0, (tasks, -1)), 0
+            y: Tensor = _Conv2d.apply(x.movedim(of_x, 0).flatten(0, 1), weight, bias, how)
+            return y.view(tasks, -1, *y.shape[1:]), 0
         x = x.movedim(of_x, 1) if of_x is not None else x.unsqueeze(1).expand(-1, tasks, *x.shape[1:])
         weight = weight.movedim(of_weight, 0) if of_weight is not None else weight.expand(tasks, *weight.shape)
         if bias is not None:
             bias = (bias.movedim(of_bias, 0) if of_bias is not None else bias.expand(tasks, -1)).flatten()
         stride, padding, groups = how
-        y = _Conv2d.apply(x.flatten(1, 2), weight.flatten(0, 1), bias, (stride, padding, groups * tasks))  # type: ignore[no-untyped-call]
-        return y.unflatten(1, (tasks, -1)), 1
+        y = _Conv2d.apply(x.flatten(1, 2), weight.flatten(0, 1), bias, (stride, padding, groups * tasks))
+        return y.view(len(y), tasks, -1, *y.shape[2:]), 1
 
 
 class _Conv2dBackward(torch.autograd.Function):
@@ -99,7 +99,7 @@ class _Conv2dBackward(torch.autograd.Function):
         return _gradients(grad, x, weight, how, wanted)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, u_x: Tensor | None, u_weight: Tensor | None, u_bias: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
@@ -116,5 +116,7 @@ class _Conv2dBackward(torch.autograd.Function):
                 through_x = _convolution(u_x, weight, None, ctx.how)
                 of_grad = through_x if of_grad is None else through_x.add_(of_grad)
         of_x = _gradients(grad, x, u_weight, ctx.how, (True, False, False))[0] if needs_x and u_weight is not None else None
-        of_weight = _gradients(grad, u_x, weight, ctx.how, (False, True, False))[1] if needs_weight and u_x is not None else None
+        of_weight = (
+            _gradients(grad, u_x, weight, ctx.how, (False, True, False))[1] if needs_weight and u_x is not None else None
+        )
         return of_grad, of_x, of_weight, None, None

@@ -1,13 +1,14 @@
 """Conv4: four convolutional blocks (Vinyals et al. 2016; Finn et al. 2017, section 5.2 and code)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.conv import Conv2d
-from fewshot.backbones.init import xavier_
 from fewshot.backbones.fused import conv_norm_pool_relu, may_fuse
+from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm, statistics_rows
 from fewshot.backbones.pool import MaxPool, PositionMean
 from fewshot.errors import UserError
@@ -68,8 +69,8 @@ class _PooledBlock(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self[0], self[1]
+        conv, norm = cast(Conv2d, self[0]), cast(BatchNorm, self[1])
         if may_fuse(x) and statistics_rows() is None:
-            return conv_norm_pool_relu(x, conv.weight, conv.bias, norm.weight, norm.bias, norm.eps)
-        y: Tensor = super().forward(x)
+            return conv_norm_pool_relu(x, conv.weight, cast(Tensor, conv.bias), norm.weight, norm.bias, norm.eps)
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return y

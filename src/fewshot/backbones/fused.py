@@ -52,7 +52,7 @@ def conv_norm_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, 
     Returns:
         ``(B, F, H//2, W//2)``
     """
-    y: Tensor = _ConvNormPoolReLU.apply(x, weight, bias, scale, shift, eps)  # type: ignore[no-untyped-call]
+    y: Tensor = _ConvNormPoolReLU.apply(x, weight, bias, scale, shift, eps)
     return y
 
 
@@ -82,7 +82,7 @@ class _ConvNormPoolReLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """With the derivative g of the normalised features x^ and means <.> over a channel, factor (g - <g> - x^ <g x^>)."""
         x, weight, bias, sign, factor, mean, inverse_std, pooled, y = ctx.saved_tensors

@@ -66,7 +66,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         weight, bias: ``(C,)``
         eps: added to the variance.
     """
-    y: Tensor = _BatchNorm.apply(x, weight, bias, eps)[0]  # type: ignore[no-untyped-call]
+    y: Tensor = _BatchNorm.apply(x, weight, bias, eps)[0]
     return y
 
 
@@ -87,7 +87,7 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_BatchNormBackward.apply(grad, *ctx.saved_tensors, ctx.eps), None)  # type: ignore[no-untyped-call]
+        return (*_BatchNormBackward.apply(grad, *ctx.saved_tensors, ctx.eps), None)
 
     @staticmethod
     def vmap(
@@ -99,7 +99,7 @@ class _BatchNorm(torch.autograd.Function):
             (part.movedim(dim, 0) if dim is not None else part.expand(tasks, -1)).reshape(-1)
             for part, dim in ((weight, in_dims[1]), (bias, in_dims[2]))
         ]
-        y, mean, inverse_std = _BatchNorm.apply(x.flatten(1, 2), *flat, eps)  # type: ignore[no-untyped-call]
+        y, mean, inverse_std = _BatchNorm.apply(x.flatten(1, 2), *flat, eps)
         return (y.unflatten(1, (tasks, -1)), mean.view(tasks, -1), inverse_std.view(tasks, -1)), (1, 0, 0)
 
 
@@ -123,10 +123,8 @@ class _BatchNormBackward(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(
-        ctx: Any, u: Tensor, u_weight: Tensor, u_bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor, u_weight: Tensor, u_bias: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         """For gradients u, u_w, u_b of the three outputs.
 
         What does not depend on an element is gathered in one coefficient a channel, so that grad_g is a combination of u, x^
@@ -139,7 +137,7 @@ class _BatchNormBackward(torch.autograd.Function):
         def channels(values: Tensor) -> Tensor:
             return values.view([1, -1] + [1] * (x.ndim - 2)).to(x.dtype)
 
-        normalised = torch.addcmul(channels(-mean * s), x, channels(s))
+        normalised = x.sub(channels(mean)).mul_(channels(s))  # the mean first: it may be far larger than what is left
         mean_g, mean_gx = grad_bias / count, grad_weight / count
         mean_u = u.sum(dims) / count
         mean_ux = (u * normalised).sum(dims) / count

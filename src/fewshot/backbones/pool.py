@@ -22,7 +22,7 @@ class MaxPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _MaxPool.apply(x)[0]  # type: ignore[no-untyped-call]
+        y: Tensor = _MaxPool.apply(x)[0]
         return y
 
 
@@ -47,12 +47,12 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
-        grad_x: Tensor = _MaxPoolBackward.apply(grad, *ctx.saved_tensors, ctx.shape)  # type: ignore[no-untyped-call]
+        grad_x: Tensor = _MaxPoolBackward.apply(grad, *ctx.saved_tensors, ctx.shape)
         return grad_x
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        outputs = _MaxPool.apply(x.movedim(in_dims[0], 1).flatten(1, 2))  # type: ignore[no-untyped-call]
+        outputs = _MaxPool.apply(x.movedim(in_dims[0], 1).flatten(1, 2))
         y, indices = (output.unflatten(1, (info.batch_size, -1)) for output in outputs)
         return (y, indices), (1, 1)
 
@@ -69,7 +69,7 @@ class _MaxPoolBackward(torch.autograd.Function):
         return grad_x
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor, None, None]:
         (indices,) = ctx.saved_tensors
         if not u.is_contiguous(memory_format=torch.channels_last):

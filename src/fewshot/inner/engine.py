@@ -89,9 +89,7 @@ def engine_names() -> list[str]:
     return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
 
 
-def build_engine(
-    name: str, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str
-) -> Engine:
+def build_engine(name: str, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> Engine:
     """The engine of module ``fewshot.inner.<name>_engine``.
 
     Raises:

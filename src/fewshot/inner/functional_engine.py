@@ -43,7 +43,7 @@ class FunctionalEngine(FastWeightsEngine):
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """Images ``(B, C, H, W)`` in a layout in which pooling and normalisation run along channels: on a CPU several times faster."""
+    """Images ``(B, C, H, W)`` in a layout in which pooling and normalisation run along channels, several times faster."""
     _, channels, height, width = images.shape
     # With one channel both layouts are the same but for the strides, which are what PyTorch goes by.
     strides = (channels * height * width, 1, channels * width, channels)

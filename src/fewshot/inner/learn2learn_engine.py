@@ -60,7 +60,7 @@ class Learn2LearnEngine(Engine):
         return torch.stack(paths)
 
     def _adapt(self, learner: nn.Module, step: int, task: TaskBatch, second_order: bool) -> None:
-        """One inner step: what ``learner.adapt(loss)`` does, but for the parameters that are to be adapted and at their rates."""
+        """One inner step: what ``learner.adapt(loss)`` does, but of what is adapted alone and at its rates."""
         parameters = list(learner.parameters())
         loss = self.loss(learner(task.support_x), task.support_y)
         chosen = [parameter for parameter, adapted in zip(parameters, self._adapted, strict=True) if adapted]

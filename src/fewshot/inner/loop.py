@@ -63,5 +63,7 @@ class InnerLoop:
         ]
         if not any(adapted):
             names = ", ".join(sorted({name.split(".")[0] for name, _ in network.named_parameters()}))
-            raise UserError(f"model.inner.adapt={list(self.adapt)} names no parameter; those of this network begin with {names}")
+            raise UserError(
+                f"model.inner.adapt={list(self.adapt)} names no parameter; those of this network begin with {names}"
+            )
         return adapted

@@ -59,7 +59,7 @@ def peak_bytes(function: Callable[[], Any]) -> int:
     """The most bytes that tensors made by `function` take at one time while it runs, on whatever device."""
     with _LivingTensors() as living:
         function()
-    return living.peak
+    return int(living.peak)
 
 
 def _of_task(engine: Engine, one: TaskBatch) -> int:
@@ -69,11 +69,11 @@ def _of_task(engine: Engine, one: TaskBatch) -> int:
     return peak
 
 
-class _LivingTensors(TorchDispatchMode):
+class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that operators make and takes off those that die."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = self._now = 0
         self._known: set[int] = set()
 
@@ -99,7 +99,7 @@ class _LivingTensors(TorchDispatchMode):
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _size(size: int) -> str:

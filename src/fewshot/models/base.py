@@ -39,7 +39,8 @@ class MetaLearner(L.LightningModule, ABC):
     """A model that learns from tasks, under manual optimization: one `TaskBatch` is one outer step.
 
     Args:
-        network: the outer loop's parameters, with those that a subclass adds. It must keep no running statistics: one task's data would reach the next.
+        network: the outer loop's parameters, with those that a subclass adds. It must keep no running statistics: one task's
+            data would reach the next.
         optimizer: makes the outer optimizer.
         scheduler: makes its learning-rate schedule, stepped once an outer step; None keeps the rate.
         gradient_clip: ``{"val": ..., "algorithm": "value" | "norm"}`` for the meta-gradient; None leaves it alone.

@@ -68,7 +68,9 @@ def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     """Builds what a config describes, and finds the mistakes that can be found by that."""
     precision = str(cfg.trainer.precision)
     if precision not in PRECISIONS:
-        reason = " (the inner gradients vanish in fp16, where no loss scaling reaches them)" if precision.startswith("16") else ""
+        reason = (
+            " (the inner gradients vanish in fp16, where no loss scaling reaches them)" if precision.startswith("16") else ""
+        )
         raise UserError(f"trainer.precision={precision} is not supported{reason}; choose one of: {', '.join(PRECISIONS)}")
     if cfg.control is not None and cfg.control not in CONTROLS:
         raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")

@@ -1,0 +1,33 @@
+"""learn2learn's MAML in the training loop of its examples ``maml_omniglot.py`` and ``maml_miniimagenet.py``."""
+
+import learn2learn as l2l
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.contenders import peers
+from benchmarks.settings import Setting
+from benchmarks.stopwatch import Stopwatch
+
+
+def run(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
+    """Draws a task, adapts a clone to it, adds up gradients; one Adam step a meta-batch."""
+    maml = l2l.algorithms.MAML(peers.network(setting), lr=setting.lr, first_order=setting.first_order)
+    optimizer = torch.optim.Adam(maml.parameters(), 0.003)
+    taskset = peers.tasks(setting)
+    stopwatch.start()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for _ in range(setting.tasks):
+            learner = maml.clone()
+            support_x, support_y, query_x, query_y = peers.split(setting, taskset.sample())
+            for _ in range(setting.steps):
+                learner.adapt(cross_entropy(learner(support_x), support_y))
+            outputs = learner(query_x)
+            error = cross_entropy(outputs, query_y)
+            error.backward()
+            error.item()
+            (outputs.argmax(dim=1) == query_y).float().mean().item()
+        for parameter in maml.parameters():
+            parameter.grad.data.mul_(1.0 / setting.tasks)
+        optimizer.step()
+        stopwatch.lap()
