@@ -45,7 +45,7 @@ def test_results_have_metrics_protocol_cost_and_provenance(results):
     assert results["test"]["tasks"] == 14
     assert len(results["test"]["acc_per_step"]) == 4
     tasks = {"data": "toy", "split": "test", "ways": 3, "shots": 1, "queries": 4, "eval_steps": 3, "seed": 0}
-    model = {"model": "MAML", "backbone": "Conv4", "engine": "vectorized", "order": 2, "batch_norm": "transductive"}
+    model = {"model": "MAML", "backbone": "Conv4", "engine": "auto", "order": 2, "batch_norm": "transductive"}
     assert (tasks | model).items() <= results["protocol"].items()
     assert results["protocol"]["train"] == {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "steps": 7}
     assert results["cost"]["train_seconds"] > 0

@@ -68,7 +68,7 @@ class MAML(MetaLearner):
         self.inner = inner
         self.rates = InnerRates(inner, network)
         self._names = {"batch_norm": batch_norm, "backbone": type(backbone).__name__}
-        self._eval_ways = eval_ways
+        self._eval_ways, self._engine_asked = eval_ways, engine
         self._engine = build_engine(engine, network, inner, self.rates, F.cross_entropy, batch_norm)
         self._evaluator = build_engine(engine, network, inner, self.rates, self._eval_loss, batch_norm)
 
@@ -89,7 +89,7 @@ class MAML(MetaLearner):
     def description(self) -> dict[str, Any]:
         return {
             "model": "MAML",
-            "engine": self._engine.name,
+            "engine": self._engine_asked,
             "eval_engine": self._evaluator.name,
             **self._names,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
