@@ -28,7 +28,8 @@ def opened(module, *stages):
 
 def trained(module, steps, rank=0, of=1):
     """The module as a trainer of so many steps holds it, in one of its processes."""
-    module.trainer = SimpleNamespace(max_steps=steps, training=True, global_rank=rank, world_size=of)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(max_steps=steps, training=True, global_rank=rank, world_size=of, strategy=strategy)
     return module
 
 

@@ -12,11 +12,15 @@ from torchvision.transforms import v2
 
 from fewshot.data.augment import Augment, Transform
 from fewshot.data.prepared import PreparedSplit, find, prepare
+from fewshot.data.resident import ResidentImages
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, whole
 from fewshot.tasks import ClassPool, TaskBatch, TaskSpec, draw_tasks, stream_key, uniforms
 
 log = logging.getLogger(__name__)
+
+SPLIT_OF = {"train": "train", "sanity_check": "val", "validate": "val", "test": "test"}
+"""The split that each of Lightning's stages reads."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class MetaBatches(Dataset[TaskBatch]):
         within_group: take each task's classes from one group.
         share: which part of a meta-batch to return.
         shuffled_labels: deal the labels of each task anew among its images, so that there is nothing to learn: a control.
+        with_images: gather them; else tasks hold the numbers of their images only (`ResidentImages`).
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class MetaBatches(Dataset[TaskBatch]):
         within_group: bool = False,
         share: Share | None = None,
         shuffled_labels: bool = False,
+        with_images: bool = True,
     ) -> None:
         self._split = split
         self._spec = spec
@@ -80,6 +86,7 @@ class MetaBatches(Dataset[TaskBatch]):
         self._size = size
         self._total = total
         self._share = share or Share()
+        self._with_images = with_images
         self._shuffle_key = stream_key("shuffled labels", *stream) if shuffled_labels else None
         groups = [c.group for c in split.classes] if within_group else None
         self._pool = ClassPool.of(split.sizes, groups).with_room_for(spec.ways)
@@ -95,14 +102,17 @@ class MetaBatches(Dataset[TaskBatch]):
         rows = torch.from_numpy(self._split.starts[classes][:, :, None] + images)
         support, query = (part.flatten(1) for part in torch.split(rows, [self._spec.shots, self._spec.queries], dim=2))
         return TaskBatch(
-            support_x=torch.from_numpy(self._split.images[support]),
+            support_x=self._images(support),
             support_y=self._labels(self._spec.shots, indices, part=0),
-            query_x=torch.from_numpy(self._split.images[query]),
+            query_x=self._images(query),
             query_y=self._labels(self._spec.queries, indices, part=1),
             index=torch.tensor(indices),
             support_id=support,
             query_id=query,
         )
+
+    def _images(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self._split.images[rows]) if self._with_images else torch.empty(0, dtype=torch.uint8)
 
     def _labels(self, of_each: int, indices: range, part: int) -> torch.Tensor:
         """Labels ``(T, N*of_each)`` of the tasks' support (`part` 0) or query sets (1), grouped by class unless shuffled."""
@@ -130,6 +140,7 @@ class EpisodicDataModule(L.LightningDataModule):
         meta_batch_size: tasks in one outer step, over all processes.
         val_tasks, test_tasks: number of tasks in each list.
         num_workers: processes that gather tasks; 0 gathers in the main process.
+        device_resident: keep images on the device (`ResidentImages`).
         seed: of the training tasks.
         shuffled_labels: in all tasks of all splits: a control that must end at chance (`MetaBatches`).
 
@@ -153,6 +164,7 @@ class EpisodicDataModule(L.LightningDataModule):
         test_tasks: int,
         seed: int,
         num_workers: int = 0,
+        device_resident: bool | str = "auto",
         augment: Sequence[Transform] = (),
         shuffled_labels: bool = False,
     ) -> None:
@@ -179,6 +191,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self._cache_dir = Path(cache_dir)
         self._seed = seed
         self._num_workers = num_workers
+        self._resident = ResidentImages(device_resident)
         self._shuffled_labels = shuffled_labels
         self.first_step = 0
         self._augment = Augment(augment, seed) if augment else None
@@ -216,26 +229,26 @@ class EpisodicDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[TaskBatch]:
         if self.trainer is None:
             raise RuntimeError("train_dataloader belongs to a trainer, whose max_steps it needs")
-        batches = self.meta_batches("train", self.trainer.max_steps * self.meta_batch_size, self._share())
-        return self._loader(Subset(batches, range(self.first_step, len(batches))))
+        return self._loader("train", self.trainer.max_steps * self.meta_batch_size, first=self.first_step)
 
     def val_dataloader(self) -> DataLoader[TaskBatch]:
-        return self._loader(self.meta_batches("val", self.tasks["val"], self._share()))
+        return self._loader("val", self.tasks["val"])
 
     def test_dataloader(self) -> DataLoader[TaskBatch]:
-        return self._loader(self.meta_batches("test", self.tasks["test"], self._share()))
+        return self._loader("test", self.tasks["test"])
 
-    def meta_batches(self, split: str, total: int, share: Share | None = None) -> MetaBatches:
+    def teardown(self, stage: str) -> None:
+        self._resident.release()
+
+    def meta_batches(self, split: str, total: int, share: Share | None = None, with_images: bool = True) -> MetaBatches:
         """The first `total` tasks of a split that a stage has opened, or this process's share of them.
 
         Raises:
             RuntimeError: it has not been opened, as the test split during fit.
         """
-        if split not in self._opened:
-            raise RuntimeError(f"the {split} split is closed in this stage")
         training = split == "train"
         return MetaBatches(
-            self._opened[split],
+            self._open(split),
             self.train_spec if training else self.eval_spec,
             (self.source.name, split, self._seed if training else self.eval.seed),
             self.meta_batch_size,
@@ -243,7 +256,14 @@ class EpisodicDataModule(L.LightningDataModule):
             within_group=not training and self.eval.within_group,
             share=share,
             shuffled_labels=self._shuffled_labels,
+            with_images=with_images,
         )
+
+    def transfer_batch_to_device(self, batch: TaskBatch, device: torch.device, dataloader_idx: int) -> TaskBatch:
+        moved = batch.to(device, non_blocking=True)  # Lightning would wait for each tensor of what it does not know
+        if self.trainer is None or self.trainer.state.stage is None:
+            return moved
+        return self._resident.fill_in(SPLIT_OF[self.trainer.state.stage.value], moved)
 
     def on_after_batch_transfer(self, batch: TaskBatch, dataloader_idx: int) -> TaskBatch:
         support, query = batch.support_x, batch.query_x
@@ -257,16 +277,24 @@ class EpisodicDataModule(L.LightningDataModule):
         """The tasks with uint8 images as normalised floats."""
         return batch.with_inputs(self._scale(batch.support_x), self._scale(batch.query_x))
 
-    def _share(self) -> Share:
-        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
+    def _open(self, split: str) -> PreparedSplit:
+        if split not in self._opened:
+            raise RuntimeError(f"the {split} split is closed in this stage")
+        return self._opened[split]
 
-    def _loader(self, batches: Dataset[TaskBatch]) -> DataLoader[TaskBatch]:
+    def _loader(self, split: str, total: int, first: int = 0) -> DataLoader[TaskBatch]:
+        """This process's share of a split's first `total` tasks, from meta-batch `first` on."""
+        device, share = torch.device("cpu"), Share()
+        if self.trainer is not None:
+            device, share = self.trainer.strategy.root_device, Share(self.trainer.global_rank, self.trainer.world_size)
+        resident = self._resident.hold(split, self._open(split), device)
+        batches = self.meta_batches(split, total, share, with_images=not resident)
         return DataLoader(
-            batches,
+            Subset(batches, range(first, len(batches))),
             batch_size=None,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=device.type == "cuda",
         )
 
 

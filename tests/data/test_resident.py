@@ -1,0 +1,91 @@
+"""Images that stay on the device: the same tasks, the same runs, and nothing but numbers travels."""
+
+import pytest
+import torch
+
+from fewshot.data import resident
+from fewshot.data.module import MetaBatches
+from fewshot.data.resident import ResidentImages
+from fewshot.errors import UserError
+from fewshot.runtime.train import train
+from tests.runtime.sameness import what_a_run_left
+
+CPU = torch.device("cpu")
+
+
+def test_a_run_leaves_the_same_and_moves_numbers_only(compose_config, tmp_path, monkeypatch):
+    """Training, validation and test; with images comes nothing but the one batch that the report pictures."""
+    draw = MetaBatches.__getitem__
+    with_images = []
+
+    def looked_at(batches, i):
+        batch = draw(batches, i)
+        with_images.append(batch.support_x.numel() > 0)
+        return batch
+
+    monkeypatch.setattr(MetaBatches, "__getitem__", looked_at)
+    for choice in (False, True):
+        with_images.clear()
+        train(compose_config(tmp_path / str(choice), f"data.device_resident={choice}", "~callbacks.memory"))
+        assert len(with_images) > 10
+        assert sum(with_images) == (1 if choice else len(with_images))
+    assert what_a_run_left(tmp_path / "True/run") == what_a_run_left(tmp_path / "False/run")
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_filled_in_tasks_are_the_gathered_ones(toy_data, shuffled):
+    data = toy_data(shuffled_labels=shuffled)
+    data.setup("fit")
+    held = ResidentImages(True)
+    assert held.hold("train", data.prepared["train"], CPU)
+    whole, numbers = (data.meta_batches("train", 8, with_images=given)[1] for given in (True, False))
+    filled = held.fill_in("train", numbers)
+    assert torch.equal(filled.support_x, whole.support_x)
+    assert torch.equal(filled.query_x, whole.query_x)
+    assert torch.equal(filled.query_y, whole.query_y)
+
+
+def test_a_process_without_tasks_gets_none(toy_data):
+    data = toy_data()
+    data.setup("test")
+    held = ResidentImages(True)
+    held.hold("test", data.prepared["test"], CPU)
+    nothing = data.meta_batches("test", 4, with_images=False)[0].slice(4, 4)
+    assert held.fill_in("test", nothing).support_x.shape == (0, 3, 1, 16, 16)
+
+
+def test_auto_takes_a_gpu_with_ample_room(toy_data, monkeypatch):
+    split = toy_data().prepared["train"]
+    size, cuda = split.images.nbytes, torch.device("cuda")
+    for free, expected in ((resident.SHARE * size, True), (resident.SHARE * size - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free: (free, 2**40))
+        assert resident._has_room(size, cuda) is expected
+    assert not ResidentImages("auto").hold("train", split, CPU)
+
+
+def test_released_images_are_gone(toy_data):
+    data = toy_data()
+    held = ResidentImages(True)
+    held.hold("train", data.prepared["train"], CPU)
+    held.release()
+    data.setup("fit")
+    numbers = data.meta_batches("train", 4, with_images=False)[0]
+    assert held.fill_in("train", numbers) is numbers
+
+
+@pytest.mark.parametrize("choice", ["maybe", None, 2])
+def test_other_choices_are_refused(choice):
+    with pytest.raises(UserError, match=rf"data\.device_resident={choice} is unknown; choose true, false or auto"):
+        ResidentImages(choice)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_they_stay_there(toy_data):
+    data = toy_data()
+    data.setup("fit")
+    held = ResidentImages("auto")
+    assert held.hold("train", data.prepared["train"], torch.device("cuda"))
+    filled = held.fill_in("train", data.meta_batches("train", 4, with_images=False)[0].to("cuda"))
+    assert filled.support_x.device.type == "cuda"
+    assert torch.equal(filled.support_x.cpu(), data.meta_batches("train", 4)[0].support_x)
