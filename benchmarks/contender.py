@@ -1,4 +1,4 @@
-"""One contender in one setting, in a process of its own: prints seconds of each step and memory as JSON on its last line."""
+"""One contender at one kind of work, in a process of its own: prints seconds and memory as JSON on its last line."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from benchmarks.settings import EVERY
 from benchmarks.stopwatch import Stopwatch
 
 
-def main(name: str, setting: str, steps: str) -> None:
-    """Runs it."""
+def main(name: str, work: str, setting: str, count: str) -> None:
+    """Has the contender do it."""
     stopwatch = Stopwatch()
-    import_module(f"benchmarks.contenders.{name}").run(EVERY[setting], int(steps), stopwatch)
+    getattr(import_module(f"benchmarks.contenders.{name}"), work)(EVERY[setting], int(count), stopwatch)
     print(json.dumps({"seconds": stopwatch.seconds, "memory": stopwatch.memory}))
 
 

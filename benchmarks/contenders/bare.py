@@ -1,30 +1,21 @@
 """This project's tasks and inner loop without Lightning: what its trainer adds is the difference."""
 
-import tempfile
-from functools import partial
-
 import torch
 
-from benchmarks.contenders.fewshot_run import config
+from benchmarks.contenders.fewshot_run import built
 from benchmarks.settings import Setting
-from benchmarks.stopwatch import Stopwatch
-from fewshot.runtime.build import build_data, build_model
-from fewshot.runtime.process import set_up_process
+from benchmarks.stopwatch import DEVICE, Stopwatch
 
 
-def run(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
+def train(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
     """A loop of a few lines."""
-    with tempfile.TemporaryDirectory() as folder:
-        cfg = config(setting, folder, steps)
-        set_up_process(cfg)
-        datamodule, model = build_data(cfg), build_model(cfg)
-        datamodule.prepare(["train", "val"])
+    with built(setting, steps) as (datamodule, model, _):
         datamodule.setup("fit")
         batches = datamodule.meta_batches("train", steps * setting.tasks)
-        optimizer = partial(torch.optim.Adam, lr=cfg.model.optimizer.lr)(model.parameters())
+        optimizer = torch.optim.Adam(model.to(DEVICE).parameters(), lr=0.001)
         stopwatch.start()
         for i in range(steps):
-            batch = datamodule.scaled(batches[i])
+            batch = datamodule.scaled(batches[i].to(DEVICE))
             optimizer.zero_grad()
             model.meta_gradient(batch)
             optimizer.step()

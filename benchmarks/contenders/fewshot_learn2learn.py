@@ -5,6 +5,6 @@ from benchmarks.settings import Setting
 from benchmarks.stopwatch import Stopwatch
 
 
-def run(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
+def train(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
     """Trains for some outer steps."""
-    fewshot_run.run(setting, steps, stopwatch, "model.engine=learn2learn")
+    fewshot_run.train(setting, steps, stopwatch, "model.engine=learn2learn")

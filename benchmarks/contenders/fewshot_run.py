@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def config(setting: Setting, folder: str, steps: int, *overrides: str) -> DictConfig:
-    """The config of a run that trains and does not validate."""
+    """The config of a run."""
     os.environ.setdefault("FEWSHOT_ROOT", str(ROOT))
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose(
@@ -38,13 +40,12 @@ def config(setting: Setting, folder: str, steps: int, *overrides: str) -> DictCo
                 f"data.ways={setting.ways}",
                 f"data.shots={setting.shots}",
                 f"data.queries={setting.queries}",
-                "data.eval.queries=15",
+                f"data.eval.queries={setting.queries}",
                 f"data.meta_batch_size={setting.tasks}",
                 "seed=0",
                 "threads=null",
                 f"trainer.max_steps={steps}",
                 f"trainer.val_check_interval={steps}",
-                "+trainer.limit_val_batches=0",
                 f"paths.output_dir={folder}",
                 f"paths.cache_dir={folder}/cache",
                 *overrides,
@@ -53,7 +54,7 @@ def config(setting: Setting, folder: str, steps: int, *overrides: str) -> DictCo
 
 
 class Laps(Callback):
-    """Tells a stopwatch when outer steps begin and end."""
+    """Tells a stopwatch when outer steps, and a validation, begin and end."""
 
     def __init__(self, stopwatch: Stopwatch) -> None:
         self._stopwatch = stopwatch
@@ -64,14 +65,49 @@ class Laps(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._stopwatch.lap()
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stopwatch.start()
 
-def run(setting: Setting, steps: int, stopwatch: Stopwatch, *overrides: str) -> None:
-    """Trains for some outer steps."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stopwatch.lap()
+
+
+def train(setting: Setting, steps: int, stopwatch: Stopwatch, *overrides: str) -> None:
+    """Some outer steps."""
+    # The forecast measures memory in a way of its own, which would be in the way of the one here.
+    with built(setting, steps, "~callbacks.memory", "+trainer.limit_val_batches=0", *overrides) as (datamodule, model, trainer):
+        trainer.callbacks.append(Laps(stopwatch))
+        trainer.fit(model, datamodule)
+
+
+def draw(setting: Setting, count: int, stopwatch: Stopwatch) -> None:
+    """Meta-batches of images as bytes, from the file that the images are mapped from."""
+    with built(setting, count) as (datamodule, _, _):
+        datamodule.setup("fit")
+        batches = datamodule.meta_batches("train", count * setting.tasks)
+        stopwatch.start()
+        for i in range(count):
+            batches[i]
+            stopwatch.lap()
+
+
+def evaluate(setting: Setting, count: int, stopwatch: Stopwatch) -> None:
+    """So many validation tasks, with the outputs before adaptation and after each step."""
+    with built(setting, 1, f"data.val_tasks={count}", f"model.inner.eval_steps={setting.steps}") as (
+        datamodule,
+        model,
+        trainer,
+    ):
+        trainer.callbacks.append(Laps(stopwatch))
+        trainer.validate(model, datamodule, verbose=False)
+
+
+@contextmanager
+def built(setting: Setting, steps: int, *overrides: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Data module, model and trainer, in a folder that goes away."""
     with tempfile.TemporaryDirectory() as folder:
-        # The forecast measures memory in a way of its own, which would be in the way of the one here.
-        cfg = config(setting, folder, steps, "~callbacks.memory", *overrides)
+        cfg = config(setting, folder, steps, *overrides)
         set_up_process(cfg)
         datamodule, model, trainer = build_data(cfg), build_model(cfg), build_trainer(cfg)
-        trainer.callbacks.append(Laps(stopwatch))  # type: ignore[attr-defined]
         datamodule.prepare(["train", "val"])
-        trainer.fit(model, datamodule)
+        yield datamodule, model, trainer

@@ -9,18 +9,14 @@ from benchmarks.settings import Setting
 from benchmarks.stopwatch import Stopwatch
 
 
-def run(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
+def train(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
     """One differentiable inner loop a task; one Adam step a meta-batch."""
     network = peers.network(setting)
     network.train()
     outer = torch.optim.Adam(network.parameters(), 0.001)
     inner = torch.optim.SGD(network.parameters(), lr=setting.lr)
-    taskset = peers.tasks(setting)
-    stopwatch.start()
-    for _ in range(steps):
-        outer.zero_grad()
-        for _ in range(setting.tasks):
-            support_x, support_y, query_x, query_y = peers.split(setting, taskset.sample())
+    for tasks in peers.outer_steps(setting, steps, stopwatch, outer):
+        for support_x, support_y, query_x, query_y in tasks:
             with higher.innerloop_ctx(
                 network, inner, copy_initial_weights=False, track_higher_grads=not setting.first_order
             ) as (fast, inner_optimizer):
@@ -30,5 +26,3 @@ def run(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
                 error = cross_entropy(outputs, query_y)
                 error.detach()
                 error.backward()
-        outer.step()
-        stopwatch.lap()

@@ -1,6 +1,7 @@
 """What the other libraries share here: images in memory, learn2learn's tasks and networks."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from benchmarks.settings import Setting
+from benchmarks.stopwatch import DEVICE, Stopwatch
 from benchmarks.synthetic import CLASSES, IMAGES
 
 warnings.simplefilter("ignore")  # they are what they are
@@ -41,10 +43,23 @@ def tasks(setting: Setting) -> Any:
 
 def split(setting: Setting, task: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Support images and labels, query images and labels: of each class the first are the support."""
-    images, labels = task
-    within = torch.arange(len(labels)) % (setting.shots + setting.queries)
+    images, labels = (part.to(DEVICE) for part in task)
+    within = torch.arange(len(labels), device=DEVICE) % (setting.shots + setting.queries)
     support = within < setting.shots
     return images[support], labels[support], images[~support], labels[~support]
+
+
+def outer_steps(
+    setting: Setting, count: int, stopwatch: Stopwatch, optimizer: torch.optim.Optimizer
+) -> Iterator[Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]]:
+    """Meta-batches of tasks, timed; once the gradients of one are there, the optimizer steps."""
+    taskset = tasks(setting)
+    stopwatch.start()
+    for _ in range(count):
+        optimizer.zero_grad()
+        yield (split(setting, taskset.sample()) for _ in range(setting.tasks))
+        optimizer.step()
+        stopwatch.lap()
 
 
 def network(setting: Setting) -> nn.Module:
@@ -53,9 +68,9 @@ def network(setting: Setting) -> nn.Module:
 
     if not setting.pooled:
         omniglot: nn.Module = models.OmniglotCNN(setting.ways, hidden_size=setting.filters)
-        return omniglot
+        return omniglot.to(DEVICE)
     side = setting.shape[1] // 16
     mini: nn.Module = models.MiniImagenetCNN(
         setting.ways, hidden_size=setting.filters, embedding_size=setting.filters * side * side
     )
-    return mini
+    return mini.to(DEVICE)
