@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.settings import SETTINGS, SWEEP
 
-OURS, REFERENCE = "fewshot_run", "learn2learn_example"
+OURS, REFERENCE, FILES = "fewshot_run", "learn2learn_example", "learn2learn_files"
 WARM_UP = 2
 """Training steps and meta-batches that are not counted."""
 
@@ -22,6 +22,7 @@ class Work:
         settings: in which.
         counts: how much a process does, for images of Omniglot's and of mini-ImageNet's size.
         repeats: at most so many processes each.
+        reference: the contender that the others are compared with.
     """
 
     of: str
@@ -30,6 +31,7 @@ class Work:
     settings: tuple[str, ...]
     counts: tuple[int, int]
     repeats: int = 5
+    reference: str = REFERENCE
 
     def count(self, setting: str) -> int:
         """Steps, meta-batches or tasks for one process."""
@@ -46,6 +48,7 @@ CONTENDERS = (OURS, REFERENCE, "fewshot_by_steps", "bare", "fewshot_learn2learn"
 WORKS = {
     "train": Work("training step", "train", CONTENDERS, tuple(SETTINGS), (12, 6)),
     "draw": Work("meta-batch drawn", "draw", (OURS, REFERENCE), ("omniglot_5w1s", "miniimagenet_5w1s"), (52, 52)),
+    "draw from files": Work("meta-batch drawn", "draw", (OURS, FILES), ("omniglot_5w1s",), (52, 52), reference=FILES),
     "evaluate": Work("task evaluated", "evaluate", (OURS, REFERENCE), ("omniglot_5w1s", "miniimagenet_5w1s"), (600, 60), 3),
     "sweep": Work("training step", "train", (OURS, REFERENCE), tuple(SWEEP), (12, 6), 2),
 }

@@ -4,18 +4,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.plan import OURS, REFERENCE, WORKS
+from benchmarks.plan import OURS, WORKS
 
 Raw = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]
 """Work -> setting -> contender -> what its processes printed."""
 
 
 def summary(raw: Raw) -> list[dict[str, Any]]:
-    """A row a work, setting and contender: medians over repeats of medians within, and ratios to learn2learn's example."""
+    """A row a work, setting and contender: medians over repeats of medians within, and ratios to learn2learn."""
     rows = []
     for work, settings in raw.items():
         for setting, contenders in settings.items():
-            base = _medians(work, setting, contenders.get(REFERENCE, []))
+            base = _medians(work, setting, contenders.get(WORKS[work].reference, []))
             for contender, repeats in contenders.items():
                 row: dict[str, Any] = {"work": work, "setting": setting, "contender": contender}
                 found = _medians(work, setting, repeats)
@@ -63,7 +63,7 @@ def markdown(rows: list[dict[str, Any]], about: str) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Speed relative to learn2learn's example, setting by setting."""
+    """Speed relative to learn2learn, setting by setting."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row["contender"] == OURS and "speed" in row]
@@ -73,5 +73,5 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("speed, learn2learn's example = 1")
+    axes.set_xlabel("speed, learn2learn = 1")
     figure.savefig(path, dpi=120)

@@ -1,5 +1,7 @@
 """learn2learn's MAML in the training loop of its examples ``maml_omniglot.py`` and ``maml_miniimagenet.py``."""
 
+from typing import Any
+
 import learn2learn as l2l
 import torch
 from torch.nn.functional import cross_entropy
@@ -28,8 +30,12 @@ def train(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
 
 
 def draw(setting: Setting, count: int, stopwatch: Stopwatch) -> None:
-    """Meta-batches from its Taskset, each task as float tensors."""
-    taskset = peers.tasks(setting)
+    """Meta-batches from its Taskset, each task as float tensors, of images in memory."""
+    draw_from(peers.tasks(setting), setting, count, stopwatch)
+
+
+def draw_from(taskset: Any, setting: Setting, count: int, stopwatch: Stopwatch) -> None:
+    """Meta-batches from a Taskset."""
     stopwatch.start()
     for _ in range(count):
         for _ in range(setting.tasks):

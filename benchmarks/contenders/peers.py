@@ -2,11 +2,14 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
+from torchvision.transforms import v2
 
 from benchmarks.settings import Setting
 from benchmarks.stopwatch import DEVICE, Stopwatch
@@ -16,7 +19,7 @@ warnings.simplefilter("ignore")  # they are what they are
 
 
 class Labelled(TensorDataset):
-    """Float images in memory, as learn2learn keeps mini-ImageNet (its Omniglot reads a file an image, slower)."""
+    """Float images in memory, as learn2learn keeps mini-ImageNet."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(torch.rand(CLASSES * IMAGES, *shape), torch.arange(CLASSES).repeat_interleave(IMAGES))
@@ -26,12 +29,31 @@ class Labelled(TensorDataset):
         return image, int(label)
 
 
-def tasks(setting: Setting) -> Any:
-    """learn2learn's tasks over such images, put together as in its examples."""
+class Files(Dataset[tuple[Tensor, int]]):
+    """A drawing a file, read where a task has it: as learn2learn's Omniglot does."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
+        self._paths = [folder / f"{i}.png" for i in range(CLASSES * IMAGES)]
+        for path in self._paths:
+            Image.effect_noise((105, 105), 100).convert("1").save(path)
+        _, side, _ = shape
+        resize = v2.Resize(side, v2.InterpolationMode.LANCZOS)
+        self._transform = v2.Compose([resize, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        with Image.open(self._paths[index]) as image:
+            return 1.0 - self._transform(image.convert("L")), index // IMAGES
+
+
+def tasks(setting: Setting, images: Dataset[tuple[Tensor, int]] | None = None) -> Any:
+    """learn2learn's tasks over images, in memory unless given, put together as in its examples."""
     import learn2learn as l2l
     from learn2learn.data.transforms import ConsecutiveLabels, FusedNWaysKShots, LoadData, RemapLabels
 
-    dataset = l2l.data.MetaDataset(Labelled(setting.shape))
+    dataset = l2l.data.MetaDataset(images or Labelled(setting.shape))
     transforms = [
         FusedNWaysKShots(dataset, n=setting.ways, k=setting.shots + setting.queries),
         LoadData(dataset),

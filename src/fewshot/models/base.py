@@ -104,7 +104,9 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_train_batch_start(self, batch: TaskBatch, batch_idx: int) -> None:
         """Makes what is random in an outer step (dropout) a function of the run's seed and the step, not of the past."""
-        torch.manual_seed(int(stream_key("outer step", self._seed, self.trainer.global_step)[0] >> 1))
+        seed = int(stream_key("outer step", self._seed, self.trainer.global_step)[0] >> 1)
+        # torch.manual_seed also notes where it was called from, for a GPU that may be used later: a millisecond.
+        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def training_step(self, batch: TaskBatch, batch_idx: int) -> None:
         """One outer step."""
