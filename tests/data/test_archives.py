@@ -86,6 +86,7 @@ def test_a_missing_member_is_refused(tmp_path):
         pytest.param([field(b"PK\x01\x02", 8, "<H", 1), field(b"PK\x03\x04", 6, "<H", 1)], id="encrypted"),
         pytest.param([field(b"PK\x01\x02", 10, "<H", 99), field(b"PK\x03\x04", 8, "<H", 99)], id="unknown compression"),
         pytest.param([field(b"PK\x01\x02", 42, "<I", 7)], id="header elsewhere"),
+        pytest.param([field(b"PK\x03\x04", 6, "<H", 0x800), field(b"PK\x03\x04", 30, "<B", 0xFF)], id="name in no encoding"),
     ],
 )
 def test_a_member_that_zip_cannot_read_is_refused(tmp_path, change):
