@@ -42,15 +42,15 @@ def read_member(path: Path, name: str) -> bytes:
     """
     archive = open_zip(path)
     try:
-        size = archive.getinfo(name).file_size
-        if size > LARGEST_MEMBER:
-            raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
-        with archive.open(name) as member:
-            return member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
-    except UserError:
-        raise
+        size, content = archive.getinfo(name).file_size, b""
+        if size <= LARGEST_MEMBER:
+            with archive.open(name) as member:
+                content = member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
     except Exception as error:  # what the table of contents says of a member is believed until it makes no sense
         raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
+    if size > LARGEST_MEMBER:
+        raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
+    return content
 
 
 def decode(data: bytes, mode: str, size: tuple[int, int], origin: str) -> npt.NDArray[np.uint8]:
