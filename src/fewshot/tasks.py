@@ -54,6 +54,7 @@ class TaskBatch:
         index: ``(T,)`` the tasks' numbers in their stream
         support_id: ``(T, N*K)`` rows of the prepared split that the support images came from
         query_id: ``(T, N*Q)`` likewise
+        class_id: ``(T, N)`` the number of each label's class among the classes of its split; None where tasks have no classes
     """
 
     support_x: Tensor
@@ -63,6 +64,7 @@ class TaskBatch:
     index: Tensor
     support_id: Tensor
     query_id: Tensor
+    class_id: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -89,7 +91,8 @@ class TaskBatch:
         return replace(self, support_x=support_x, query_x=query_x)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TaskBatch":
-        return TaskBatch(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return TaskBatch(**{name: None if tensor is None else function(tensor) for name, tensor in tensors.items()})
 
 
 def stream_key(*parts: str | int) -> Key:

@@ -7,9 +7,11 @@ class Backbone(nn.Module):
     """A network from inputs to features, ``(B, *input_shape)`` -> ``(B, out_features)``.
 
     Attributes:
+        input_shape: of one input, as ``(C, H, W)``.
         out_features: number of features of an input.
     """
 
+    input_shape: tuple[int, ...]
     out_features: int
 
     def __call__(self, x: Tensor) -> Tensor:

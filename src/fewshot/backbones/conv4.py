@@ -36,6 +36,7 @@ class Conv4(Backbone):
         super().__init__()
         if downsample not in ("max_pool", "stride"):
             raise UserError(f"model.backbone.downsample={downsample} is unknown; choose max_pool or stride")
+        self.input_shape = tuple(image_shape)
         channels, height, width = image_shape
         pooled = downsample == "max_pool"
         if pooled and min(height, width) < 16:

@@ -28,6 +28,7 @@ class MLP(Backbone):
         for inputs, outputs in pairwise((prod(image_shape), *hidden)):
             layers += [nn.Linear(inputs, outputs), BatchNorm(outputs), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
+        self.input_shape = tuple(image_shape)
         self.out_features = hidden[-1]
         self.apply(xavier_)
 

@@ -1,6 +1,6 @@
 """Batch normalisation for tasks: statistics of the batch at hand, never running averages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +26,19 @@ def statistics_from_first(rows: int) -> Iterator[None]:
         _statistics_rows.reset(token)
 
 
+@contextmanager
+def normalised_by(normaliser: "Normaliser") -> Iterator[None]:
+    """Within it, `normaliser` does the work of every `BatchNorm`: it is given the layer and its input.
+
+    This is how the images of many tasks pass through a network as one batch and are normalised task by task.
+    """
+    token = _normaliser.set(normaliser)
+    try:
+        yield
+    finally:
+        _normaliser.reset(token)
+
+
 def statistics_rows() -> int | None:
     """How many rows `BatchNorm` takes its statistics from; None where from all."""
     return _statistics_rows.get()
@@ -35,7 +48,8 @@ class BatchNorm(nn.Module):
     """Normalises each channel of ``(B, C)`` or ``(B, C, H, W)`` by batch statistics, then scales and shifts it.
 
     It has no buffers: the original MAML normalises by batch statistics in training and test alike, and a running average that
-    tasks update would let one task's data change another's result.
+    tasks update would let one task's data change another's result. (`RunningStatistics` are kept by models that gather them
+    from training tasks alone.)
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -45,6 +59,11 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        normaliser = _normaliser.get()
+        return self.by_batch(x) if normaliser is None else normaliser(self, x)
+
+    def by_batch(self, x: Tensor) -> Tensor:
+        """Normalised by the statistics of `x`, or of its first rows within `statistics_from_first`."""
         rows = statistics_rows()
         if rows is None:
             return batch_norm(x, self.weight, self.bias, self.eps)
@@ -53,6 +72,12 @@ class BatchNorm(nn.Module):
         shape = [1, -1] + [1] * (x.ndim - 2)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+Normaliser = Callable[[BatchNorm, Tensor], Tensor]
+"""What a layer makes of its input."""
+
+_normaliser: ContextVar[Normaliser | None] = ContextVar("normaliser", default=None)
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

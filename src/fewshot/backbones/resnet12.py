@@ -29,6 +29,7 @@ class ResNet12(Backbone):
         super().__init__()
         blocks = [_Block(inputs, outputs) for inputs, outputs in pairwise((image_shape[0], *widths))]
         self.blocks = nn.Sequential(*blocks, PositionMean())
+        self.input_shape = tuple(image_shape)
         self.out_features = widths[-1]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -41,6 +41,15 @@ class EvalTasks:
 
 
 @dataclass(frozen=True)
+class TrainTasks:
+    """Size of a training task that differs from a tested one: ProtoNet's 60 ways, MetaOptNet's 15 shots."""
+
+    ways: int
+    shots: int
+    queries: int
+
+
+@dataclass(frozen=True)
 class Share:
     """Which part of each meta-batch a process takes: the `rank`-th of `of` parts, as equal as they can be."""
 
@@ -109,6 +118,7 @@ class MetaBatches(Dataset[TaskBatch]):
             index=torch.tensor(indices),
             support_id=support,
             query_id=query,
+            class_id=torch.from_numpy(classes),
         )
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
@@ -137,6 +147,8 @@ class EpisodicDataModule(L.LightningDataModule):
         augment: torchvision v2 transforms for training images.
         ways, shots, queries: size of a training task.
         eval: size of validation and test tasks.
+        train: size of a training task where a model's recipe has another than `ways`, `shots` and `queries`, which the tested
+            tasks refer to.
         meta_batch_size: tasks in one outer step, over all processes.
         val_tasks, test_tasks: number of tasks in each list.
         num_workers: processes that gather tasks; 0 gathers in the main process.
@@ -146,6 +158,7 @@ class EpisodicDataModule(L.LightningDataModule):
 
     Attributes:
         first_step: outer step that training begins with; those before it have been done.
+        train_classes: classes of the training split, once `check` has counted them.
     """
 
     def __init__(
@@ -167,6 +180,7 @@ class EpisodicDataModule(L.LightningDataModule):
         device_resident: bool | str = "auto",
         augment: Sequence[Transform] = (),
         shuffled_labels: bool = False,
+        train: TrainTasks | None = None,
     ) -> None:
         super().__init__()
         if tuple(image_shape) != tuple(source.image_shape):
@@ -183,7 +197,8 @@ class EpisodicDataModule(L.LightningDataModule):
         whole("data.num_workers", num_workers, least=0)
         self.source = source
         self.image_shape = tuple(image_shape)
-        self.train_spec = _spec("data", ways, shots, queries)
+        self._train_key, size = ("data.train", train) if train else ("data", TrainTasks(ways, shots, queries))
+        self.train_spec = _spec(self._train_key, size.ways, size.shots, size.queries)
         self.eval_spec = _spec("data.eval", eval.ways, eval.shots, eval.queries)
         self.eval = eval
         self.meta_batch_size = meta_batch_size
@@ -194,6 +209,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self._resident = ResidentImages(device_resident)
         self._shuffled_labels = shuffled_labels
         self.first_step = 0
+        self.train_classes = 0
         self._augment = Augment(augment, seed) if augment else None
         self._scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
         self.prepared: dict[str, PreparedSplit] = {}
@@ -211,7 +227,8 @@ class EpisodicDataModule(L.LightningDataModule):
         for split, prepared in found.items():
             classes = prepared.classes if prepared else tuple(self.source.classes(split))
             if split == "train":
-                _require_room(classes, self.train_spec, "data", split, within_group=False)
+                _require_room(classes, self.train_spec, self._train_key, split, within_group=False)
+                self.train_classes = len(classes)
             else:
                 _require_room(classes, self.eval_spec, "data.eval", split, self.eval.within_group)
 

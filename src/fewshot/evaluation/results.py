@@ -14,11 +14,15 @@ SCHEMA = 1
 
 
 def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
-    """The figures of a split after adaptation, named as in ``results.json``; accuracies are fractions."""
+    """The figures of a split after adaptation, named as in ``results.json``; accuracies are fractions.
+
+    Also the accuracy before adaptation, where a model takes steps.
+    """
+    before = {f"{split}/acc_before": float(scores.accuracy[:, 0].mean())} if scores.accuracy.shape[1] > 1 else {}
     return {
         f"{split}/acc": scores.final_accuracy.mean,
         f"{split}/acc_ci95": scores.final_accuracy.ci95,
-        f"{split}/acc_before": float(scores.accuracy[:, 0].mean()),
+        **before,
         f"{split}/loss": scores.final_loss.mean,
     }
 

@@ -15,7 +15,8 @@ def print_summary(
     table.add_column()
     if test is not None:
         table.add_row("test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({test['tasks']} tasks on unseen classes)")
-        table.add_row("by adaptation step", " → ".join(f"{100 * value:.1f}" for value in test["acc_per_step"]))
+        if len(test["acc_per_step"]) > 1:
+            table.add_row("by adaptation step", " → ".join(f"{100 * value:.1f}" for value in test["acc_per_step"]))
     if "val/acc" in metrics:
         table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({protocol['val_tasks']} tasks)")
     table.add_row("protocol", f"{protocol['batch_norm']} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")

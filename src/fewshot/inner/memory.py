@@ -16,11 +16,11 @@ from fewshot.tasks import TaskBatch
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the inner loop of a meta-batch needs beside network and data.
+    """What the tasks of a meta-batch need beside network and data.
 
     Attributes:
-        steps: inner steps.
-        tasks: adapted at once.
+        steps: inner steps; 0 where there is no inner loop.
+        tasks: computed at once.
         bytes: at the most.
         bytes_by_steps: with ``model.inner.checkpoint_steps=true``; None where the engine cannot.
     """
@@ -31,11 +31,18 @@ class Forecast:
     bytes_by_steps: int | None
 
     def __str__(self) -> str:
-        each = f"{self.steps} inner step{'s' if self.steps > 1 else ''}"
-        text = f"{each} x {self.tasks} task{'s' if self.tasks > 1 else ''} at once need {_size(self.bytes)}"
+        each = f"{self.steps} inner step{'s' if self.steps > 1 else ''} x " if self.steps else ""
+        text = f"{each}{self.tasks} task{'s' if self.tasks > 1 else ''} at once need {_size(self.bytes)}"
         if self.bytes_by_steps is None or self.bytes_by_steps >= self.bytes:
             return text
         return f"{text}; with model.inner.checkpoint_steps=true {_size(self.bytes_by_steps)}"
+
+    @property
+    def remedy(self) -> str:
+        """What needs less."""
+        if not self.steps:
+            return "set data.meta_batch_size lower, or data.train for smaller training tasks"
+        return f"set model.inner.task_chunk lower than {self.tasks}, or model.inner.checkpoint_steps=true"
 
 
 def forecast(engine: Engine, batch: TaskBatch) -> Forecast:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.record import TaskRecord, TaskScores
 from fewshot.evaluation.results import metrics_of
-from fewshot.inner.memory import Forecast
+from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.processes import average_over_tasks, smallest
 from fewshot.tasks import TaskBatch, stream_key
 
@@ -93,14 +93,35 @@ class MetaLearner(L.LightningModule, ABC):
     def evaluate(self, batch: TaskBatch) -> Tensor:
         """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, N)``."""
 
-    @abstractmethod
-    def memory_forecast(self, batch: TaskBatch) -> Forecast:
-        """What an outer step on such a meta-batch needs, measured on its first task; leaves no gradient behind."""
-
     @property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What the protocol of a result says of this model: plain values."""
+        """What the protocol of a result says of this model: plain values.
+
+        At least its name (``model``), ``backbone``, ``batch_norm``, whether it is ``transductive``, what it adapts to a task
+        (``adapt``), adaptation steps in evaluation (``eval_steps``), ``parameters``, and ``forward_multiply_adds`` of a query.
+        """
+
+    def memory_forecast(self, batch: TaskBatch) -> Forecast:
+        """What an outer step on such a meta-batch needs, measured on its first task; leaves no gradient behind."""
+        peak = peak_bytes(lambda: self.meta_gradient(batch.slice(0, 1)))
+        for parameter in self.parameters():
+            parameter.grad = None
+        return Forecast(0, len(batch), len(batch) * peak, None)
+
+    def query_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
+        return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+
+    def know_classes(self, count: int) -> None:  # noqa: B027  few models need to know
+        """Is told before training how many classes the training split has."""
+
+    def moved(self) -> list[nn.Parameter]:
+        """What an outer step moves: averages of their ``.grad`` over all tasks are what processes exchange."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def finish_step(self) -> None:  # noqa: B027  most models leave all to the optimizer
+        """Moves what the optimizer does not, once it has stepped."""
 
     def on_train_batch_start(self, batch: TaskBatch, batch_idx: int) -> None:
         """Makes what is random in an outer step (dropout) a function of the run's seed and the step, not of the past."""
@@ -115,7 +136,7 @@ class MetaLearner(L.LightningModule, ABC):
         losses, outputs = self.meta_gradient(batch)
         accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1)
         sums = torch.stack([losses.sum(), accuracies.sum(), losses.new_tensor(float(self.stop_asked))])
-        parameters = list(self.parameters())
+        parameters = self.moved()
         tasks, loss, accuracy, stop = average_over_tasks(parameters, len(batch), sums)
         self.stop_agreed = bool(stop)
         if self._finite(parameters, loss):
@@ -123,6 +144,7 @@ class MetaLearner(L.LightningModule, ABC):
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
             # Through Lightning's wrapper: only then do global_step and checkpoints advance.
             optimizer.step()
+            self.finish_step()
         else:
             self._skip(optimizer, batch, losses)
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
@@ -171,7 +193,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._conclude("test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameters())
+        optimizer = self._optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}
@@ -215,7 +237,7 @@ class MetaLearner(L.LightningModule, ABC):
         outputs = self.evaluate(batch)
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
         exact = torch.float32 if outputs.device.type == "mps" else torch.float64  # MPS has no float64
-        loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape).mean(dim=-1)
+        loss = self.query_losses(outputs, targets).mean(dim=-1)
         accuracy = (outputs.argmax(dim=-1) == targets).to(exact).mean(dim=-1)
         self._record_of(split).update(batch.index, accuracy, loss)
 

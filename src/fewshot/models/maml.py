@@ -28,6 +28,7 @@ from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.models.base import MetaLearner, OptimizerFactory
+from fewshot.models.cost import multiply_adds
 from fewshot.tasks import TaskBatch
 
 
@@ -68,6 +69,7 @@ class MAML(MetaLearner):
         self.inner = inner
         self.rates = InnerRates(inner, network)
         self._names = {"batch_norm": batch_norm, "backbone": type(backbone).__name__}
+        self._input_shape = backbone.input_shape
         self._eval_ways, self._engine_asked = eval_ways, engine
         self._engine = build_engine(engine, network, inner, self.rates, F.cross_entropy, batch_norm)
         self._evaluator = build_engine(engine, network, inner, self.rates, self._eval_loss, batch_norm)
@@ -93,6 +95,7 @@ class MAML(MetaLearner):
             "eval_engine": self._evaluator.name,
             **self._names,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "forward_multiply_adds": multiply_adds(self.network, self._input_shape),
             "order": 1 if self.inner.first_order else 2,
             "inner_lr": self.inner.lr,
             "train_steps": self.inner.steps,

@@ -43,7 +43,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
 def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     trained = training_tasks(run)
-    cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
+    if "ways" in cfg.model:
+        cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
     set_up_process(cfg)
     checkpoint = run / "checkpoints" / f"{cfg.checkpoint}.ckpt"
     content = read_checkpoint(checkpoint)

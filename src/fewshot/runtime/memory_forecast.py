@@ -27,10 +27,7 @@ class MemoryForecast(Callback):
         log.info(f"Memory: {forecast}")
         free = free_bytes(model.device)
         if free is not None and forecast.bytes > free:
-            log.warning(
-                f"That is more than the {free / 2**30:.1f} GiB that are free; set model.inner.task_chunk lower than "
-                f"{forecast.tasks}, or model.inner.checkpoint_steps=true"
-            )
+            log.warning(f"That is more than the {free / 2**30:.1f} GiB that are free; {forecast.remedy}")
 
 
 def free_bytes(device: torch.device) -> int | None:

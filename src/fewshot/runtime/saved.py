@@ -13,7 +13,7 @@ EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
 JOB = {"job": {"name": "eval"}}
 """Evaluations lie in logs/eval."""
-TASK_KEYS = ("ways", "shots", "queries", "eval", "meta_batch_size", "val_tasks", "test_tasks", "num_workers")
+TASK_KEYS = ("ways", "shots", "queries", "train", "eval", "meta_batch_size", "val_tasks", "test_tasks", "num_workers")
 """Keys of ``data`` that stay the run's when another data set is chosen."""
 
 
@@ -62,7 +62,8 @@ def offer_saved_config(arguments: list[str]) -> None:
 def training_tasks(folder: Path) -> dict[str, int]:
     """The size of a run's training tasks and meta-batches."""
     data = _load(folder, RESOLVED)["data"]
-    return {key: data[key] for key in ("ways", "shots", "queries", "meta_batch_size")}
+    size = data.get("train") or data
+    return {**{key: size[key] for key in ("ways", "shots", "queries")}, "meta_batch_size": data["meta_batch_size"]}
 
 
 def _load(folder: Path, name: str) -> dict[str, Any]:

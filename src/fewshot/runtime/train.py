@@ -76,6 +76,7 @@ def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
         raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
     datamodule, model = build_data(cfg), build_model(cfg)
     datamodule.check(_splits(cfg))
+    model.know_classes(datamodule.train_classes)
     return datamodule, model
 
 

@@ -1,0 +1,19 @@
+"""What a network's forward costs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """Multiplications with an addition, in convolutions and matrix products, that one input takes.
+
+    Args:
+        input_shape: of one input, as ``(C, H, W)``.
+    """
+    like = next(network.parameters())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
+    return int(counter.get_total_flops()) // 2

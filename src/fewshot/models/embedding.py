@@ -1,0 +1,136 @@
+"""Models that compare queries with the support set in an embedding: no inner loop, one forward pass for all tasks."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.statistics import RunningStatistics, by_task
+from fewshot.errors import UserError, nearest
+from fewshot.models.base import MetaLearner, OptimizerFactory
+from fewshot.models.cost import multiply_adds
+from fewshot.tasks import TaskBatch
+
+BATCH_NORM_MODES = ("running", "transductive", "inductive")
+
+
+class EmbeddingLearner(MetaLearner):
+    """Embeds the images of all tasks at once, then compares; trained on the mean query loss of its tasks.
+
+    In training each task is normalised by its own images, support and query together, as published code does that has one
+    task a step; so tasks may be shared between processes at will.
+
+    Args:
+        backbone: from images to features.
+        batch_norm: of validation and test tasks. ``running``: by the statistics of training tasks, as published; every query is
+            answered alone. ``transductive``: by the task's own images, as in training. ``inductive``: by the task's support
+            set, in training as well.
+        optimizer: of the outer loop.
+        parts: what else is learned, by name.
+        outer: what else the outer loop takes (`MetaLearner`).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        batch_norm: str,
+        optimizer: OptimizerFactory,
+        parts: dict[str, nn.Module] | None = None,
+        **outer: Any,
+    ) -> None:
+        if batch_norm not in BATCH_NORM_MODES:
+            raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
+        super().__init__(nn.ModuleDict({"features": backbone, **(parts or {})}), optimizer, **outer)
+        self.statistics = RunningStatistics(self.network)
+        self._batch_norm, self._backbone = batch_norm, backbone
+
+    @abstractmethod
+    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+        """Outputs for the queries, ``(T, N*Q, N)``.
+
+        Args:
+            support: features ``(T, N*K, D)``
+            labels: of the support set, ``(T, N*K)``
+            query: features ``(T, N*Q, D)``
+        """
+
+    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        with self.in_training(batch):
+            outputs = self._outputs(batch)
+        losses = self.query_losses(outputs, batch.query_y).mean(dim=-1)
+        (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+        return losses.detach(), outputs.detach()
+
+    def evaluate(self, batch: TaskBatch) -> Tensor:
+        with torch.no_grad(), self.in_evaluation(batch):
+            return self._outputs(batch)[:, None]
+
+    def embed(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Features of support ``(T, N*K, ...)`` and query set ``(T, N*Q, ...)``."""
+        images = torch.cat([batch.support_x, batch.query_x], dim=1)
+        features = self.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        support, query = features.split([batch.support_x.shape[1], batch.query_x.shape[1]], dim=1)
+        return support, query
+
+    def features(self, images: Tensor) -> Tensor:
+        """Of images ``(B, C, H, W)``, in single precision at least."""
+        features: Tensor = self._backbone(images)
+        return features.to(torch.promote_types(features.dtype, torch.float32))
+
+    @contextmanager
+    def in_training(self, batch: TaskBatch) -> Iterator[None]:
+        """Within it, a meta-batch is normalised as in training, and its statistics are gathered."""
+        with self.statistics.gathering(self.network, len(batch), self._rows(batch)):
+            yield
+
+    @contextmanager
+    def in_evaluation(self, batch: TaskBatch) -> Iterator[None]:
+        """Within it, a meta-batch is normalised as in validation and test."""
+        running = self._batch_norm == "running"
+        with self.statistics.applied(self.network) if running else by_task(len(batch), self._rows(batch)):
+            yield
+
+    def moved(self) -> list[nn.Parameter]:
+        return [*super().moved(), *self.statistics.parameters()]
+
+    def finish_step(self) -> None:
+        self.statistics.move()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {
+            "model": type(self).__name__,
+            "engine": None,
+            "backbone": type(self._backbone).__name__,
+            "batch_norm": self._batch_norm,
+            "transductive": self._batch_norm == "transductive",
+            "adapt": [],
+            "eval_steps": 0,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "forward_multiply_adds": multiply_adds(self._backbone, self._backbone.input_shape),
+        }
+
+    def _outputs(self, batch: TaskBatch) -> Tensor:
+        support, query = self.embed(batch)
+        # Distances and linear systems lose too much at 16 bits.
+        with torch.autocast(support.device.type, enabled=False):
+            return self.compare(support, batch.support_y, query)
+
+    def _rows(self, batch: TaskBatch) -> int | None:
+        return batch.support_x.shape[1] if self._batch_norm == "inductive" else None
+
+
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """Labels ``(T, B)`` as rows ``(T, B, N)`` of a 1 among 0s; every class has an image."""
+    return F.one_hot(labels).to(like.dtype)
+
+
+def class_means(support: Tensor, labels: Tensor) -> Tensor:
+    """The mean of each class's features, ``(T, N, D)``, from features ``(T, N*K, D)`` and labels ``(T, N*K)``."""
+    members = one_hot(labels, support)
+    return members.mT @ support / members.sum(dim=1).unsqueeze(-1)

@@ -1,0 +1,277 @@
+"""What every meta-learner has to pass: a new one inherits all of it by saying how it is made."""
+
+import io
+from typing import ClassVar
+
+import pytest
+import torch
+
+from fewshot.backbones.conv4 import Conv4
+from fewshot.data.module import Share
+from fewshot.models.base import MetaLearner
+from fewshot.models.processes import average_over_tasks
+from fewshot.tasks import TaskBatch
+from tests.ranks import in_processes
+from tests.toy import Toy
+
+WAYS, SHOTS, QUERIES, CLASSES = 3, 2, 4, 10
+DECLARED = {
+    "model", "engine", "backbone", "batch_norm", "transductive", "adapt", "eval_steps", "parameters", "forward_multiply_adds",
+}  # fmt: skip
+
+
+def small_backbone():
+    return Conv4((1, 16, 16), filters=6, downsample="stride")
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.5)
+
+
+def random_tasks(tasks=3, dtype=torch.float32, seed=0):
+    """Tasks of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    support, query = (
+        torch.rand(tasks, WAYS * of_each, 1, 16, 16, generator=generator, dtype=torch.float64).to(dtype)
+        for of_each in (SHOTS, QUERIES)
+    )
+    labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
+    classes = torch.stack([torch.randperm(CLASSES, generator=generator)[:WAYS] for _ in range(tasks)])
+    ids = torch.zeros(tasks, 0, dtype=torch.int64)
+    return TaskBatch(support, labels[0], query, labels[1], torch.arange(tasks), ids, ids, classes)
+
+
+def relabelled(batch, order):
+    """The same tasks with class `k` called ``order[k]``."""
+    inverse = order.argsort()
+    return TaskBatch(
+        batch.support_x, order[batch.support_y], batch.query_x, order[batch.query_y], batch.index, batch.support_id,
+        batch.query_id, batch.class_id[:, inverse],
+    )  # fmt: skip
+
+
+def outer_step(model, optimizer, batch):
+    """What `MetaLearner.training_step` does, without a trainer; returns the mean loss over all processes."""
+    optimizer.zero_grad()
+    losses, _ = model.meta_gradient(batch)
+    tasks, total = average_over_tasks(model.moved(), len(batch), losses.sum()[None])
+    optimizer.step()
+    model.finish_step()
+    return (total / tasks).item()
+
+
+def optimizer_of(model, make=sgd):
+    return make(parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def of_dtype(batch, dtype):
+    return batch.with_inputs(batch.support_x.to(dtype), batch.query_x.to(dtype))
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class ModelTester:
+    """Subclasses say with `make` how their model is made, and where theory promises less than usual."""
+
+    relabels: ClassVar[bool] = True
+    """Calling classes otherwise permutes the outputs: no learned head tells its outputs apart."""
+    blind_to_copies: ClassVar[bool] = True
+    """Every support image twice changes nothing: the support set counts by its means, not by its size."""
+    learning_rate: ClassVar[float] = 0.005
+    """Of Adam, with which it learns the toy problem."""
+    steps: ClassVar[int] = 150
+    """Outer steps of 4 tasks that it learns the toy problem in."""
+
+    def make(self, **changes) -> MetaLearner:
+        """A small model for tasks of `WAYS` ways; keyword arguments replace its own."""
+        raise NotImplementedError
+
+    def built(self, seed=0, **changes):
+        torch.manual_seed(seed)
+        model = self.make(**changes)
+        model.know_classes(CLASSES)
+        return model.eval()
+
+    def trained(self, steps=3, dtype=torch.float32, **changes):
+        """Away from its start."""
+        model = self.built(**changes).to(dtype)
+        optimizer = optimizer_of(model)
+        for step in range(steps):
+            outer_step(model, optimizer, random_tasks(dtype=dtype, seed=10 + step))
+        return model
+
+    def test_it_declares_what_it_is(self):
+        description = self.built().description
+        assert description.keys() >= DECLARED
+        assert description["parameters"] > 0
+        assert description["forward_multiply_adds"] > 0
+
+    def test_outputs_have_the_promised_shapes(self):
+        model, batch = self.built(), random_tasks()
+        losses, outputs = model.meta_gradient(batch)
+        assert losses.shape == (3,)
+        assert outputs.shape == (3, WAYS * QUERIES, WAYS)
+        assert not losses.requires_grad
+        assert not outputs.requires_grad
+        path = model.evaluate(batch)
+        assert (path.shape[0], *path.shape[2:]) == (3, WAYS * QUERIES, WAYS)
+
+    def test_the_gradient_is_that_of_the_mean_loss(self):
+        """Central differences in float64 along the first and the last element of every parameter that learns."""
+        model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
+        model.zero_grad()
+        model.meta_gradient(batch)
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learning]
+        assert any(gradient.any() for gradient in found)
+        for parameter, gradient in zip(learning, found, strict=True):
+            for i in {0, parameter.numel() - 1}:
+                values = []
+                for sign in (1, -1):
+                    with torch.no_grad():
+                        parameter.view(-1)[i] += sign * 1e-6
+                    values.append(model.meta_gradient(batch)[0].mean().item())
+                    with torch.no_grad():
+                        parameter.view(-1)[i] -= sign * 1e-6
+                slope = (values[0] - values[1]) / 2e-6
+                assert gradient.view(-1)[i].item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+    def test_evaluation_leaves_no_trace(self):
+        model, batch = self.trained(), random_tasks()
+        model.zero_grad()
+        before = snapshot(model)
+        first = model.evaluate(batch)
+        assert torch.equal(model.evaluate(batch), first), "a task's outputs depend on nothing but the task"
+        assert same(snapshot(model), before)
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+    def test_the_memory_forecast_leaves_no_trace(self):
+        model, batch = self.trained(), random_tasks()
+        model.zero_grad()
+        before = snapshot(model)
+        assert model.memory_forecast(batch).bytes > batch.support_x.nbytes
+        assert same(snapshot(model), before)
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+    def test_tasks_are_evaluated_alone(self):
+        model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
+        alone = torch.cat([model.evaluate(batch.slice(i, i + 1)) for i in range(len(batch))])
+        torch.testing.assert_close(model.evaluate(batch), alone, rtol=1e-9, atol=1e-11)
+
+    def test_queries_are_answered_alone_unless_it_says_otherwise(self):
+        model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
+        changed = batch.query_x.clone()
+        changed[:, -1] = 1 - changed[:, -1]
+        a, b = (model.evaluate(batch.with_inputs(batch.support_x, x))[:, -1, :-1] for x in (batch.query_x, changed))
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11) is not model.description["transductive"]
+
+    def test_other_names_of_the_classes_permute_the_outputs(self):
+        if not self.relabels:
+            pytest.skip("its outputs are told apart by what it has learned or drawn")
+        model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
+        order = torch.tensor([2, 0, 1])
+        renamed = model.evaluate(relabelled(batch, order))
+        torch.testing.assert_close(renamed[..., order], model.evaluate(batch), rtol=1e-7, atol=1e-9)
+
+    def test_copies_of_the_support_set_change_nothing(self):
+        if not self.blind_to_copies:
+            pytest.skip("the size of the support set counts")
+        model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
+        rows = torch.arange(WAYS * SHOTS).repeat_interleave(2)
+        twice = TaskBatch(
+            batch.support_x[:, rows], batch.support_y[:, rows], batch.query_x, batch.query_y, batch.index, batch.support_id,
+            batch.query_id, batch.class_id,
+        )  # fmt: skip
+        torch.testing.assert_close(model.evaluate(twice), model.evaluate(batch), rtol=1e-7, atol=1e-9)
+
+    def test_a_model_comes_back_from_its_state(self):
+        model, batch = self.trained(), random_tasks()
+        stored = io.BytesIO()
+        torch.save(model.state_dict(), stored)
+        stored.seek(0)
+        other = self.built(seed=1)
+        assert not torch.equal(other.evaluate(batch), model.evaluate(batch))
+        other.load_state_dict(torch.load(stored, weights_only=True))
+        assert torch.equal(other.evaluate(batch), model.evaluate(batch))
+
+    def test_training_goes_on_bit_by_bit(self):
+        batches = [random_tasks(seed=seed) for seed in range(4)]
+        whole = self.built()
+        optimizer = optimizer_of(whole, torch.optim.Adam)
+        for batch in batches:
+            outer_step(whole, optimizer, batch)
+
+        first = self.built()
+        optimizer = optimizer_of(first, torch.optim.Adam)
+        for batch in batches[:2]:
+            outer_step(first, optimizer, batch)
+        second = self.built(seed=1)
+        second.load_state_dict(first.state_dict())
+        other = optimizer_of(second, torch.optim.Adam)
+        other.load_state_dict(optimizer.state_dict())
+        for batch in batches[2:]:
+            outer_step(second, other, batch)
+        assert same(snapshot(second), snapshot(whole))
+
+    def test_bfloat16_is_close(self):
+        model, batch = self.trained(), random_tasks()
+        results = []
+        for mixed in (False, True):
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                losses, _ = model.meta_gradient(batch)
+            gradients = [p.grad.flatten() for p in model.parameters() if p.requires_grad and p.grad is not None]
+            results.append((losses.float(), torch.cat(gradients)))
+        (exact, gradient), (rounded, rounded_gradient) = results
+        assert torch.allclose(exact, rounded, rtol=0.1, atol=0.05)
+        assert torch.cosine_similarity(gradient, rounded_gradient, dim=0) > 0.9
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("processes", "size"), [(2, 4), (3, 4)], ids=["even", "uneven"])
+    def test_several_processes_equal_one(self, toy_data, tmp_path, processes, size):
+        data = toy_data(meta_batch_size=size, shots=SHOTS, queries=QUERIES)
+        data.setup("fit")
+
+        def descend(share):
+            model = self.built().double()
+            optimizer = optimizer_of(model, lambda p: torch.optim.SGD(p, lr=0.002, momentum=0.5))
+            batches = data.meta_batches("train", 10 * size, share)
+            losses = [outer_step(model, optimizer, of_dtype(data.scaled(batches[i]), torch.float64)) for i in range(10)]
+            return losses, torch.cat([value.flatten() for value in model.state_dict().values()]).tolist()
+
+        losses, weights = descend(Share())
+        for others, seen in in_processes(processes, lambda rank: descend(Share(rank, processes)), tmp_path):
+            assert others == pytest.approx(losses, rel=1e-9)
+            assert seen == pytest.approx(weights, rel=1e-9, abs=1e-10)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shuffled", [False, True], ids=["true-labels", "shuffled-labels"])
+    def test_it_learns_what_can_be_learned(self, toy_data, shuffled):
+        """Patterns never seen: far above its start and above chance, and at chance where labels are dealt anew."""
+        source = Toy(classes=60)
+        data = toy_data(source=source, val_tasks=100, shuffled_labels=shuffled, meta_batch_size=4, queries=QUERIES)
+        data.setup("fit")
+        torch.manual_seed(0)
+        model = self.make()
+        model.know_classes(60)
+        optimizer = optimizer_of(model, lambda p: torch.optim.Adam(p, lr=self.learning_rate))
+        batches = data.meta_batches("train", 4 * self.steps)
+        for i in range(self.steps):
+            outer_step(model, optimizer, data.scaled(batches[i]))
+        model.eval()
+        tasks = data.meta_batches("val", 100)
+        hits = []
+        for i in range(len(tasks)):
+            batch = data.scaled(tasks[i])
+            hits.append((model.evaluate(batch)[:, -1].argmax(dim=-1) == batch.query_y).double().mean(dim=-1))
+        accuracy = torch.cat(hits).mean().item()
+        if shuffled:
+            assert accuracy == pytest.approx(1 / 3, abs=0.06)
+        else:
+            assert accuracy > 0.6, "chance is 0.33"

@@ -1,0 +1,44 @@
+"""Any model takes any experiment: all pairs compose, and each model trains two steps and is tested on a stand-in."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fewshot.runtime.train import train
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def names(group):
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+MODELS, EXPERIMENTS = names("model"), names("experiment")
+SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
+IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_pair_composes(experiment):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        plain = compose("train", [f"experiment={experiment}", "paths.output_dir=x", "seed=0"])
+        for model in MODELS:
+            overrides = [f"experiment={experiment}", f"model={model}", "paths.output_dir=x", "seed=0"]
+            cfg = OmegaConf.to_container(compose("train", overrides), resolve=True)
+            assert cfg["data"]["eval"] == plain.data.eval, "a model's recipe leaves the tested tasks alone"
+            data = cfg["data"]["train"] or cfg["data"]
+            assert data["shots"] + data["queries"] <= IMAGES_OF_A_CLASS[cfg["data"]["source"]["_target_"].split(".")[2]]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_and_is_tested(compose_config, tmp_path, model):
+    metrics = train(compose_config(tmp_path, f"model={model}", *SHORT))
+    assert 0 <= metrics["test/acc"] <= 1
+    protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
+    assert protocol["parameters"] > 0
+    assert protocol["forward_multiply_adds"] > 0
+    assert isinstance(protocol["transductive"], bool)
+    assert isinstance(protocol["adapt"], list)
