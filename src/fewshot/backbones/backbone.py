@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from fewshot.errors import UserError
+
 
 class Backbone(nn.Module):
     """A network from inputs to features, ``(B, *input_shape)`` -> ``(B, out_features)``.
@@ -17,3 +19,11 @@ class Backbone(nn.Module):
     def __call__(self, x: Tensor) -> Tensor:
         features: Tensor = super().__call__(x)
         return features
+
+    def maps(self, x: Tensor) -> Tensor:
+        """What is pooled or flattened into features: ``(B, *input_shape)`` -> ``(B, channels, h, w)``.
+
+        Raises:
+            UserError: the network has none.
+        """
+        raise UserError(f"model.backbone: {type(self).__name__} has no feature maps; choose a convolutional network")

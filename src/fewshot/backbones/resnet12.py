@@ -39,6 +39,12 @@ class ResNet12(Backbone):
         features: Tensor = self.blocks(x)
         return features
 
+    def maps(self, x: Tensor) -> Tensor:
+        for block in self.blocks.children():
+            if not isinstance(block, PositionMean | nn.Flatten):
+                x = block(x)
+        return x
+
 
 class _Block(nn.Module):
     """Three convolutions beside a 1x1 shortcut, then 2x2 max-pooling (rounding up, so that small images keep a position)."""

@@ -62,9 +62,13 @@ class EmbeddingLearner(MetaLearner):
     def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         with self.in_training(batch):
             outputs = self._outputs(batch)
-        losses = self.query_losses(outputs, batch.query_y).mean(dim=-1)
+        losses = self.training_losses(outputs, batch.query_y).mean(dim=-1)
         (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
         return losses.detach(), outputs.detach()
+
+    def training_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of each query in training ``(T, N*Q)``, from outputs ``(T, N*Q, N)`` and labels ``(T, N*Q)``."""
+        return self.query_losses(outputs, targets)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         with torch.no_grad(), self.in_evaluation(batch):

@@ -1,0 +1,87 @@
+"""Classification of all training classes as preparation for tasks: what Baseline, Baseline++, SimpleShot and TIM share."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.backbone import Backbone
+from fewshot.errors import UserError
+from fewshot.models.embedding import EmbeddingLearner
+from fewshot.tasks import TaskBatch
+
+CLASSIFIER = "classifier"
+"""The part of the network that only training needs."""
+
+
+class Classifier(EmbeddingLearner):
+    """Trained to name the class of every image among all training classes; its features then serve unseen classes.
+
+    A meta-batch is a mini-batch of labelled images, support and query alike. It differs from a mini-batch of a shuffled epoch: the
+    classes come uniformly, several images of each, whatever the classes' sizes; an image may come again before all
+    others have come; and each task is normalised by itself. Training tasks of many ways and few images (``data.train``) make
+    the difference small. Loss and accuracy in training: the loss is that over all training classes, the accuracy that of a
+    task's queries among the task's own classes.
+
+    Args:
+        backbone: from images to features.
+        label_smoothing: share of each image's label that is spread over all classes.
+        cosine: factor of a classifier that knows directions only (`Cosines`); None has a linear one.
+        embedding: what all models of this kind take (`EmbeddingLearner`).
+    """
+
+    def __init__(
+        self, backbone: Backbone, label_smoothing: float = 0.0, cosine: float | None = None, **embedding: Any
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"model.label_smoothing={label_smoothing} must be at least 0 and less than 1")
+        super().__init__(backbone, **embedding)
+        self._label_smoothing, self._cosine = label_smoothing, cosine
+
+    def know_classes(self, count: int) -> None:
+        width = self._backbone.out_features
+        head = nn.Linear(width, count) if self._cosine is None else Cosines(width, count, self._cosine)
+        like = next(self._backbone.parameters())
+        self.network.add_module(CLASSIFIER, head.to(like.device, like.dtype))
+
+    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        if batch.class_id is None:
+            raise UserError(f"model {type(self).__name__} learns to tell the training classes apart, and these tasks have none")
+        with self.in_training(batch):
+            features = torch.cat(self.embed(batch), dim=1)
+        self.see(features.detach())
+        logits: Tensor = self.network.get_submodule(CLASSIFIER)(features)
+        targets = batch.class_id.gather(1, torch.cat([batch.support_y, batch.query_y], dim=1))
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), reduction="none", label_smoothing=self._label_smoothing
+        )
+        losses = losses.view(targets.shape).mean(dim=1)
+        (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+        queries = batch.query_y.shape[1]
+        outputs = logits[:, -queries:].gather(2, batch.class_id.unsqueeze(1).expand(-1, queries, -1))
+        return losses.detach(), outputs.detach()
+
+    def see(self, features: Tensor) -> None:
+        """Looks at the features ``(T, B, D)`` of a training step; most models have no need to."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the number of classes from the checkpoint where no training split has told it."""
+        weights = (checkpoint.get("state_dict") or {}).get(f"network.{CLASSIFIER}.weight")
+        if CLASSIFIER not in dict(self.network.named_children()) and isinstance(weights, Tensor) and weights.ndim == 2:
+            self.know_classes(len(weights))
+        super().on_load_checkpoint(checkpoint)
+
+
+class Cosines(nn.Module):
+    """Cosines of features with a learned direction for each class, times a factor (Chen et al. 2019, section 3.2)."""
+
+    def __init__(self, features: int, classes: int, factor: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., D)`` -> ``(..., classes)``"""
+        return self.factor * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1))

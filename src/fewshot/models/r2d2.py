@@ -1,0 +1,54 @@
+"""R2-D2: ridge regression from features to labels, solved in closed form for every task.
+
+Bertinetto, Henriques, Torr, Vedaldi (2019), "Meta-learning with differentiable closed-form solvers", section 3.2.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.errors import positive
+from fewshot.models.embedding import EmbeddingLearner, one_hot
+from fewshot.models.ridge import ridge_weights
+
+
+class R2D2(EmbeddingLearner):
+    """Outputs are the regression's, times a learned scale that suits them to the cross-entropy (equation 7).
+
+    The penalty is learned too, through its logarithm, which keeps it positive. A constant feature gives the regression its
+    intercept. The published shift beta adds the same to every class, which cross-entropy does not see: it is left out.
+
+    Args:
+        penalty: that training starts from (lambda).
+        scale: that training starts from (alpha).
+        embedding: what all models of this kind take (`EmbeddingLearner`).
+    """
+
+    def __init__(self, penalty: float, scale: float, **embedding: Any) -> None:
+        positive("model.penalty", penalty)
+        positive("model.scale", scale)
+        super().__init__(parts={"regression": Regression(penalty, scale)}, **embedding)
+
+    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+        outputs: Tensor = self.network["regression"](support, one_hot(labels, support), query)  # type: ignore[index]
+        return outputs
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "adapt": ["regression"]}
+
+
+class Regression(nn.Module):
+    """Fits targets on a support set and predicts them for queries, with a learned penalty and scale."""
+
+    def __init__(self, penalty: float, scale: float) -> None:
+        super().__init__()
+        self.log_penalty = nn.Parameter(torch.tensor(float(penalty)).log())
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+
+    def forward(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+        """From features ``(T, B, D)``, targets ``(T, B, N)`` and features ``(T, Q, D)`` to ``(T, Q, N)``."""
+        with_constant = [F.pad(features, (0, 1), value=1.0) for features in (support, query)]
+        return self.scale * (with_constant[1] @ ridge_weights(with_constant[0], targets, self.log_penalty.exp()))

@@ -1,0 +1,66 @@
+"""SimpleShot: nearest centroid on features of a classifier, centred and normalised.
+
+Wang, Chao, Weinberger, van der Maaten (2019), "SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning".
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.statistics import MOMENTUM
+from fewshot.errors import UserError, nearest
+from fewshot.models.classifier import Classifier
+from fewshot.models.embedding import class_means
+from fewshot.models.protonet import squared_distances
+
+TRANSFORMS = ("un", "l2n", "cl2n")
+
+
+class SimpleShot(Classifier):
+    """Outputs are the negative squared distances to the classes' centroids after a transformation of the features.
+
+    The paper takes the mean of the features of all training images once training is done. Here it is a running mean over training
+    steps, as of batch normalisation's statistics: nothing but the checkpoint is needed to evaluate it.
+
+    Args:
+        backbone: from images to features.
+        transform: of features: ``un`` leaves them, ``l2n`` gives them length 1, ``cl2n`` subtracts the training images' mean
+            before that.
+        classifier: what all models of this kind take (`Classifier`).
+    """
+
+    def __init__(self, backbone: Backbone, transform: str = "cl2n", **classifier: Any) -> None:
+        if transform not in TRANSFORMS:
+            raise UserError(f"model.transform={transform} is unknown{nearest(transform, TRANSFORMS)}")
+        super().__init__(backbone, **classifier)
+        self.centre = nn.Parameter(torch.zeros(backbone.out_features), requires_grad=False)
+        self._transform = transform
+
+    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+        support, query = self._transformed(support), self._transformed(query)
+        return -squared_distances(query, class_means(support, labels))
+
+    def see(self, features: Tensor) -> None:
+        self.centre.grad = self.centre - features.mean(dim=(0, 1))
+
+    def moved(self) -> list[nn.Parameter]:
+        return [*super().moved(), self.centre]
+
+    def finish_step(self) -> None:
+        super().finish_step()
+        with torch.no_grad():
+            if self.centre.grad is not None:
+                self.centre.sub_(self.centre.grad, alpha=MOMENTUM)
+                self.centre.grad = None
+
+    def _transformed(self, features: Tensor) -> Tensor:
+        if self._transform == "un":
+            return features
+        return F.normalize(features - self.centre if self._transform == "cl2n" else features, dim=-1)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "transform": self._transform}

@@ -1,0 +1,74 @@
+"""TIM: a head that agrees with the support set's labels and makes its answers to all queries informative.
+
+Boudiaf, Ziko, Rony, Dolz, Piantanida, Ben Ayed (2020), "Transductive Information Maximization For Few-Shot Learning", section 3:
+TIM-GD, with the settings of its code.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot.errors import positive, whole
+from fewshot.models.classifier import Classifier
+from fewshot.models.embedding import class_means, one_hot
+
+TEMPERATURE = 15.0
+OF_SUPPORT, OF_CONDITIONAL = 0.1, 0.1
+"""Weights of the support set's cross-entropy (lambda) and of the conditional entropy (alpha), beside a marginal entropy of 1."""
+
+
+class TIM(Classifier):
+    """Outputs are ``-temperature / 2 * |z - w_k|^2`` for features z of length 1 and weights w that start from the class means.
+
+    Adam minimises, on each task's support set S and all its queries Q together (equation 4),
+
+        lambda * cross-entropy(S) - H(mean answer to Q) + alpha * mean H(answers to Q).
+
+    It is transductive whatever the batch normalisation: a query's answer depends on the other queries.
+
+    Args:
+        iterations: steps of Adam.
+        lr: its rate.
+        classifier: what all models of this kind take (`Classifier`).
+    """
+
+    def __init__(self, iterations: int, lr: float, **classifier: Any) -> None:
+        whole("model.iterations", iterations, least=0)
+        positive("model.lr", lr)
+        super().__init__(**classifier)
+        self._iterations, self._lr = iterations, lr
+
+    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+        support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
+        members = one_hot(labels, support)
+        weights = class_means(support, labels).detach().requires_grad_()
+        optimizer = torch.optim.Adam([weights], self._lr)
+        with torch.enable_grad():
+            for _ in range(self._iterations):
+                objective = _objective(_logits(support, weights), members, _logits(query, weights))
+                (weights.grad,) = torch.autograd.grad(objective.sum(), [weights])
+                optimizer.step()
+        return _logits(query, weights).detach()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "transductive": True, "adapt": ["head"], "eval_iterations": self._iterations}
+
+
+def _logits(features: Tensor, weights: Tensor) -> Tensor:
+    """``(T, B, N)`` from features ``(T, B, D)`` and weights ``(T, N, D)``."""
+    squares = features.square().sum(dim=-1, keepdim=True) + weights.square().sum(dim=-1).unsqueeze(1)
+    return TEMPERATURE * (features @ weights.mT - squares / 2)
+
+
+def _objective(support: Tensor, members: Tensor, query: Tensor) -> Tensor:
+    """Of each task ``(T,)``, from outputs for its support set and queries, ``(T, N*K, N)`` and ``(T, N*Q, N)``."""
+    of_support = -(members * support.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
+    log_answers = query.log_softmax(dim=-1)
+    answers = log_answers.exp()
+    conditional = -(answers * log_answers).sum(dim=-1).mean(dim=-1)
+    mean_answer = answers.mean(dim=1)
+    marginal = -(mean_answer * mean_answer.clamp(min=torch.finfo(query.dtype).tiny).log()).sum(dim=-1)
+    return OF_SUPPORT * of_support - marginal + OF_CONDITIONAL * conditional
