@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,8 @@ class TaskBatch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TaskBatch":
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TaskBatch(**{name: None if tensor is None else function(tensor) for name, tensor in tensors.items()})
+        mapped: dict[str, Any] = {name: None if tensor is None else function(tensor) for name, tensor in tensors.items()}
+        return TaskBatch(**mapped)
 
 
 def stream_key(*parts: str | int) -> Key:

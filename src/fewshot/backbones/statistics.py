@@ -26,11 +26,12 @@ def by_task(tasks: int, first: int | None = None) -> Iterator[None]:
 
 
 class RunningStatistics(nn.Module):
-    """Mean and variance of every channel of a network's `BatchNorm` layers over training tasks (Ioffe & Szegedy 2015, Algorithm 2).
+    """Mean and variance of every channel of a network's `BatchNorm` layers over training tasks.
 
-    They are moved once an outer step, by the mean over all tasks of all processes, and by nothing else: no validation or test
-    task leaves a trace in them. With one task a step they are those of PyTorch's own layers. What a step has gathered stands
-    in their ``.grad`` as the distance to it, so that it is averaged over tasks and processes with the gradients of the weights.
+    Ioffe & Szegedy 2015, Algorithm 2. They are moved once an outer step, by the mean over all tasks of all processes, and by
+    nothing else: no validation or test task leaves a trace in them. With one task a step they are those of PyTorch's own
+    layers. What a step has gathered stands in their ``.grad`` as the distance to it, so that it is averaged over tasks and
+    processes with the gradients of the weights.
 
     Args:
         network: whose layers they are of.
@@ -52,7 +53,7 @@ class RunningStatistics(nn.Module):
         places = self._places(network)
 
         def normalise(norm: BatchNorm, x: Tensor) -> Tensor:
-            rows = x.detach().unflatten(0, (tasks, -1))[:, :first].to(means.dtype)
+            rows = x.detach().view(tasks, -1, *x.shape[1:])[:, :first].to(means.dtype)
             dims = [1, *range(3, rows.ndim)]
             variance, mean = torch.var_mean(rows, dim=dims)
             means[places[norm]] += mean.mean(dim=0)
@@ -84,9 +85,10 @@ class RunningStatistics(nn.Module):
                     values.grad = None
 
     @staticmethod
-    def _places(network: nn.Module) -> dict[nn.Module, slice]:
+    def _places(network: nn.Module) -> dict[BatchNorm, slice]:
         """Where each layer's channels stand."""
-        places, start = {}, 0
+        places: dict[BatchNorm, slice] = {}
+        start = 0
         for norm in _norms(network):
             places[norm] = slice(start, start + len(norm.weight))
             start += len(norm.weight)

@@ -113,14 +113,14 @@ class MetaLearner(L.LightningModule, ABC):
         """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
         return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
-    def know_classes(self, count: int) -> None:  # noqa: B027  few models need to know
+    def know_classes(self, count: int) -> None:
         """Is told before training how many classes the training split has."""
 
     def moved(self) -> list[nn.Parameter]:
         """What an outer step moves: averages of their ``.grad`` over all tasks are what processes exchange."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def finish_step(self) -> None:  # noqa: B027  most models leave all to the optimizer
+    def finish_step(self) -> None:
         """Moves what the optimizer does not, once it has stepped."""
 
     def on_train_batch_start(self, batch: TaskBatch, batch_idx: int) -> None:

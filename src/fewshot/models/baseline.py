@@ -52,17 +52,18 @@ class Baseline(Classifier):
         optimizer = torch.optim.SGD(head, self._lr, momentum=MOMENTUM, dampening=DAMPENING, weight_decay=DECAY)
         with torch.enable_grad():
             for _ in range(self._epochs):
-                for rows in torch.randperm(images, generator=random).to(support.device).split(self._batch_size):
-                    outputs = self._apply(support[:, rows], weights, biases)
+                order = torch.randperm(images, generator=random).to(support.device)
+                for rows in torch.split(order, self._batch_size):
+                    outputs = self._answers(support[:, rows], weights, biases)
                     # The sum over tasks: each head has the gradient of its own task's mean loss.
                     loss = F.cross_entropy(outputs.flatten(0, 1), labels[:, rows].flatten(), reduction="sum") / len(rows)
                     (*gradients,) = torch.autograd.grad(loss, head)
                     for parameter, gradient in zip(head, gradients, strict=True):
                         parameter.grad = gradient
                     optimizer.step()
-        return self._apply(query, weights, biases).detach()
+        return self._answers(query, weights, biases).detach()
 
-    def _apply(self, features: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    def _answers(self, features: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
         if self._cosine:
             return self._cosine * F.normalize(features, dim=-1) @ F.normalize(weights, dim=-1).mT
         return features @ weights.mT + biases.unsqueeze(1)

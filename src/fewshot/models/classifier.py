@@ -18,11 +18,10 @@ CLASSIFIER = "classifier"
 class Classifier(EmbeddingLearner):
     """Trained to name the class of every image among all training classes; its features then serve unseen classes.
 
-    A meta-batch is a mini-batch of labelled images, support and query alike. It differs from a mini-batch of a shuffled epoch: the
-    classes come uniformly, several images of each, whatever the classes' sizes; an image may come again before all
-    others have come; and each task is normalised by itself. Training tasks of many ways and few images (``data.train``) make
-    the difference small. Loss and accuracy in training: the loss is that over all training classes, the accuracy that of a
-    task's queries among the task's own classes.
+    A meta-batch is a mini-batch of labelled images, support and query alike. It differs from one of a shuffled epoch: classes
+    come uniformly, several images of each, whatever their sizes; an image may come again before all others have come; and
+    each task is normalised by itself. Training tasks of many ways and few images (``data.train``) make the difference small.
+    The loss in training is that over all training classes, the accuracy that of a task's queries among its own classes.
 
     Args:
         backbone: from images to features.
@@ -31,9 +30,7 @@ class Classifier(EmbeddingLearner):
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 
-    def __init__(
-        self, backbone: Backbone, label_smoothing: float = 0.0, cosine: float | None = None, **embedding: Any
-    ) -> None:
+    def __init__(self, backbone: Backbone, label_smoothing: float = 0.0, cosine: float | None = None, **embedding: Any) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing={label_smoothing} must be at least 0 and less than 1")
         super().__init__(backbone, **embedding)
@@ -83,5 +80,5 @@ class Cosines(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., D)`` -> ``(..., classes)``"""
+        """From features ``(..., D)`` to ``(..., classes)``."""
         return self.factor * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1))

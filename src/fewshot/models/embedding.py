@@ -1,7 +1,7 @@
 """Models that compare queries with the support set in an embedding: no inner loop, one forward pass for all tasks."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ class EmbeddingLearner(MetaLearner):
         backbone: Backbone,
         batch_norm: str,
         optimizer: OptimizerFactory,
-        parts: dict[str, nn.Module] | None = None,
+        parts: Mapping[str, nn.Module] | None = None,
         **outer: Any,
     ) -> None:
         if batch_norm not in BATCH_NORM_MODES:
@@ -77,9 +77,10 @@ class EmbeddingLearner(MetaLearner):
     def embed(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Features of support ``(T, N*K, ...)`` and query set ``(T, N*Q, ...)``."""
         images = torch.cat([batch.support_x, batch.query_x], dim=1)
-        features = self.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        support, query = features.split([batch.support_x.shape[1], batch.query_x.shape[1]], dim=1)
-        return support, query
+        features = self.features(images.flatten(0, 1))
+        features = features.view(*images.shape[:2], *features.shape[1:])
+        shots = batch.support_x.shape[1]
+        return features[:, :shots], features[:, shots:]
 
     def features(self, images: Tensor) -> Tensor:
         """Of images ``(B, C, H, W)``, in single precision at least."""

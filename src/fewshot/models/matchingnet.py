@@ -1,6 +1,6 @@
 """Matching networks: attention over the support set.
 
-Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra (2016), "Matching Networks for One Shot Learning", section 2.1 and appendix A.
+Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra (2016), "Matching Networks for One Shot Learning", section 2.1, appendix A.
 """
 
 from typing import Any

@@ -20,8 +20,8 @@ HEADS = {"svm": 0.1, "ridge": 50.0}
 class MetaOptNet(EmbeddingLearner):
     """Outputs are those of the fitted classifier, times a learned scale (section 3.4).
 
-    The published code adds the identity to the support vector machine's kernel to please its solver, which regularises beyond C;
-    here the kernel is as in the paper.
+    The published code adds the identity to the support vector machine's kernel to please its solver, which regularises beyond
+    C; here the kernel is as in the paper.
 
     Args:
         head: ``svm``, of Crammer & Singer, or ``ridge``.
@@ -30,9 +30,7 @@ class MetaOptNet(EmbeddingLearner):
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 
-    def __init__(
-        self, head: str, regularisation: float | None = None, label_smoothing: float = 0.0, **embedding: Any
-    ) -> None:
+    def __init__(self, head: str, regularisation: float | None = None, label_smoothing: float = 0.0, **embedding: Any) -> None:
         if head not in HEADS:
             raise UserError(f"model.head={head} is unknown{nearest(head, HEADS)}")
         if regularisation is None:

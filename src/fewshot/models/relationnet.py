@@ -48,10 +48,9 @@ class RelationNet(EmbeddingLearner):
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
         classes = torch.einsum("tsn,tschw->tnchw", one_hot(labels, support), support)
         ways, queries = classes.shape[1], query.shape[1]
-        pairs = torch.cat(
-            [classes.unsqueeze(1).expand(-1, queries, *classes.shape[1:]), query.unsqueeze(2).expand(-1, -1, ways, *query.shape[2:])],
-            dim=3,
-        )  # fmt: skip
+        of_class = classes.unsqueeze(1).expand(-1, queries, *classes.shape[1:])
+        of_query = query.unsqueeze(2).expand(-1, -1, ways, *query.shape[2:])
+        pairs = torch.cat([of_class, of_query], dim=3)
         scores: Tensor = self.network["relation"](pairs.flatten(0, 2))  # type: ignore[index]
         return scores.view(-1, queries, ways)
 

@@ -18,5 +18,7 @@ def ridge_weights(inputs: Tensor, targets: Tensor, penalty: Tensor | float) -> T
     rows, columns = inputs.shape[-2:]
     eye = torch.eye(min(rows, columns), dtype=inputs.dtype, device=inputs.device)
     if rows <= columns:
-        return inputs.mT @ torch.linalg.solve(inputs @ inputs.mT + penalty * eye, targets)
-    return torch.linalg.solve(inputs.mT @ inputs + penalty * eye, inputs.mT @ targets)
+        duals: Tensor = torch.linalg.solve(inputs @ inputs.mT + penalty * eye, targets)
+        return inputs.mT @ duals
+    weights: Tensor = torch.linalg.solve(inputs.mT @ inputs + penalty * eye, inputs.mT @ targets)
+    return weights

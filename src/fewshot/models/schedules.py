@@ -23,8 +23,6 @@ class Stages(LambdaLR):
         self, optimizer: torch.optim.Optimizer, total_steps: int, until: Sequence[float], factors: Sequence[float]
     ) -> None:
         if len(factors) != len(until) + 1 or list(until) != sorted(until):
-            raise UserError(
-                f"model.scheduler: until={list(until)} must rise and be one fewer than factors={list(factors)}"
-            )
+            raise UserError(f"model.scheduler: until={list(until)} must rise and be one fewer than factors={list(factors)}")
         ends = [share * total_steps for share in until]
         super().__init__(optimizer, lambda step: factors[bisect_right(ends, step)])

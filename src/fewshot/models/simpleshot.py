@@ -22,8 +22,8 @@ TRANSFORMS = ("un", "l2n", "cl2n")
 class SimpleShot(Classifier):
     """Outputs are the negative squared distances to the classes' centroids after a transformation of the features.
 
-    The paper takes the mean of the features of all training images once training is done. Here it is a running mean over training
-    steps, as of batch normalisation's statistics: nothing but the checkpoint is needed to evaluate it.
+    The paper takes the mean of the features of all training images once training is done. Here it is a running mean over
+    training steps, like batch normalisation's statistics: nothing but the checkpoint is needed to evaluate it.
 
     Args:
         backbone: from images to features.

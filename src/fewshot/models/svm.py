@@ -1,7 +1,8 @@
 """Multi-class support vector machines of many tasks at once, differentiable at the optimum.
 
-Crammer & Singer (2001), "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", in the dual form that Lee
-et al. 2019 (appendix A) differentiate; solved by Mehrotra's predictor-corrector method (Nocedal & Wright 2006, algorithm 16.4).
+Crammer & Singer (2001), "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", in the dual form
+that Lee et al. 2019 (appendix A) differentiate; solved by Mehrotra's predictor-corrector method (Nocedal & Wright 2006,
+algorithm 16.4).
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ def svm_duals(kernel: Tensor, members: Tensor, cost: float) -> Tensor:
 
         1/2 sum_k |w_k|^2 + sum_ik (1 - y_ik) alpha_ik    subject to    alpha_ik <= cost * y_ik,    sum_k alpha_ik = 0,
 
-    the dual of ``1/2 sum_k |w_k|^2 + cost sum_i max_k (1 - y_ik + (w_k - w_{y_i}) x_i)``. The derivative by the kernel is that of
-    the optimum (implicit function theorem), not of the iteration.
+    the dual of ``1/2 sum_k |w_k|^2 + cost sum_i max_k (1 - y_ik + (w_k - w_{y_i}) x_i)``. The derivative by the kernel
+    is that of the optimum (implicit function theorem), not of the iteration.
 
     Args:
         kernel: products of the support set's features, ``(T, B, B)``; in double precision, for the optimum is found by closing
@@ -61,7 +62,7 @@ class _System:
         return cls(inverses, torch.cholesky_inverse(torch.linalg.cholesky(inverses.sum(dim=1))))
 
     def solve(self, g: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        """dz ``(T, B, N)`` and dnu ``(T, B)``."""
+        """The unknowns: dz ``(T, B, N)`` and dnu ``(T, B)``."""
         free = (self.inverses @ g.mT.unsqueeze(-1)).squeeze(-1)
         dnu = (self.schur @ (free.sum(dim=1) - e).unsqueeze(-1)).squeeze(-1)
         held = (self.inverses @ dnu[:, None, :, None]).squeeze(-1)

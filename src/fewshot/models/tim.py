@@ -1,7 +1,7 @@
 """TIM: a head that agrees with the support set's labels and makes its answers to all queries informative.
 
-Boudiaf, Ziko, Rony, Dolz, Piantanida, Ben Ayed (2020), "Transductive Information Maximization For Few-Shot Learning", section 3:
-TIM-GD, with the settings of its code.
+Boudiaf, Ziko, Rony, Dolz, Piantanida, Ben Ayed (2020), "Transductive Information Maximization For Few-Shot Learning",
+section 3: TIM-GD, with the settings of its code.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from fewshot.models.embedding import class_means, one_hot
 
 TEMPERATURE = 15.0
 OF_SUPPORT, OF_CONDITIONAL = 0.1, 0.1
-"""Weights of the support set's cross-entropy (lambda) and of the conditional entropy (alpha), beside a marginal entropy of 1."""
+"""Weights of the support set's cross-entropy (lambda) and of the conditional entropy (alpha), beside a marginal one of 1."""
 
 
 class TIM(Classifier):
