@@ -8,6 +8,8 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.resnet12 import ResNet12
+from fewshot.backbones.resnet18 import ResNet18
+from fewshot.backbones.wrn import WideResNet
 from fewshot.errors import UserError
 
 SMALL, LARGE = (1, 28, 28), (3, 84, 84)
@@ -17,6 +19,11 @@ BACKBONES = {
     "conv4-glyphs": (SMALL, lambda: Conv4(SMALL, filters=48, downsample="stride")),
     "mlp": (SMALL, lambda: MLP(SMALL)),
     "resnet12": (LARGE, lambda: ResNet12(LARGE, widths=(4, 8, 12, 16))),
+    "resnet18": (LARGE, lambda: ResNet18(LARGE, width=4)),
+    "resnet18-small": (SMALL, lambda: ResNet18(SMALL, width=4)),
+    "wrn": (LARGE, lambda: WideResNet(LARGE, depth=10, widen=1)),
+    "wrn-small": (SMALL, lambda: WideResNet(SMALL, depth=16, widen=1)),
+    "conv4-two-poolings": (SMALL, lambda: Conv4(SMALL, filters=4, pooled_blocks=2)),
     "resnet12-small": (SMALL, lambda: ResNet12(SMALL, widths=(4, 8, 12, 16))),
 }
 
@@ -51,6 +58,39 @@ def test_conv4_has_as_many_parameters_as_published():
 def test_resnet12_has_as_many_parameters_as_metaoptnets():
     """12.4 million (Lee et al. 2019 and its code: 12,424,320)."""
     assert parameters(ResNet12((3, 84, 84))) == 12_424_320
+
+
+def test_meta_baselines_resnet12_is_smaller():
+    """By hand: three 3x3 convolutions and a 1x1 one a block, and two numbers a channel of four norms."""
+    widths = (64, 128, 256, 512)
+    expected = sum(9 * a * b + 2 * 9 * b * b + a * b + 4 * 2 * b for a, b in zip((3, *widths), widths, strict=False))
+    assert parameters(ResNet12((3, 84, 84), widths=widths)) == expected
+
+
+def test_resnet18_has_as_many_parameters_as_he_et_als_but_for_the_first_layer():
+    """Torchvision's 11,689,512 less its classifier and its 7x7 convolution, plus the 3x3 one."""
+    assert parameters(ResNet18((3, 84, 84))) == 11_689_512 - 513_000 - 7 * 7 * 3 * 64 + 3 * 3 * 3 * 64
+
+
+def test_wrn_28_10_has_as_many_parameters_as_published():
+    """36.5 million (Zagoruyko & Komodakis 2016, table 4): 36,479,194 with a classifier of ten classes."""
+    assert parameters(WideResNet((3, 32, 32))) == 36_479_194 - 6_410
+
+
+@pytest.mark.parametrize("depth", [28.5, 27, 4])
+def test_a_wide_network_of_another_depth_is_refused(depth):
+    with pytest.raises(UserError, match=r"model\.backbone\.depth"):
+        WideResNet(SMALL, depth=depth)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "mlp"])
+def test_features_are_made_of_maps(name):
+    """Their mean over positions, or all of them."""
+    image_shape, make = BACKBONES[name]
+    backbone, x = make(), torch.rand(3, *image_shape)
+    maps = backbone.maps(x)
+    expected = maps.flatten(1) if backbone.out_features != maps.shape[1] else maps.mean(dim=(2, 3))
+    torch.testing.assert_close(backbone(x), expected)
 
 
 def test_pooling_before_relu_changes_nothing():

@@ -79,9 +79,10 @@ class TestBaseline(ClassifierTester):
 class TestBaselinePlusPlus(ClassifierTester):
     relabels = False
     blind_to_copies = False
+    learning_rate = 0.02
 
     def make(self, **changes):
-        return baseline(cosine=2.0, **changes)
+        return baseline(cosine=2.0, **({"epochs": 100} | changes))
 
 
 class TestSimpleShot(ClassifierTester):

@@ -21,6 +21,7 @@ SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=
 IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_pair_composes(experiment):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -33,6 +34,7 @@ def test_every_pair_composes(experiment):
             assert data["shots"] + data["queries"] <= IMAGES_OF_A_CLASS[cfg["data"]["source"]["_target_"].split(".")[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_and_is_tested(compose_config, tmp_path, model):
     metrics = train(compose_config(tmp_path, f"model={model}", *SHORT))

@@ -40,7 +40,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     Args:
         network: the outer loop's parameters, with those that a subclass adds. It must keep no running statistics: one task's
-            data would reach the next.
+            data would reach the next. (Those of a frozen part never move.)
         optimizer: makes the outer optimizer.
         scheduler: makes its learning-rate schedule, stepped once an outer step; None keeps the rate.
         gradient_clip: ``{"val": ..., "algorithm": "value" | "norm"}`` for the meta-gradient; None leaves it alone.
@@ -193,7 +193,13 @@ class MetaLearner(L.LightningModule, ABC):
         self._conclude("test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not learned:
+            raise UserError(
+                "model.backbone is frozen and nothing beside it is learned; test it as it is with control=random_init, or "
+                "choose another model or backbone"
+            )
+        optimizer = self._optimizer(learned)
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}
@@ -259,7 +265,8 @@ def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:
 
 def _refuse_running_statistics(network: nn.Module) -> None:
     for name, module in network.named_modules():
-        if getattr(module, "running_mean", None) is not None:
+        learning = any(parameter.requires_grad for parameter in module.parameters())
+        if getattr(module, "running_mean", None) is not None and learning:
             raise UserError(
                 f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, through which one task's data "
                 "would reach the next; use fewshot.backbones.norm.BatchNorm"
