@@ -10,11 +10,19 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3, 10) <= sys.version_info[:2] <= (3, 13) else "")' 2>/dev/null)
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
+# What `make compare-algorithms` trains: on which experiment, for how many outer steps, which models (all of configs/model), with
+# which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
+EXPERIMENT ?= omniglot_5w1s
+STEPS ?= 1000
+OVERRIDES ?= seed=0
+comma := ,
+space := $(subst ,, )
+MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
 
-.PHONY: help setup train test test-fast prove goldens bench lint tensorboard pins clean
+.PHONY: help setup train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -36,6 +44,11 @@ goldens: $(INSTALLED) ## write the golden losses anew, after a change that is me
 bench: $(INSTALLED) ## time training steps against learn2learn, higher and torchopt; half an hour
 	$(UV) sync --quiet --group bench
 	$(BIN)/python -W ignore -m benchmarks.run
+
+compare-algorithms: $(INSTALLED) ## train every algorithm on one experiment, and write results/EXPERIMENT.md
+	$(BIN)/python train.py -m experiment=$(EXPERIMENT) model=$(MODELS) trainer.max_steps=$(STEPS) $(OVERRIDES) \
+	  hydra.sweep.dir=logs/algorithms/$(EXPERIMENT)-$(STEPS)
+	$(BIN)/python -m benchmarks.algorithms logs/algorithms/$(EXPERIMENT)-$(STEPS) results/$(EXPERIMENT).md
 
 lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks
 	$(BIN)/pre-commit run --all-files

@@ -73,7 +73,7 @@ def test_evaluating(line, finished, tmp_path):
 
 
 def test_the_experiments_it_lists_are_those_that_exist():
-    listed = set(re.findall(r"`((?:glyphs|omniglot|miniimagenet)_\w+)`", README))
+    listed = set(re.findall(r"`((?:glyphs|omniglot|miniimagenet|quickdraw)_\w+)`", README))
     assert listed == {path.stem for path in (ROOT / "configs/experiment").glob("*.yaml")}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.resnet12 import ResNet12
 from fewshot.errors import UserError
 from fewshot.inner.loop import InnerLoop
 from fewshot.models.maml import MAML
@@ -182,6 +183,11 @@ def test_a_backbone_with_a_memory_is_refused():
     backbone.out_features = 4
     with pytest.raises(UserError, match=r"model\.backbone: features\.2 \(BatchNorm1d\) keeps running statistics"):
         make_model(backbone=backbone)
+
+
+def test_a_backbone_that_forgets_at_random_is_refused():
+    with pytest.raises(UserError, match=r"model\.backbone\.drop_rate"):
+        make_model(backbone=ResNet12((1, 16, 16), widths=(2, 2, 2, 2), drop_rate=0.1))
 
 
 def test_tasks_of_fewer_ways_use_the_first_outputs(toy_data):

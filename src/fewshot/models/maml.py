@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
 from fewshot.errors import UserError
 from fewshot.inner.engine import build_engine
@@ -62,6 +63,8 @@ class MAML(MetaLearner):
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
                 f"choose data.eval.ways<={ways}"
             )
+        if any(isinstance(module, nn.Dropout | DropBlock) for module in backbone.modules()):
+            raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
         head = nn.Linear(backbone.out_features, ways)
         xavier_(head)
         network = nn.Sequential(OrderedDict(features=backbone, head=head))
