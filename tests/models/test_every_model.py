@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fewshot.runtime.train import train
+from tests.entry import CONFIG_DIR, TINY, main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -44,3 +45,19 @@ def test_every_model_trains_and_is_tested(compose_config, tmp_path, model):
     assert protocol["forward_multiply_adds"] > 0
     assert isinstance(protocol["transductive"], bool)
     assert isinstance(protocol["adapt"], list)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["protonet", "simpleshot"])
+def test_a_run_is_evaluated_on_other_tasks_than_it_was_trained_on(tmp_path, model):
+    places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert main("train.py", *TINY, f"model={model}", *SHORT, *places).code == 0
+    others = ("data.eval.ways=7", "data.eval.shots=3", "model.batch_norm=transductive")
+    done = main("eval.py", CONFIG_DIR, f"run={tmp_path / 'run'}", *others, f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 0, done.err
+    protocol = json.loads((tmp_path / "eval/results.json").read_text())["protocol"]
+    assert (protocol["ways"], protocol["shots"], protocol["transductive"]) == (7, 3, True)
+    trained = json.loads((tmp_path / "run/results.json").read_text())["protocol"]["train"]
+    assert {key: protocol["train"][key] for key in ("ways", "shots", "queries")} == {
+        key: trained[key] for key in ("ways", "shots", "queries")
+    }

@@ -1,0 +1,107 @@
+"""Normalising many tasks in one pass, and the statistics that training leaves, against PyTorch's own layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from fewshot.backbones.norm import BatchNorm, statistics_from_first
+from fewshot.backbones.statistics import RunningStatistics, by_task
+
+CHANNELS = (3, 5)
+
+
+def network():
+    """Two layers that scale and shift unevenly."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(BatchNorm(CHANNELS[0]), nn.Conv2d(3, 5, 3), BatchNorm(CHANNELS[1])).double()
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return layers
+
+
+def reference():
+    """The same with PyTorch's layers."""
+    ours = network()
+    theirs = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)).double()
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    return theirs
+
+
+def images(seed, rows=8):
+    return 2 + 3 * torch.randn(rows, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_with_one_task_a_step_they_are_those_of_pytorch():
+    ours, theirs = network(), reference().train()
+    statistics = RunningStatistics(ours).double()
+    for step in range(4):
+        with statistics.gathering(ours, tasks=1):
+            outputs = ours(images(step))
+        torch.testing.assert_close(outputs, theirs(images(step)))
+        statistics.move()
+    torch.testing.assert_close(statistics.mean, torch.cat([theirs[0].running_mean, theirs[2].running_mean]))
+    torch.testing.assert_close(statistics.variance, torch.cat([theirs[0].running_var, theirs[2].running_var]))
+    with statistics.applied(ours):
+        torch.testing.assert_close(ours(images(9)), theirs.eval()(images(9)))
+
+
+def test_several_tasks_move_them_by_their_mean():
+    ours = network()
+    statistics = RunningStatistics(ours).double()
+    with statistics.gathering(ours, tasks=2):
+        ours(torch.cat([images(0), images(1)]))
+    statistics.move()
+    each = []
+    for seed in range(2):
+        theirs = reference().train()
+        theirs(images(seed))
+        each.append(torch.cat([theirs[0].running_mean, theirs[2].running_mean]))
+    torch.testing.assert_close(statistics.mean, torch.stack(each).mean(dim=0))
+
+
+@pytest.mark.parametrize("first", [None, 3])
+def test_tasks_in_one_pass_are_as_if_alone(first):
+    ours = network()
+    with by_task(2, first):
+        together = ours(torch.cat([images(0), images(1)]))
+    for task, outputs in enumerate(together.chunk(2)):
+        if first is None:
+            alone = ours(images(task))
+        else:
+            with statistics_from_first(first):
+                alone = ours(images(task))
+        torch.testing.assert_close(outputs, alone)
+
+
+def test_of_the_first_rows_alone_they_are_gathered():
+    ours = network()
+    found = []
+    for rows in (images(0), torch.cat([images(0)[:4], 7 * images(1)[:4]])):
+        statistics = RunningStatistics(ours).double()
+        with statistics.gathering(ours, tasks=1, first=4):
+            ours(rows)
+        statistics.move()
+        found.append(statistics.mean.clone())
+    assert torch.equal(*found)
+
+
+def test_nothing_moves_but_by_what_was_gathered():
+    ours = network()
+    statistics = RunningStatistics(ours).double()
+    before = statistics.state_dict()
+    statistics.move()
+    with statistics.applied(ours):
+        ours(images(0))
+    with by_task(2):
+        ours(images(0))
+    assert all(torch.equal(value, before[name]) for name, value in statistics.state_dict().items())
+    assert all(values.grad is None for values in statistics.parameters())
+
+
+def test_a_pass_that_fails_gathers_nothing():
+    ours = network()
+    statistics = RunningStatistics(ours).double()
+    with pytest.raises(RuntimeError), statistics.gathering(ours, tasks=1):
+        ours(torch.zeros(2, 4, 6, 6).double())
+    assert statistics.mean.grad is None
