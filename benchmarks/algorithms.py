@@ -83,7 +83,7 @@ def table(runs: dict[str, list[Run]]) -> list[tuple[str, ...]]:
                 f"{seconds:,.0f}",
                 f"{max(cost['peak_rss_bytes'] for cost in costs) / 2**20:,.0f}",
                 f"{protocol['forward_multiply_adds'] / 1e6:.1f}",
-                " ".join(protocol["adapt"]) or "nothing",
+                f"`{' '.join(protocol['adapt'])}`" if protocol["adapt"] else "nothing",
                 "yes" if protocol["transductive"] else "no",
                 PUBLISHED.get(str(protocol["data"]).split("-")[0], {}).get(model, "") if _is_5w1s(protocol) else "",
             )
