@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from fewshot.data import quickdraw
 from fewshot.data.archives import decode, open_zip, read_member
 from fewshot.data.miniimagenet import MiniImageNet
 from fewshot.data.omniglot import Omniglot
@@ -151,6 +152,21 @@ def test_archives(tmp_path, compression):
 def test_images(tmp_path, kind, mode):
     path = tmp_path / "image"
     fuzz(path, image_bytes(photo(0)[:16, :16], kind), lambda: decode(path.read_bytes(), mode, (8, 8), str(path)))
+
+
+def test_quickdraw(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickdraw, "CATEGORIES", 6)
+    monkeypatch.setattr(quickdraw, "DRAWINGS", 2)
+    monkeypatch.setattr(quickdraw, "SHARES", {"val": range(6)})
+    path = tmp_path / quickdraw.FILE
+    np.savez(path, images=np.zeros((6, 2, 28, 28), np.uint8), class_names=np.array(list("abcdef")))
+
+    def read():
+        source = quickdraw.QuickDraw(str(tmp_path))
+        source.classes("val")
+        list(source.images("val"))
+
+    fuzz(path, path.read_bytes(), read)
 
 
 def test_omniglot(tmp_path):
