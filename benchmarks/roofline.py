@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contenders.fewshot_run import built
 from benchmarks.settings import SETTINGS
 from benchmarks.stopwatch import DEVICE
+from fewshot.data.module import EpisodicDataModule
 from fewshot.tasks import TaskBatch
 
 
@@ -66,24 +67,32 @@ def machine() -> tuple[float, float]:
     return 2 * size**3 / seconds(lambda: a @ b, 3), 2 * source.nbytes / seconds(lambda: target.copy_(source))
 
 
+def first_meta_batch(datamodule: EpisodicDataModule, tasks: int) -> TaskBatch:
+    """On the device, scaled."""
+    datamodule.setup("fit")
+    return datamodule.scaled(datamodule.meta_batches("train", tasks)[0].to(DEVICE))
+
+
 def main() -> None:
     """Prints the figures of one setting, for each number of torch's threads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     setting = SETTINGS[parser.parse_args().setting]
-    with built(setting, 1) as (datamodule, model, _):
-        datamodule.setup("fit")
-        model.to(DEVICE)
-        batch: TaskBatch = datamodule.scaled(datamodule.meta_batches("train", setting.tasks)[0].to(DEVICE))
-        tasks = len(batch)
+    # Counted one task at a time: the counter takes tasks that are groups of one convolution for more work than they are.
+    with built(setting, 1, "model.engine=functional") as (datamodule, model, _):
+        batch = first_meta_batch(datamodule, setting.tasks)
         with FlopCounterMode(display=False) as counter, Traffic() as traffic:
-            model.meta_gradient(batch)
-        work, moved = counter.get_total_flops() / tasks, traffic.bytes / tasks
-        print(f"a task: {work / 1e9:.2f} GFLOP, {moved / 2**20:.0f} MiB, {traffic.operators / tasks:.0f} operators")
+            model.to(DEVICE).meta_gradient(batch)
+        work, moved = counter.get_total_flops() / setting.tasks, traffic.bytes / setting.tasks
+        operators = traffic.operators / setting.tasks
+        print(f"a task: {work / 1e9:.2f} GFLOP, {moved / 2**20:.0f} MiB, {operators:.0f} operators one task at a time")
+    with built(setting, 1) as (datamodule, model, _):
+        batch = first_meta_batch(datamodule, setting.tasks)
+        model.to(DEVICE)
         for threads in sorted({1, torch.get_num_threads()}):
             torch.set_num_threads(threads)
             speed, bandwidth = machine()
-            took = seconds(lambda: model.meta_gradient(batch)) / tasks
+            took = seconds(lambda: model.meta_gradient(batch)) / setting.tasks
             bounds = f"operations {1000 * work / speed:.2f} ms, bytes {1000 * moved / bandwidth:.2f} ms"
             print(
                 f"threads {threads}: {speed / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s; {bounds}; took {1000 * took:.2f} ms"
