@@ -108,7 +108,7 @@ class TestIMAML(NoGradientTester):
 class TestCAVIA(GradientModelTester):
     kind: ClassVar = CAVIA
     inner: ClassVar = {"adapt": ["*.context"], "lr": 1.0}
-    others: ClassVar = {"context": 5, "layer": 3}
+    others: ClassVar = {"context": 20, "layer": 4}
 
 
 class TestProtoMAML(GradientModelTester):
@@ -208,12 +208,12 @@ def test_derivatives_are_annealed_by_the_trainers_step(toy_data, tmp_path, monke
 
 def test_the_context_is_all_that_a_task_of_cavia_changes_and_no_one_learns_it():
     model, batch = TestCAVIA().trained(), random_tasks()
-    assert adapted(model, batch) == {"features.blocks.2.2.0.context"}
-    context = model.network.get_parameter("features.blocks.2.2.0.context")
+    assert adapted(model, batch) == {"features.blocks.3.2.0.context"}
+    context = model.network.get_parameter("features.blocks.3.2.0.context")
     assert not context.any()
     assert not context.requires_grad
-    assert with_gradient(model, batch)["features.blocks.2.2.0.context"] is None
-    assert with_gradient(model, batch)["features.blocks.2.2.0.generator.weight"].any()
+    assert with_gradient(model, batch)["features.blocks.3.2.0.context"] is None
+    assert with_gradient(model, batch)["features.blocks.3.2.0.generator.weight"].any()
 
 
 def test_proto_maml_begins_as_a_prototypical_network():
