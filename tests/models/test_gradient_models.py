@@ -259,6 +259,34 @@ def test_proto_maml_refuses_what_its_head_cannot(change, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("tester", "said"),
+    [
+        (TestMAML, {"order": 2, "outer_gradient": "unrolled", "inner_optimizer": "SGD", "norm_per_step": False}),
+        (TestFOMAML, {"order": 1}),
+        (TestANIL, {"adapt": ["head.*"]}),
+        (TestMAMLPlusPlus, {"inner_rates": "per_step", "norm_per_step": True}),
+        (TestKFO, {"inner_transform": "kronecker"}),
+        (TestReptileWithAdam, {"order": 1, "outer_gradient": "displacement", "inner_optimizer": "Adam", "adapt_norm": True}),
+        (TestIMAML, {"outer_gradient": "implicit"}),
+    ],
+)
+def test_the_protocol_says_what_was_done(tester, said):
+    assert said.items() <= tester().built(name="of this name").description.items()
+    assert tester().built(name="of this name").description["model"] == "of this name"
+
+
+def test_what_the_outer_loop_learns_is_counted():
+    """Rates with the network; neither a context nor the place of a head that tasks bring."""
+    maml, rates, cavia, proto = (
+        tester().built().description["parameters"] for tester in (TestMAML, TestMetaSGD, TestCAVIA, TestProtoMAML)
+    )
+    norms, generator, head = 4 * 2 * 6, 20 * 12 + 12, 6 * WAYS + WAYS
+    assert rates == maml + (maml - norms)
+    assert cavia == maml + generator
+    assert proto == maml - head
+
+
 @pytest.mark.parametrize("engine", ["functional", "vectorized", "learn2learn"])
 @pytest.mark.parametrize("tester", [TestMAMLPlusPlus, TestCAVIA, TestProtoMAML, TestMetaCurvature])
 def test_every_engine_computes_the_same(tester, engine):

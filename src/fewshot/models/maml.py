@@ -135,7 +135,7 @@ class MAML(MetaLearner):
             "eval_engine": self._evaluator.name,
             "parameters": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
             "forward_multiply_adds": multiply_adds(self.network, self._input_shape),
-            "order": 1 if inner.first_order else 2,
+            "order": 1 if inner.first_order or inner.outer == "displacement" else 2,
             "inner_lr": inner.lr,
             "train_steps": inner.steps,
             "eval_steps": inner.eval_steps,
@@ -144,6 +144,7 @@ class MAML(MetaLearner):
             "adapt": list(inner.adapt),
             "inner_rates": inner.rates,
             "inner_transform": inner.transform,
+            "inner_optimizer": "SGD" if inner.optimizer is None else getattr(inner.optimizer, "func", inner.optimizer).__name__,
             "outer_gradient": inner.outer,
             "transductive": self._names["batch_norm"] == "transductive",
         }
