@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot.backbones.norm import BatchNorm, statistics_from_first
+from fewshot.backbones.norm import BatchNorm, adaptation_step, statistics_from_first
 
 
 @pytest.fixture(params=[(7, 3), (7, 3, 5, 4)], ids=["vectors", "images"])
@@ -59,3 +59,17 @@ def test_normalising_by_the_support_set_can_be_differentiated_twice(norm, x):
     inputs = tuple(t.detach().clone().requires_grad_() for t in (x, norm.weight, norm.bias))
     assert torch.autograd.gradcheck(through, inputs)
     assert torch.autograd.gradgradcheck(through, inputs)
+
+
+def test_each_inner_step_has_its_own_scale_and_shift_and_later_ones_the_last(norm, x):
+    before = norm(x)
+    norm.for_each_step(2)
+    with torch.no_grad():
+        norm.weight[1], norm.bias[1] = 2 * norm.weight[0], 2 * norm.bias[0]
+    assert torch.equal(norm(x), before), "all begin alike, and no step is the first"
+    for step, factor in ((0, 1), (1, 2), (2, 2), (7, 2)):
+        with adaptation_step(step):
+            torch.testing.assert_close(norm(x), factor * before)
+            with statistics_from_first(len(x)):
+                torch.testing.assert_close(norm(x), factor * before)
+    assert torch.equal(norm(x), before), "outside of it the first step's again"

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.film import modulate_
 from fewshot.backbones.mlp import MLP
+from fewshot.backbones.norm import BatchNorm
+from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
@@ -35,6 +38,12 @@ def network_of(name):
     return network
 
 
+def smooth_network():
+    """Without kinks and batch norms, for what holds in a limit only, in float64."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 5), nn.Tanh(), nn.Linear(5, WAYS)).double()
+
+
 def random_tasks(tasks=2):
     generator = torch.Generator().manual_seed(2)
 
@@ -51,18 +60,85 @@ def random_tasks(tasks=2):
 
 
 def gradients(module):
-    return [parameter.grad.clone() for parameter in module.parameters()]
+    return [parameter.grad.clone() for parameter in module.parameters() if parameter.requires_grad]
 
 
 def uneven_rates(inner, network):
-    """Learned rates that differ from each other, and one that is negative, in float64."""
+    """Learned rates that differ from each other, and one that is negative, and transforms off the identity, in float64."""
     rates = InnerRates(inner, network).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for values in rates.learned:
             values.mul_(0.5 + torch.rand(values.shape, generator=generator, dtype=values.dtype))
             values.view(-1)[0] *= -1
+        for values in rates.transforms.parameters() if rates.transforms is not None else ():
+            values.add_(0.3 * torch.randn(values.shape, generator=generator, dtype=values.dtype))
     return rates
+
+
+def with_norms_for_each_step(network, steps):
+    """Scale and shift of the batch norms differ from step to step."""
+    generator = torch.Generator().manual_seed(4)
+    for norm in network.modules():
+        if isinstance(norm, BatchNorm):
+            norm.for_each_step(steps)
+            with torch.no_grad():
+                for values in norm.parameters():
+                    values.add_(0.2 * torch.randn(values.shape, generator=generator, dtype=values.dtype))
+    return network
+
+
+def with_context(network, size=4):
+    """A context at 0, which no one learns, steers the third block."""
+    torch.manual_seed(5)
+    modulate_(network[0], layer=3, size=size)
+    return network.double()
+
+
+def with_frozen_head(network):
+    """The tasks bring their own: `sums_of_features`."""
+    network[1].requires_grad_(False)
+    return network
+
+
+def sums_of_features(network):
+    """A head that a task begins with, a differentiable function of its support set and of the body."""
+
+    def begin(x, y):
+        members = torch.nn.functional.one_hot(y, WAYS).to(x.dtype)
+        return {"1.weight": members.T @ network[0](x), "1.bias": members.sum(dim=0)}
+
+    return begin
+
+
+HOOKS = {
+    "meta-curvature": {"transform": "meta_curvature"},
+    "kronecker": {"transform": "kronecker"},
+    "kronecker, learned rates": {"transform": "kronecker", "rates": "per_step"},
+    "proximal": {"proximal": 0.7},
+    "all query losses": {"annealing": Annealing(100, multi_step=1.0)},
+    "all query losses, some annealed away": {"annealing": Annealing(100, multi_step=0.5)},
+    "second order from the start": {"annealing": Annealing(100, multi_step=0.2, first_order=0.25)},
+    "norms for each step": {"prepare": with_norms_for_each_step},
+    "context": {"prepare": lambda network, _: with_context(network), "adapt": ("*.context",)},
+    "begun": {"prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features},
+    "begun, proximal": {
+        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "proximal": 0.7
+    },
+}  # fmt: skip
+"""What an inner loop can do beyond plain steps: options of `InnerLoop`, and what is done to the network before."""
+OUTER_STEP = 30
+"""At which annealed loops are looked at: between start and end of their schedules."""
+
+
+def hooked(name, steps, first_order=False):
+    """A network and the options of an engine for one of `HOOKS`."""
+    options = dict(HOOKS[name])
+    network = options.pop("prepare", lambda network, _: network)(network_of("conv4"), steps)
+    begin = options.pop("begin", None)
+    if first_order and options.get("annealing"):
+        pytest.skip("its order is annealed")
+    return network, {**options, "begin": begin(network) if begin else None, "steps": steps, "first_order": first_order}
 
 
 def central_difference(parameter, i, function, step=1e-6):
@@ -75,11 +151,21 @@ def central_difference(parameter, i, function, step=1e-6):
     return (values[0] - values[1]) / (2 * step)
 
 
-def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", **options):
+def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", begin=None, **options):
     """The learn2learn engine."""
     inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **options)
     rates = uneven_rates(inner, network)
-    return build_engine("learn2learn", network, inner, rates, nn.functional.cross_entropy, batch_norm)
+    return build_engine("learn2learn", network, inner, rates, nn.functional.cross_entropy, batch_norm, begin)
+
+
+def outer_loss(engine, batch):
+    """What the outer gradient is the gradient of, from the outputs after every step alone."""
+    path = engine.adaptation_path(batch, engine.inner.steps)
+    total = 0.0
+    for step, weight in enumerate(engine.inner.loss_weights(OUTER_STEP)):
+        losses = [nn.functional.cross_entropy(outputs, y) for outputs, y in zip(path[:, step + 1], batch.query_y, strict=True)]
+        total += weight * torch.stack(losses).mean()
+    return total
 
 
 class EngineTester:
@@ -88,9 +174,11 @@ class EngineTester:
     engine: str
     options: ClassVar[dict[str, object]] = {}
 
-    def build(self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, **options):
+    def build(
+        self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, begin=None, **options
+    ):
         inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
-        return build_engine(self.engine, network, inner, uneven_rates(inner, network), loss, batch_norm)
+        return build_engine(self.engine, network, inner, uneven_rates(inner, network), loss, batch_norm, begin)
 
     def meta_gradient(self, network, batch, tasks=None, **options):
         network.zero_grad()
@@ -139,6 +227,44 @@ class EngineTester:
             results += [engine.adaptation_path(batch, 4), *gradients(network), *gradients(engine.rates)]
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", HOOKS)
+    def test_gradient_with_hooks_equals_finite_differences(self, name):
+        """Central differences along 2 elements of every parameter that the outer loop learns."""
+        network, options = hooked(name, steps=3)
+        batch, engine = random_tasks(), self.build(network, lr=0.05, **options)
+        engine.meta_gradient(batch, 2, OUTER_STEP)
+        learned = [p for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
+        found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learned]
+        for parameter, computed in zip(learned, found, strict=True):
+            for i in {0, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+    @MODES
+    @ORDERS
+    @pytest.mark.parametrize("name", HOOKS)
+    def test_it_equals_learn2learn_with_hooks(self, name, first_order, batch_norm):
+        batch, results = random_tasks(), []
+        for build in (self.build, reference):
+            network, options = hooked(name, steps=3, first_order=first_order)
+            engine = build(network, batch_norm=batch_norm, lr=0.1, **options)
+            results.append([*engine.meta_gradient(batch, 2, OUTER_STEP), engine.adaptation_path(batch, 4)])
+            results[-1] += [p.grad for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+    def test_annealing_of_the_order_ends_first_order(self):
+        """Before its end the gradient is FOMAML's, from then on MAML's."""
+        batch, options = random_tasks(), {"annealing": Annealing(100, first_order=0.25)}
+        for outer_step, first_order in ((0, True), (24, True), (25, False), (99, False)):
+            network = network_of("conv4")
+            self.build(network, **options).meta_gradient(batch, 2, outer_step)
+            found = gradients(network)
+            _, _, expected = self.meta_gradient(network_of("conv4"), batch, first_order=first_order)
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
     @ORDERS
     def test_it_equals_learn2learn_in_single_precision(self, first_order):

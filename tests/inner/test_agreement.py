@@ -11,6 +11,7 @@ from torch import nn
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.resnet12 import ResNet12
+from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import build_engine
 from fewshot.inner.loop import InnerLoop
 from fewshot.tasks import TaskBatch
@@ -22,6 +23,9 @@ BACKBONES = {
     "resnet12": lambda shape, width: ResNet12(shape, widths=(width, width, width + 1, width)),
     "mlp": lambda shape, width: MLP(shape, hidden=(width, width + 1)),
 }
+
+OUTER_STEP = 6
+"""With second derivatives, and all query losses."""
 
 
 @st.composite
@@ -38,15 +42,18 @@ def problems(draw):
     labels = [torch.arange(ways).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (shots, queries)]
     images = [torch.rand(tasks, labels[i].shape[1], *shape, dtype=torch.float64) for i in (0, 1)]
     ids = torch.zeros(tasks, 0, dtype=torch.int64)
-    steps = draw(st.integers(1, 3))
+    steps, annealing = draw(st.integers(1, 3)), draw(st.sampled_from([None, Annealing(10, multi_step=0.8, first_order=0.5)]))
     inner = InnerLoop(
         lr=draw(st.sampled_from([0.01, 0.1])),
         steps=steps,
         eval_steps=steps + 1,
-        first_order=draw(st.booleans()),
+        first_order=annealing is None and draw(st.booleans()),
         adapt_norm=draw(st.booleans()),
         adapt=draw(st.sampled_from([("*",), ("1.*",), ("0.*",), ("*.weight",)])),
         rates=draw(st.sampled_from(["fixed", "per_step", "per_element"])),
+        transform=draw(st.sampled_from(["none", "meta_curvature", "kronecker"])),
+        proximal=draw(st.sampled_from([0, 0.5])),
+        annealing=annealing,
         task_chunk=draw(st.sampled_from([None, 1, 2])),
     )
     mode = draw(st.sampled_from(["transductive", "inductive"]))
@@ -56,7 +63,7 @@ def problems(draw):
 def outcome(engine, network, batch):
     """Losses, outputs, path and gradients."""
     network.zero_grad()
-    results = [*engine.meta_gradient(batch, len(batch)), engine.adaptation_path(batch, engine.inner.eval_steps)]
+    results = [*engine.meta_gradient(batch, len(batch), OUTER_STEP), engine.adaptation_path(batch, engine.inner.eval_steps)]
     # What no output depends on has no gradient, and may be told to have one of 0.
     parameters = [*network.parameters(), *engine.rates.parameters()]
     return results + [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]

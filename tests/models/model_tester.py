@@ -140,7 +140,7 @@ class ModelTester:
                     with torch.no_grad():
                         parameter.view(-1)[i] -= sign * 1e-6
                 slope = (values[0] - values[1]) / 2e-6
-                assert gradient.view(-1)[i].item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
+                assert gradient.flatten()[i].item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
     def test_evaluation_leaves_no_trace(self):
         model, batch = self.trained(), random_tasks()

@@ -87,7 +87,7 @@ class _PooledBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = cast(Conv2d, self[0]), cast(BatchNorm, self[1])
-        if may_fuse(x) and statistics_rows() is None:
-            return conv_norm_pool_relu(x, conv.weight, cast(Tensor, conv.bias), norm.weight, norm.bias, norm.eps)
+        if may_fuse(x) and statistics_rows() is None and isinstance(self[3], nn.ReLU):
+            return conv_norm_pool_relu(x, conv.weight, cast(Tensor, conv.bias), *norm.scale_and_shift(), norm.eps)
         y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return y

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _statistics_rows: ContextVar[int | None] = ContextVar("statistics_rows", default=None)
+_step: ContextVar[int] = ContextVar("adaptation_step", default=0)
 
 
 @contextmanager
@@ -44,12 +45,25 @@ def statistics_rows() -> int | None:
     return _statistics_rows.get()
 
 
+@contextmanager
+def adaptation_step(step: int) -> Iterator[None]:
+    """Within it, every `BatchNorm` that has a scale and shift for each inner step uses those of step 0, 1, ..."""
+    token = _step.set(step)
+    try:
+        yield
+    finally:
+        _step.reset(token)
+
+
 class BatchNorm(nn.Module):
     """Normalises each channel of ``(B, C)`` or ``(B, C, H, W)`` by batch statistics, then scales and shifts it.
 
     It has no buffers: the original MAML normalises by batch statistics in training and test alike, and a running average that
     tasks update would let one task's data change another's result. (`RunningStatistics` are kept by models that gather them
     from training tasks alone.)
+
+    Attributes:
+        weight, bias: scale and shift, ``(C,)``, or ``(steps, C)`` after `for_each_step`.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -58,20 +72,32 @@ class BatchNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
+    def for_each_step(self, steps: int) -> None:
+        """Gives each of `steps` inner steps a scale and shift of its own."""
+        self.weight = nn.Parameter(self.weight.detach().repeat(steps, 1))
+        self.bias = nn.Parameter(self.bias.detach().repeat(steps, 1))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """``(C,)`` each; those of the present inner step, or of the last that has its own, where there are several."""
+        if self.weight.ndim == 1:
+            return self.weight, self.bias
+        step = min(_step.get(), len(self.weight) - 1)
+        return self.weight[step], self.bias[step]
+
     def forward(self, x: Tensor) -> Tensor:
         normaliser = _normaliser.get()
         return self.by_batch(x) if normaliser is None else normaliser(self, x)
 
     def by_batch(self, x: Tensor) -> Tensor:
         """Normalised by the statistics of `x`, or of its first rows within `statistics_from_first`."""
-        rows = statistics_rows()
+        rows, (weight, bias) = statistics_rows(), self.scale_and_shift()
         if rows is None:
-            return batch_norm(x, self.weight, self.bias, self.eps)
+            return batch_norm(x, weight, bias, self.eps)
         dims = [0, *range(2, x.ndim)]
         variance, mean = torch.var_mean(x[:rows], dim=dims, correction=0)
         shape = [1, -1] + [1] * (x.ndim - 2)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        scale = weight * torch.rsqrt(variance + self.eps)
+        return x * scale.view(shape) + (bias - mean * scale).view(shape)
 
 
 Normaliser = Callable[[BatchNorm, Tensor], Tensor]

@@ -4,7 +4,7 @@ import logging
 
 from torch import Tensor, nn
 
-from fewshot.inner.engine import Engine, Loss
+from fewshot.inner.engine import Begin, Engine, Loss
 from fewshot.inner.functional_engine import FunctionalEngine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
@@ -22,12 +22,20 @@ class AutoEngine(Engine):
 
     name = "auto"
 
-    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
-        super().__init__(network, inner, rates, loss, batch_norm)
+    def __init__(
+        self,
+        network: nn.Module,
+        inner: InnerLoop,
+        rates: InnerRates,
+        loss: Loss,
+        batch_norm: str,
+        begin: Begin | None = None,
+    ) -> None:
+        super().__init__(network, inner, rates, loss, batch_norm, begin)
         self._engine: Engine | None = None
 
-    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        return self.chosen(batch).meta_gradient(batch, tasks)
+    def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
+        return self.chosen(batch).meta_gradient(batch, tasks, outer_step)
 
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
         return self._choose(batch).adaptation_path(batch, steps)
@@ -45,7 +53,7 @@ class AutoEngine(Engine):
     def _choose(self, batch: TaskBatch) -> Engine:
         if self._engine is None:
             kind = engine_for(batch)
-            self._engine = kind(self.network, self.inner, self.rates, self.loss, self.batch_norm)
+            self._engine = kind(self.network, self.inner, self.rates, self.loss, self.batch_norm, self.begin)
             self.name = kind.name
         return self._engine
 

@@ -18,6 +18,10 @@ from fewshot.tasks import TaskBatch
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss over rows, from outputs and targets."""
 
+Begin = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Parameters that a task begins with, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``: a differentiable
+function of the network's other parameters."""
+
 BATCH_NORM_MODES = ("transductive", "inductive")
 
 
@@ -25,13 +29,15 @@ class Engine(ABC):
     """Adapts a network to the tasks of a meta-batch.
 
     Args:
-        network: from inputs to outputs; its parameters are the outer loop's, and never changed here.
+        network: from inputs to outputs; its parameters are the outer loop's, and never changed here. One without
+            ``requires_grad`` is no one's to learn: a task begins with it as it is.
         inner: what the inner loop does.
         rates: of the inner loop; the outer loop's too, where they are learned.
         loss: of the support set (inner loop) and of the query set (outer loop).
         batch_norm: ``transductive``: support and query are each normalised by their own batch, so a query's prediction depends
             on the other queries (as published). ``inductive``: queries are normalised by the support set, one at a time or
             together alike.
+        begin: what a task begins with instead of the network's own parameters; None where these are all.
 
     Attributes:
         name: under which a config asks for it.
@@ -39,7 +45,15 @@ class Engine(ABC):
 
     name: str
 
-    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        inner: InnerLoop,
+        rates: InnerRates,
+        loss: Loss,
+        batch_norm: str,
+        begin: Begin | None = None,
+    ) -> None:
         if batch_norm not in BATCH_NORM_MODES:
             raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
         self.network = network
@@ -47,14 +61,16 @@ class Engine(ABC):
         self.rates = rates
         self.loss = loss
         self.batch_norm = batch_norm
+        self.begin = begin
 
     @abstractmethod
-    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
+    def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         """Adds the gradient of the summed query losses, divided by `tasks`, to ``.grad`` of network and learned rates.
 
         Args:
             batch: tasks to adapt to.
             tasks: those of the whole meta-batch, over all processes.
+            outer_step: 0, 1, ..., which an inner loop that is annealed goes by.
 
         Returns:
             query losses ``(T,)`` and query outputs ``(T, N*Q, outputs)``, both after adaptation and detached.
@@ -89,13 +105,21 @@ def engine_names() -> list[str]:
     return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
 
 
-def build_engine(name: str, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> Engine:
-    """The engine of module ``fewshot.inner.<name>_engine``.
+def build_engine(
+    name: str,
+    network: nn.Module,
+    inner: InnerLoop,
+    rates: InnerRates,
+    loss: Loss,
+    batch_norm: str,
+    begin: Begin | None = None,
+) -> Engine:
+    """The engine of module ``fewshot.inner.<name>_engine``; the arguments are those of `Engine`.
 
     Raises:
         UserError: there is none.
     """
     if name not in engine_names():
         raise UserError(f"model.engine={name} is unknown{nearest(name, engine_names())}")
-    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, rates, loss, batch_norm)
+    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, rates, loss, batch_norm, begin)
     return engine

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fewshot.backbones.fused import differentiated_once
-from fewshot.inner.fast_weights import FastWeightsEngine
+from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
 
@@ -15,6 +15,7 @@ class FunctionalEngine(FastWeightsEngine):
     """Fast weights have the shapes of the parameters; the only task's leading dimension is taken off and put back."""
 
     name = "functional"
+    stacked = False
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
         return 1
@@ -24,8 +25,11 @@ class FunctionalEngine(FastWeightsEngine):
             return batch
         return batch.with_inputs(*(_channels_last(x[0]).unsqueeze(0) for x in (batch.support_x, batch.query_x)))
 
-    def start(self, tasks: int) -> list[Tensor]:
-        return [parameter.view_as(parameter) for parameter in self._adapted.values()]
+    def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
+        return {} if self.begin is None else self.begin(chunk.support_x[0], chunk.support_y[0])
+
+    def own(self, parameter: Tensor, tasks: int) -> Tensor:
+        return parameter.view_as(parameter)
 
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         return self._of_task(fast, x[0]).unsqueeze(0)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.engine import Engine, Loss
+from fewshot.inner.engine import Begin, Engine, Loss
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
@@ -16,30 +17,44 @@ class Learn2LearnEngine(Engine):
     """Wraps ``learn2learn.algorithms.MAML`` (Arnold et al. 2020): a clone of the network for each task.
 
     Raises:
-        UserError: it is to checkpoint steps, which learn2learn cannot.
+        UserError: it is to do what learn2learn cannot: an outer gradient that is not unrolled, or steps kept one at a time.
     """
 
     name = "learn2learn"
 
-    def __init__(self, network: nn.Module, inner: InnerLoop, rates: InnerRates, loss: Loss, batch_norm: str) -> None:
-        super().__init__(network, inner, rates, loss, batch_norm)
+    def __init__(
+        self,
+        network: nn.Module,
+        inner: InnerLoop,
+        rates: InnerRates,
+        loss: Loss,
+        batch_norm: str,
+        begin: Begin | None = None,
+    ) -> None:
+        super().__init__(network, inner, rates, loss, batch_norm, begin)
         if inner.checkpoint_steps:
             raise UserError("model.inner.checkpoint_steps=true but learn2learn keeps every step; set model.engine=auto")
+        if inner.outer != "unrolled":
+            raise UserError(f"model.inner.outer={inner.outer} but learn2learn unrolls its steps; set model.engine=auto")
         maml = _import_quietly()
         self._update = maml.maml_update
         self._maml = maml.MAML(network, lr=inner.lr, first_order=inner.first_order)
         self._adapted = inner.adapted(network)
 
-    def meta_gradient(self, batch: TaskBatch, tasks: int) -> tuple[Tensor, Tensor]:
+    def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         losses, outputs = [], []
         for task in batch:
-            learner = self._maml.clone()
-            for step in range(self.inner.steps):
-                self._adapt(learner, step, task, second_order=not self.inner.first_order)
-            query = self.query_outputs(learner, task.support_x, task.query_x)
-            loss = self.loss(query, task.query_y)
+            learner, start = self._begin(task)
+            parts = []
+            for step, weight in enumerate(self.inner.loss_weights(outer_step)):
+                self._adapt(learner, start, step, task, second_order=self.inner.second_order(outer_step))
+                if weight:
+                    with adaptation_step(step):
+                        query = self.query_outputs(learner, task.support_x, task.query_x)
+                    loss = self.loss(query, task.query_y)
+                    parts.append(weight * loss / tasks)
             # One task's graph at a time: backward frees it before the next task's is built.
-            torch.autograd.backward(loss / tasks)
+            torch.autograd.backward(torch.stack(parts).sum())
             losses.append(loss.detach())
             outputs.append(query.detach())
         return torch.stack(losses), torch.stack(outputs)
@@ -48,24 +63,45 @@ class Learn2LearnEngine(Engine):
         paths = []
         for task in batch:
             with torch.enable_grad():
-                learner = self._maml.clone(first_order=True)
+                learner, start = self._begin(task)
             path = []
-            for step in range(steps + 1):
-                if step:
+            for done in range(steps + 1):
+                if done:
                     with torch.enable_grad():
-                        self._adapt(learner, step - 1, task, second_order=False)
-                with torch.no_grad():
+                        self._adapt(learner, start, done - 1, task, second_order=False)
+                with torch.no_grad(), adaptation_step(max(done - 1, 0)):
                     path.append(self.query_outputs(learner, task.support_x, task.query_x))
             paths.append(torch.stack(path))
         return torch.stack(paths)
 
-    def _adapt(self, learner: nn.Module, step: int, task: TaskBatch, second_order: bool) -> None:
+    def _begin(self, task: TaskBatch) -> tuple[nn.Module, list[Tensor]]:
+        """A clone of the network for a task, and the parameters that it begins with."""
+        learner: nn.Module = self._maml.clone()
+        begun = {} if self.begin is None else self.begin(task.support_x, task.support_y)
+        for name, parameter in list(learner.named_parameters()):
+            value = begun.get(name.removeprefix("module."), parameter)
+            if value is not parameter or not value.requires_grad:
+                owner, _, leaf = name.rpartition(".")
+                # learn2learn's own update puts tensors here that are no parameters.
+                held: dict[str, Any] = learner.get_submodule(owner)._parameters
+                held[leaf] = value if value.requires_grad else value.detach().requires_grad_()
+        return learner, list(learner.parameters())
+
+    def _adapt(self, learner: nn.Module, start: list[Tensor], step: int, task: TaskBatch, second_order: bool) -> None:
         """One inner step: what ``learner.adapt(loss)`` does, but of what is adapted alone and at its rates."""
         parameters = list(learner.parameters())
-        loss = self.loss(learner(task.support_x), task.support_y)
-        chosen = [parameter for parameter, adapted in zip(parameters, self._adapted, strict=True) if adapted]
-        gradients = torch.autograd.grad(loss, chosen, create_graph=second_order)
-        scaled = iter([rate * gradient for rate, gradient in zip(self.rates.at(step), gradients, strict=True)])
+        with adaptation_step(step):
+            loss = self.loss(learner(task.support_x), task.support_y)
+        chosen, anchors = (
+            [parameter for parameter, adapted in zip(of_all, self._adapted, strict=True) if adapted]
+            for of_all in (parameters, start)
+        )
+        gradients = list(torch.autograd.grad(loss, chosen, create_graph=second_order))
+        if self.inner.proximal:
+            pulls = [self.inner.proximal * (now - then) for now, then in zip(chosen, anchors, strict=True)]
+            gradients = [gradient + pull for gradient, pull in zip(gradients, pulls, strict=True)]
+        transformed = self.rates.transformed(gradients)
+        scaled = iter([rate * gradient for rate, gradient in zip(self.rates.at(step), transformed, strict=True)])
         self._update(learner, 1.0, [next(scaled) if adapted else None for adapted in self._adapted])
 
 

@@ -1,20 +1,24 @@
 """What an inner loop does, apart from how it is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.inner.annealing import Annealing
 
 RATES = ("fixed", "per_step", "per_element")
+TRANSFORMS = ("none", "meta_curvature", "kronecker")
+OUTER = ("unrolled", "implicit", "displacement")
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6).
+    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6), and what the outer loop takes of it.
 
     Attributes:
         lr: inner learning rate (alpha) on the *mean* support loss; where rates are learned, what they start from.
@@ -26,6 +30,20 @@ class InnerLoop:
         adapt: which parameters are adapted, as patterns of their names (``head.*``).
         rates: ``fixed``: `lr` everywhere. ``per_step``: one learned rate a parameter tensor and step (Antoniou et al. 2019,
             section 3.4). ``per_element``: one learned rate a weight (Meta-SGD, Li et al. 2017).
+        transform: of the inner gradients, learned: ``none``, ``meta_curvature`` or ``kronecker`` (`fewshot.inner.transforms`).
+        proximal: strength (lambda) of the pull back to where a task began: ``lambda / 2 * |weights - start|^2`` is added to its
+            support loss (iMAML, Rajeswaran et al. 2019, equation 3).
+        annealing: what changes while the outer loop runs; None changes nothing.
+        outer: the outer gradient. ``unrolled``: of the query loss, through all steps. ``implicit``: of the query loss, by the
+            implicit function theorem (`fewshot.inner.implicit`). ``displacement``: from where adaptation to support *and*
+            query set ends to where it began (`fewshot.inner.displacement`).
+        cg_steps: conjugate-gradient steps of ``implicit``.
+        cg_damping: added to the identity in the system that they solve.
+        optimizer: makes the optimiser of the steps from weights and ``lr``, one that works element by element
+            (``torch.optim.Adam``), new for each task; None is gradient descent. Only for ``displacement``, as others
+            differentiate the steps.
+        batch_size: images of a step, drawn in turn from shuffled ones; None takes all. Only for ``displacement``.
+        eval_batch_size: the same in validation and test.
         checkpoint_steps: keep no graph of an inner step but compute it again when the outer gradient passes through: memory of
             one step instead of all, for a third more time.
         task_chunk: tasks that an engine adapts at once, if it can adapt several; None leaves it to the engine.
@@ -38,6 +56,15 @@ class InnerLoop:
     adapt_norm: bool = False
     adapt: Sequence[str] = ("*",)
     rates: str = "fixed"
+    transform: str = "none"
+    proximal: float = 0.0
+    annealing: Annealing | None = None
+    outer: str = "unrolled"
+    cg_steps: int = 5
+    cg_damping: float = 0.0
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+    batch_size: int | None = None
+    eval_batch_size: int | None = None
     checkpoint_steps: bool = False
     task_chunk: int | None = None
 
@@ -45,10 +72,56 @@ class InnerLoop:
         positive("model.inner.lr", self.lr)
         whole("model.inner.steps", self.steps, least=1)
         whole("model.inner.eval_steps", self.eval_steps, least=0)
-        if self.rates not in RATES:
-            raise UserError(f"model.inner.rates={self.rates} is unknown{nearest(self.rates, RATES)}")
-        if self.task_chunk is not None:
-            whole("model.inner.task_chunk", self.task_chunk, least=1)
+        whole("model.inner.cg_steps", self.cg_steps, least=1)
+        for key, choices in (("rates", RATES), ("transform", TRANSFORMS), ("outer", OUTER)):
+            if getattr(self, key) not in choices:
+                raise UserError(f"model.inner.{key}={getattr(self, key)} is unknown{nearest(getattr(self, key), choices)}")
+        for key in ("task_chunk", "batch_size", "eval_batch_size"):
+            if getattr(self, key) is not None:
+                whole(f"model.inner.{key}", getattr(self, key), least=1)
+        for key in ("proximal", "cg_damping"):
+            if getattr(self, key) != 0:
+                positive(f"model.inner.{key}", getattr(self, key))
+        self._refuse_what_contradicts()
+
+    def _refuse_what_contradicts(self) -> None:
+        if self.outer != "unrolled":
+            for key, neutral in (
+                ("first_order", False),
+                ("annealing", None),
+                ("rates", "fixed"),
+                ("transform", "none"),
+                ("checkpoint_steps", False),
+            ):
+                if getattr(self, key) != neutral:
+                    raise UserError(
+                        f"model.inner.{key}={getattr(self, key)} but model.inner.outer={self.outer} goes through no step; "
+                        "set model.inner.outer=unrolled"
+                    )
+        if self.outer != "displacement":
+            for key in ("optimizer", "batch_size", "eval_batch_size"):
+                if getattr(self, key) is not None:
+                    raise UserError(
+                        f"model.inner.{key} is for model.inner.outer=displacement but that is {self.outer}; "
+                        f"set model.inner.{key}=null"
+                    )
+        if self.outer == "implicit" and not self.proximal:
+            raise UserError("model.inner.proximal=0 but model.inner.outer=implicit needs a pull to the start; choose 1.0 or so")
+        if self.first_order and self.annealing is not None and self.annealing.first_order < 1:
+            raise UserError(
+                f"model.inner.first_order=true but model.inner.annealing.first_order={self.annealing.first_order} would end "
+                "it; set one of them"
+            )
+
+    def second_order(self, outer_step: int) -> bool:
+        """Whether derivatives of the inner gradients are taken at outer step 0, 1, ..."""
+        return not self.first_order and (self.annealing is None or self.annealing.second_order(outer_step))
+
+    def loss_weights(self, outer_step: int) -> list[float]:
+        """Weights of the query losses after each inner step at outer step 0, 1, ...; they add up to 1."""
+        if self.annealing is None:
+            return [0.0] * (self.steps - 1) + [1.0]
+        return self.annealing.loss_weights(outer_step, self.steps)
 
     def adapted(self, network: nn.Module) -> list[bool]:
         """For each of `network.parameters()`, whether the inner loop changes it.

@@ -3,14 +3,15 @@
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.inner.engine import Engine
-from fewshot.inner.fast_weights import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
 
@@ -53,10 +54,17 @@ def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
     engine = engine.chosen(batch)
     tasks, one = engine.tasks_at_once(batch), batch.slice(0, 1)
     steps = engine.inner.steps
-    if not isinstance(engine, FastWeightsEngine):
+    if not isinstance(engine, FastWeightsEngine) or engine.inner.outer != "unrolled":
         return Forecast(steps, tasks, tasks * _of_task(engine, one), None)
     plain, by_steps = (
-        type(engine)(engine.network, replace(engine.inner, checkpoint_steps=keep), engine.rates, engine.loss, engine.batch_norm)
+        type(engine)(
+            engine.network,
+            replace(engine.inner, checkpoint_steps=keep),
+            engine.rates,
+            engine.loss,
+            engine.batch_norm,
+            engine.begin,
+        )
         for keep in (engine.inner.checkpoint_steps, True)
     )
     return Forecast(steps, tasks, tasks * _of_task(plain, one), tasks * _of_task(by_steps, one))
@@ -70,10 +78,13 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def _of_task(engine: Engine, one: TaskBatch) -> int:
-    peak = peak_bytes(lambda: engine.meta_gradient(one, 1))
-    for parameter in (*engine.network.parameters(), *engine.rates.parameters()):
-        parameter.grad = None
-    return peak
+    annealing, peaks = engine.inner.annealing, []
+    # The dearest outer step: where all query losses count, or where second derivatives begin.
+    for outer_step in annealing.landmarks if annealing else (0,):
+        peaks.append(peak_bytes(partial(engine.meta_gradient, one, 1, outer_step)))
+        for parameter in (*engine.network.parameters(), *engine.rates.parameters()):
+            parameter.grad = None
+    return max(peaks)
 
 
 class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]

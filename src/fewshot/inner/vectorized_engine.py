@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from fewshot.inner.fast_weights import FastWeightsEngine
+from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
 
@@ -16,9 +16,13 @@ class VectorizedEngine(FastWeightsEngine):
     """
 
     name = "vectorized"
+    stacked = True
 
-    def start(self, tasks: int) -> list[Tensor]:
-        return [parameter.expand(tasks, *parameter.shape) for parameter in self._adapted.values()]
+    def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
+        return {} if self.begin is None else vmap(self.begin)(chunk.support_x, chunk.support_y)
+
+    def own(self, parameter: Tensor, tasks: int) -> Tensor:
+        return parameter.expand(tasks, *parameter.shape)
 
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         return self._vectorized(lambda weights, x: functional_call(self.network, weights, (x,)), fast, x)

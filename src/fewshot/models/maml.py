@@ -12,6 +12,17 @@ Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning for Fast Adaptation o
                over tasks of the query loss at theta'          the outer loop
 
 The outer loss is the mean over tasks rather than their sum, so that the outer rate does not depend on the meta-batch size.
+
+Its relatives are this class with another `InnerLoop`; the files in ``configs/model`` say which, and from which paper:
+
+    fomaml          the inner gradients are constants
+    anil, boil      the head alone is adapted, or all but the head
+    metasgd         a learned rate for each weight
+    mamlpp          learned rates for each step, annealed query losses and order, a batch norm for each step
+    metacurvature   learned matrices times the inner gradients
+    kfo
+    imaml           a pull to the start, and the implicit gradient
+    reptile         no query loss: the outer loop follows the weights
 """
 
 from collections import OrderedDict
@@ -23,8 +34,9 @@ from torch import Tensor, nn
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
+from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import Begin, build_engine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
@@ -34,18 +46,27 @@ from fewshot.tasks import TaskBatch
 
 
 class MAML(MetaLearner):
-    """MAML and first-order MAML over any backbone.
+    """MAML and its relatives over any backbone.
+
+    Attributes:
+        fixed_ways: whether the head has an output for each of a fixed number of classes.
 
     Args:
+        name: of the method, as results tell it.
         backbone: from images to features.
         ways: classes that the head tells apart, as many as a training task has.
-        eval_ways: classes of a validation or test task. Fewer than `ways` use the head's first outputs.
+        eval_ways: classes of a validation or test task; fewer than `ways` use the head's first outputs.
         inner: the inner loop.
         engine: what computes it, a module ``fewshot.inner.<engine>_engine``; ``auto`` chooses the fastest.
         batch_norm: ``transductive`` or ``inductive`` (`Engine`).
+        norm_per_step: whether batch normalisation has a scale and shift for each inner step (Antoniou et al. 2019, section
+            3.1, BNWB). The paper's statistics for each step (BNRS) are running ones, which its code gathers and never
+            normalises by; here as there, every step is normalised by its own batch.
         optimizer: of the outer loop.
         outer: what else the outer loop takes (`MetaLearner`).
     """
+
+    fixed_ways = True
 
     def __init__(
         self,
@@ -56,29 +77,44 @@ class MAML(MetaLearner):
         engine: str,
         batch_norm: str,
         optimizer: OptimizerFactory,
+        name: str = "MAML",
+        norm_per_step: bool = False,
         **outer: Any,
     ) -> None:
-        if eval_ways > ways:
+        if eval_ways > ways and self.fixed_ways:
             raise UserError(
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
                 f"choose data.eval.ways<={ways}"
             )
         if any(isinstance(module, nn.Dropout | DropBlock) for module in backbone.modules()):
             raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
-        head = nn.Linear(backbone.out_features, ways)
-        xavier_(head)
-        network = nn.Sequential(OrderedDict(features=backbone, head=head))
+        network = nn.Sequential(OrderedDict(features=backbone, head=self.new_head(backbone.out_features, ways)))
+        for norm in network.modules():
+            if norm_per_step and isinstance(norm, BatchNorm):
+                norm.for_each_step(inner.steps)
         super().__init__(network, optimizer, **outer)
         self.inner = inner
         self.rates = InnerRates(inner, network)
-        self._names = {"batch_norm": batch_norm, "backbone": type(backbone).__name__}
+        self._names = {"model": name, "batch_norm": batch_norm, "backbone": type(backbone).__name__}
         self._input_shape = backbone.input_shape
-        self._eval_ways, self._engine_asked = eval_ways, engine
-        self._engine = build_engine(engine, network, inner, self.rates, F.cross_entropy, batch_norm)
-        self._evaluator = build_engine(engine, network, inner, self.rates, self._eval_loss, batch_norm)
+        self._eval_ways, self._engine_asked, self._norm_per_step = eval_ways, engine, norm_per_step
+        self._engine, self._evaluator = (
+            build_engine(engine, network, inner, self.rates, loss, batch_norm, self.begin(of_task))
+            for loss, of_task in ((F.cross_entropy, ways), (self._eval_loss, eval_ways))
+        )
+
+    def new_head(self, features: int, ways: int) -> nn.Linear:
+        """The layer from features to classes."""
+        head = nn.Linear(features, ways)
+        xavier_(head)
+        return head
+
+    def begin(self, ways: int) -> Begin | None:
+        """What a task of so many classes begins with instead of the network's own parameters."""
+        return None
 
     def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        return self._engine.meta_gradient(batch, len(batch))
+        return self._engine.meta_gradient(batch, len(batch), self.global_step)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         return self._evaluator.adaptation_path(batch, self.inner.eval_steps)[..., : self._eval_ways]
@@ -92,19 +128,23 @@ class MAML(MetaLearner):
 
     @property
     def description(self) -> dict[str, Any]:
+        inner = self.inner
         return {
-            "model": "MAML",
+            **self._names,
             "engine": self._engine_asked,
             "eval_engine": self._evaluator.name,
-            **self._names,
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
             "forward_multiply_adds": multiply_adds(self.network, self._input_shape),
-            "order": 1 if self.inner.first_order else 2,
-            "inner_lr": self.inner.lr,
-            "train_steps": self.inner.steps,
-            "eval_steps": self.inner.eval_steps,
-            "adapt_norm": self.inner.adapt_norm,
-            "adapt": list(self.inner.adapt),
-            "inner_rates": self.inner.rates,
+            "order": 1 if inner.first_order or inner.outer == "displacement" else 2,
+            "inner_lr": inner.lr,
+            "train_steps": inner.steps,
+            "eval_steps": inner.eval_steps,
+            "adapt_norm": inner.adapt_norm,
+            "norm_per_step": self._norm_per_step,
+            "adapt": list(inner.adapt),
+            "inner_rates": inner.rates,
+            "inner_transform": inner.transform,
+            "inner_optimizer": "SGD" if inner.optimizer is None else getattr(inner.optimizer, "func", inner.optimizer).__name__,
+            "outer_gradient": inner.outer,
             "transductive": self._names["batch_norm"] == "transductive",
         }

@@ -1,0 +1,34 @@
+"""The outer gradient of Reptile: where adaptation began, less where it ended."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fewshot.inner.fast_weights import FastWeights, Gradients
+from fewshot.tasks import TaskBatch
+
+
+def displacement(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor, Tensor, Gradients]:
+    """Reptile (Nichol, Achiam, Schulman 2018, Algorithm 2): theta - phi, averaged over tasks.
+
+    Gradient descent by it at rate epsilon is the paper's interpolation ``theta + epsilon * mean(phi - theta)``. There is no
+    query set in it: support and query images are trained on alike, in mini-batches (section 6 and the published code), and
+    the losses and outputs of the query images that are returned here are those of images trained on.
+
+    An optimiser with a memory (the paper's Adam with beta1 = 0) is new for each task, so that no task depends on another. The
+    published code carries Adam's second moments on from task to task, and into the evaluation.
+    """
+    together = replace(
+        chunk,
+        support_x=torch.cat([chunk.support_x, chunk.query_x], dim=1),
+        support_y=torch.cat([chunk.support_y, chunk.query_y], dim=1),
+    )
+    begin = engine.start(chunk)
+    *_, fast = engine.descent(together, engine.inner.steps, engine.inner.batch_size)
+    with torch.no_grad():
+        outputs = engine.queries_after(engine.inner.steps, fast, chunk)
+        losses = engine.losses(outputs, chunk.query_y)
+        away = [(b - f) / tasks for b, f in zip(begin, fast, strict=True)]
+    # Through the start, where a parameter becomes the fast weights of every task: their gradients add up there.
+    return losses, outputs, list(torch.autograd.grad(begin, engine.outer, away, allow_unused=True))

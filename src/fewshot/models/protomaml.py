@@ -1,0 +1,60 @@
+"""Proto-MAML: MAML whose head begins, in every task, as the task's prototypes.
+
+Triantafillou et al. (2020), "Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples", section 3. With the
+mean c_k of the support features of class k and the features f of a query,
+
+    -|f - c_k|^2 = 2 c_k . f - |c_k|^2 - |f|^2,
+
+whose last term all classes share: the linear layer with weight 2 c_k and bias -|c_k|^2 classifies as a prototypical network
+does. It is where adaptation begins; the outer gradient flows through it into the features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.backbones.backbone import Backbone
+from fewshot.errors import UserError
+from fewshot.inner.engine import Begin
+from fewshot.inner.loop import InnerLoop
+from fewshot.models.maml import MAML
+
+
+class ProtoMAML(MAML):
+    """MAML with a head that no one learns across tasks, and that tells apart as many classes as a task has.
+
+    Raises:
+        UserError: the head is not to be adapted, or what is learned of its inner gradients fits another number of classes.
+    """
+
+    fixed_ways = False
+
+    def __init__(self, backbone: Backbone, ways: int, eval_ways: int, inner: InnerLoop, **others: Any) -> None:
+        if eval_ways != ways and (inner.rates == "per_element" or inner.transform != "none"):
+            raise UserError(
+                f"data.eval.ways={eval_ways} but the inner loop learns rates or transforms for a head of {ways} classes "
+                f"(data.ways in training); choose data.eval.ways={ways}"
+            )
+        super().__init__(backbone, ways, eval_ways, inner, **others)
+        if not all(inner.adapted(self.network)[-2:]):
+            raise UserError(
+                f"model.inner.adapt={list(inner.adapt)} leaves out the head, which proto-MAML begins anew in every task; "
+                "add head.*"
+            )
+
+    def new_head(self, features: int, ways: int) -> nn.Linear:
+        """A place for the tasks' heads; what is in it is never used."""
+        return nn.Linear(features, ways).requires_grad_(False)
+
+    def begin(self, ways: int) -> Begin:
+        features = self.network.get_submodule("features")
+
+        def prototypes(support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
+            rows, kind = features(support_x), next(features.parameters()).dtype
+            members = (support_y == torch.arange(ways, device=support_y.device)[:, None]).to(rows.dtype)
+            # Fast weights have the precision of the network's own, also where autocast has computed them in less.
+            centres = (members @ rows).to(kind) / members.sum(dim=1, keepdim=True)
+            return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(dim=1)}
+
+        return prototypes
