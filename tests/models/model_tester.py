@@ -19,6 +19,9 @@ DECLARED = {
     "model", "engine", "backbone", "batch_norm", "transductive", "adapt", "eval_steps", "parameters", "forward_multiply_adds",
 }  # fmt: skip
 
+STEP = 1e-7
+"""Of finite differences: larger ones meet kinks of ReLU and max-pooling, smaller ones rounding."""
+
 
 def small_backbone():
     return Conv4((1, 16, 16), filters=6, downsample="stride")
@@ -135,11 +138,11 @@ class ModelTester:
                 values = []
                 for sign in (1, -1):
                     with torch.no_grad():
-                        parameter.view(-1)[i] += sign * 1e-6
+                        parameter.view(-1)[i] += sign * STEP
                     values.append(model.meta_gradient(batch)[0].mean().item())
                     with torch.no_grad():
-                        parameter.view(-1)[i] -= sign * 1e-6
-                slope = (values[0] - values[1]) / 2e-6
+                        parameter.view(-1)[i] -= sign * STEP
+                slope = (values[0] - values[1]) / (2 * STEP)
                 assert gradient.flatten()[i].item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
     def test_evaluation_leaves_no_trace(self):
