@@ -28,11 +28,10 @@ def column(run, name):
     return [float(row[name]) for row in csv.DictReader((run / "metrics.csv").read_text().splitlines()) if row.get(name)]
 
 
-def test_default_goes_through_everything_and_says_everything(debug):
+def test_default_goes_through_everything(debug):
     run = debug("default")
     assert results(run)["protocol"]["train"]["steps"] == 4
     assert results(run)["test"]["tasks"] == 10
-    assert "[DEBUG]" in (run / "train.log").read_text()
 
 
 def test_runs_lie_apart():
@@ -56,7 +55,7 @@ def test_limit_is_short(debug):
 
 @pytest.mark.slow
 def test_overfit_learns_a_few_meta_batches_by_heart(debug):
-    run = debug("overfit", "model.optimizer.lr=0.01")
+    run = debug("overfit", "trainer.overfit_batches=3", "model.optimizer.lr=0.01", "callbacks.progress.refresh_rate=0")
     losses = column(run, "train/loss")
     assert len(losses) == 150
     assert sum(losses[-3:]) < 0.5 * sum(losses[:3])

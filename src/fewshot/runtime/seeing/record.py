@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard.summary import hparams
 
@@ -39,7 +39,10 @@ def show_config(trainer: L.Trainer, cfg: DictConfig, step: int) -> None:
 
 
 def show_results(trainer: L.Trainer, metrics: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
-    """The protocol as text, and the final figures, which HPARAMS shows first: their names come first in the alphabet."""
+    """The protocol as text, and the final figures, which HPARAMS shows first: their names come first in the alphabet.
+
+    Nothing is logged after it.
+    """
     step = trainer.global_step
     rows = [f"| {key} | {value if isinstance(value, str) else json.dumps(value)} |" for key, value in protocol.items()]
     show_text(trainer, "protocol", "\n".join(["| | |", "|---|---|", *rows]), step)
@@ -49,6 +52,8 @@ def show_results(trainer: L.Trainer, metrics: Mapping[str, float], protocol: Map
             *_, session_end = hparams({}, {})  # type: ignore[no-untyped-call]
             logger.experiment._get_file_writer().add_summary(session_end, step)
             logger.save()
+        elif isinstance(logger, WandbLogger):
+            logger.experiment.finish()  # else the next run of this process would go on with it
 
 
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
