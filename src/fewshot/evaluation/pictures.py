@@ -59,7 +59,12 @@ def task_pictures(
         _grid(axes, images[task], captions, colours)
         share = (predicted[task].reshape(ways, -1) == truth).mean()
         axes.set_title(f"task {index[task]}: {100 * share:.0f} %", fontsize=9)
-    figure.suptitle("support | queries with confidence; red: taken for that class", fontsize=8, y=0.02, va="bottom")
+    figure.suptitle(
+        "left: support; then queries with the confidence of the prediction; red: taken for the class after the arrow",
+        fontsize=8,
+        y=0.02,
+        va="bottom",
+    )
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.06, top=0.93, wspace=0.06)
     return figure
 
@@ -82,7 +87,7 @@ def worst_tasks(
         for row in zip(classes, accuracy, strict=True)
     ]
     width = 1.7 * CELL
-    figure = Figure(figsize=(width * ways + 1.2, width * tasks * 1.3 + 0.4))
+    figure = Figure(figsize=(width * ways + 1.2, width * tasks + 0.4))
     axes = figure.subplots()
     step = _grid(axes, support, captions, colours, right=1.7, down=1.7)
     height = support.shape[2]
@@ -91,7 +96,7 @@ def worst_tasks(
             -0.15 * height, row * step + 0.5 * height, f"task {task}\n{100 * share:.0f} %", ha="right", va="center", fontsize=9
         )
     axes.set_title("worst validation tasks: accuracy on the queries of each class", fontsize=9)
-    figure.subplots_adjust(left=1.0 / (width * ways + 1.2), right=0.99, bottom=0.02, top=1 - 0.35 / (width * tasks * 1.3 + 0.4))
+    figure.subplots_adjust(left=1.0 / (width * ways + 1.2), right=0.99, bottom=0.02, top=1 - 0.35 / (width * tasks + 0.4))
     return figure
 
 

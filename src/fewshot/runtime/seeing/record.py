@@ -15,8 +15,13 @@ from fewshot.runtime.seeing.board import boards, show_scalars, show_text
 
 COMPARED = ("seed", "control", "data", "model", "trainer.max_steps", "trainer.precision")
 """Groups and keys of the config in which runs of a sweep may differ: the columns of HPARAMS."""
-OF_A_MACHINE = ("data.cache_dir", "data.source.data_dir", "data.num_workers", "data.seed", "model.seed")
+LEFT_OUT = (
+    "data._target_", "data.eval._target_", "data.image_shape", "data.mean", "data.std", "data.cache_dir", "data.source.data_dir",
+    "data.num_workers", "data.seed", "model.seed", "model.inner._target_",
+)  # fmt: skip
 """Those among them that say nothing about what is learned, or say it again."""
+FINAL = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
+"""Final figures in HPARAMS, which shows five columns unless asked for more."""
 
 
 def show_config(trainer: L.Trainer, cfg: DictConfig, step: int) -> None:
@@ -46,7 +51,8 @@ def show_results(trainer: L.Trainer, metrics: Mapping[str, float], protocol: Map
     step = trainer.global_step
     rows = [f"| {key} | {value if isinstance(value, str) else json.dumps(value)} |" for key, value in protocol.items()]
     show_text(trainer, "protocol", "\n".join(["| | |", "|---|---|", *rows]), step)
-    show_scalars(trainer, {f"final/{name}": value for name, value in metrics.items() if not math.isnan(value)}, step)
+    final = {f"final/{name}": metrics[name] for name in FINAL if not math.isnan(metrics.get(name, math.nan))}
+    show_scalars(trainer, final, step)
     for logger in boards(trainer):
         if isinstance(logger, TensorBoardLogger):
             *_, session_end = hparams({}, {})  # type: ignore[no-untyped-call]
@@ -62,9 +68,11 @@ def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
     for key, value in _dotted(config).items():
         if key.startswith(tuple(f"{group}." for group in COMPARED)) or key in COMPARED:
             name, _, last = key.rpartition(".")
+            if key in LEFT_OUT or last == "_partial_":
+                continue
             if last == "_target_":
                 found[name] = str(value).rpartition(".")[2]
-            elif last != "_partial_" and key not in OF_A_MACHINE:
+            else:
                 found[key] = value if type(value) in (int, float, str) else json.dumps(value)  # HPARAMS knows no other types
     return found
 
