@@ -60,7 +60,7 @@ def task_pictures(
         share = (predicted[task].reshape(ways, -1) == truth).mean()
         axes.set_title(f"task {index[task]}: {100 * share:.0f} %", fontsize=9)
     figure.suptitle(
-        "left: support; then queries with the confidence of the prediction; red: taken for the class after the arrow",
+        "left: support; then queries with the confidence of the prediction; red: taken for class →",
         fontsize=8,
         y=0.02,
         va="bottom",

@@ -16,8 +16,8 @@ from fewshot.runtime.seeing.board import boards, show_scalars, show_text
 COMPARED = ("seed", "control", "data", "model", "trainer.max_steps", "trainer.precision")
 """Groups and keys of the config in which runs of a sweep may differ: the columns of HPARAMS."""
 LEFT_OUT = (
-    "data._target_", "data.eval._target_", "data.image_shape", "data.mean", "data.std", "data.cache_dir", "data.source.data_dir",
-    "data.num_workers", "data.seed", "model.seed", "model.inner._target_",
+    "data._target_", "data.eval._target_", "data.image_shape", "data.mean", "data.std", "data.cache_dir",
+    "data.source.data_dir", "data.num_workers", "data.seed", "model.seed", "model.inner._target_",
 )  # fmt: skip
 """Those among them that say nothing about what is learned, or say it again."""
 FINAL = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
