@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 PORT = 6116
 WIDTH = 1800
 PAGES = {
-    "?tagFilter=^val/(acc$|adaptation)&smoothing=0#timeseries": 860,
+    "?tagFilter=^val/(acc$|adaptation)&smoothing=0#timeseries": 690,
     "#hparams": 310,
 }
 """Address of a page -> height that is shown of it, pixels."""

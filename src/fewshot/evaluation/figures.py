@@ -33,15 +33,16 @@ def adaptation_over_time(steps: npt.NDArray[np.integer], accuracy: Figures, loss
     """
     lines = accuracy.shape[1]
     colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0, lines))
-    figure = Figure(figsize=(9, 3.4))
-    for axes, values, name in zip(figure.subplots(1, 2), (100 * accuracy, loss), ("accuracy, %", "loss"), strict=True):
+    figure = Figure(figsize=(5, 5.6))
+    for axes, values, name in zip(figure.subplots(2, 1), (100 * accuracy, loss), ("accuracy, %", "loss"), strict=True):
         for line, colour in enumerate(colours):
             label = "before adaptation" if line == 0 else f"after {line} step{'s' if line > 1 else ''}"
             axes.plot(steps, values[:, line], color=colour, marker="o", markersize=3, label=label, clip_on=False)
-        axes.set(xlabel="outer steps", ylabel=f"validation {name}", xlim=(0, int(steps[-1])))
+        axes.set(ylabel=f"validation {name}", xlim=(0, int(steps[-1])))
         axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="center right", fontsize=8, frameon=False)
-    figure.subplots_adjust(left=0.07, right=0.82, bottom=0.15, top=0.95, wspace=0.25)
+    axes.set_xlabel("outer steps")
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=3, fontsize=8, frameon=False)
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.08, top=1 - 0.03 * (2 + (lines - 1) // 3), hspace=0.15)
     return figure
 
 
