@@ -212,3 +212,12 @@ def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path
     assert what_a_run_left(tmp_path / "run")["curves"] == what_a_run_left(run)["curves"]
     for name in ("projector_config.pbtxt", "projector/features.tsv", "projector/queries.tsv", "projector/images.png"):
         assert (tmp_path / "run/tensorboard" / name).read_bytes() == (run / "tensorboard" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_model_without_an_inner_loop_shows_what_it_has(compose_config, tmp_path):
+    train(compose_config(tmp_path, *SEEN, "model=protonet", "test=false"))
+    events = read(tmp_path / "run")
+    assert set(pictures(events)) == {"val/tasks", "val/worst_tasks", "val/adaptation"}
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")} == {"gradients/outer"}
+    assert len((tmp_path / "run/tensorboard/projector/features.tsv").read_text().splitlines()) == 5 * 3 * 4

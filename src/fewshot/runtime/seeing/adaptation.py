@@ -27,6 +27,8 @@ class AdaptationOverTime(AtValidation):
         super().on_validation_end(trainer, pl_module)
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
+        if len(self._history[-1]["loss"]) == 1:
+            return  # no adaptation, nothing that val/acc does not show
         steps, accuracy, loss = (np.array([entry[key] for entry in self._history]) for key in ("step", "accuracy", "loss"))
         show_figure(trainer, "val/adaptation_over_time", adaptation_over_time(steps, accuracy, loss), step)
 

@@ -1,7 +1,7 @@
 """Chosen tasks and what a model answers to them, ready to be drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import lightning as L
@@ -26,7 +26,7 @@ class Answers:
         predicted: ``(T, N*Q)`` labels.
         confidence: ``(T, N*Q)`` probability of the label predicted.
         classes: ``(T, N)`` names.
-        inputs: ``(T, N*Q, ...)`` query images as the network gets them.
+        batch: the same tasks as the network gets them.
     """
 
     index: npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ class Answers:
     predicted: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
     classes: list[list[str]]
-    inputs: Tensor
+    batch: TaskBatch
 
     @property
     def ways(self) -> int:
@@ -78,7 +78,7 @@ def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[
         predicted,
         confidence,
         _classes(datamodule, split, batch),
-        scaled.query_x,
+        scaled,
     )
 
 
@@ -86,7 +86,7 @@ def _chosen(datamodule: EpisodicDataModule, split: str, tasks: Sequence[int]) ->
     batches, size = datamodule.meta_batches(split, datamodule.tasks[split]), datamodule.meta_batch_size
     found = [batches[task // size].slice(task % size, task % size + 1) for task in tasks]
     names = [field.name for field in fields(TaskBatch)]
-    return TaskBatch(**{name: torch.cat([getattr(one, name) for one in found]).cpu() for name in names})
+    return TaskBatch(**{name: torch.cat([getattr(one, name) for one in found]) for name in names})
 
 
 def _sorted(batch: TaskBatch) -> TaskBatch:
@@ -97,14 +97,13 @@ def _sorted(batch: TaskBatch) -> TaskBatch:
         for name in ("x", "y", "id"):
             values = getattr(batch, f"{part}_{name}")
             rows[f"{part}_{name}"] = torch.stack([of_task[by] for of_task, by in zip(values, order, strict=True)])
-    return TaskBatch(**rows, index=batch.index)
+    return replace(batch, **rows)
 
 
 def _classes(datamodule: EpisodicDataModule, split: str, batch: TaskBatch) -> list[list[str]]:
-    prepared, ways = datamodule.prepared[split], datamodule.eval_spec.ways
-    first = batch.query_id[:, :: batch.query_id.shape[1] // ways].numpy()
-    numbers = np.searchsorted(prepared.starts, first, side="right") - 1
-    return [[prepared.classes[number].name for number in of_task] for of_task in numbers]
+    if batch.class_id is None:
+        raise ValueError(f"tasks of {datamodule.source.name} have no classes to be named")
+    return [[datamodule.prepared[split].classes[number].name for number in of_task] for of_task in batch.class_id.tolist()]
 
 
 def _shown(images: Tensor) -> npt.NDArray[np.float32]:

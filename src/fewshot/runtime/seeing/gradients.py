@@ -31,8 +31,8 @@ class Gradients(Callback):
         self._compare_orders = compare_orders
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        engine = cast(MetaLearner, pl_module).engine
-        if engine is None or not self._due(trainer):
+        engine = cast(MetaLearner, pl_module).engine if self._due(trainer) else None
+        if engine is None:
             return
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
@@ -43,10 +43,13 @@ class Gradients(Callback):
         show_scalars(trainer, curves, trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-        if gradients and self._due(trainer):  # a skipped step has none
+        if not self._due(trainer):
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if gradients:  # a skipped step has none
             norm = torch.nn.utils.get_total_norm(gradients)
             show_scalars(trainer, {"gradients/outer": float(norm)}, trainer.global_step)
 
     def _due(self, trainer: L.Trainer) -> bool:
-        return bool(boards(trainer)) and trainer.global_step % self._every_n_steps == 0
+        return trainer.global_step % self._every_n_steps == 0 and bool(boards(trainer))

@@ -13,20 +13,23 @@ from google.protobuf import text_format
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from torch import Tensor
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.data.module import EpisodicDataModule
 from fewshot.errors import whole
 from fewshot.evaluation.files import written_whole
 from fewshot.models.base import MetaLearner
+from fewshot.models.embedding import EmbeddingLearner
 from fewshot.runtime.seeing.answers import Answers, answers, are_pictures
 from fewshot.runtime.seeing.at_validation import AtValidation
+from fewshot.tasks import TaskBatch
 
 FOLDER = "projector"
 
 
 class FeatureProjector(AtValidation):
-    """The newest features of the first validation tasks' queries: what the backbone gives, before any adaptation.
+    """The newest features of the first validation tasks' queries.
 
     The files are written anew each time: TensorBoard's projector has no axis of time. (PyTorch's ``add_embedding`` adds to
     them, also what a killed run had written before.)
@@ -44,15 +47,29 @@ class FeatureProjector(AtValidation):
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         folders = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        backbone = next((module for module in model.network.modules() if isinstance(module, Backbone)), None)
-        if not folders or backbone is None or not are_pictures(datamodule):
+        if not folders or not are_pictures(datamodule):
             return
         seen = answers(trainer, model, "val", range(min(self._tasks, datamodule.tasks["val"])))
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            # Task by task: batch normalisation is to see what it sees when the task is solved.
-            features = torch.cat([backbone(of_task) for of_task in seen.inputs]).float().cpu().numpy()
-        for folder in folders:
-            write(folder, features, seen)
+            features = query_features(model, seen.batch)
+        if features is not None:
+            for folder in folders:
+                write(folder, features.float().cpu().numpy(), seen)
+
+
+def query_features(model: MetaLearner, batch: TaskBatch) -> Tensor | None:
+    """What queries are told apart by, ``(T*N*Q, D)``: an embedding as it is compared, else the backbone before any adaptation.
+
+    None where a network has no backbone.
+    """
+    if isinstance(model, EmbeddingLearner):
+        with model.in_evaluation(batch):
+            return model.embed(batch)[1].flatten(0, 1).flatten(1)
+    backbone = next((module for module in model.network.modules() if isinstance(module, Backbone)), None)
+    if backbone is None:
+        return None
+    # Task by task: batch normalisation is to see the queries of one task.
+    return torch.cat([backbone(of_task) for of_task in batch.query_x])
 
 
 def write(folder: Path, features: npt.NDArray[np.float32], seen: Answers) -> None:
@@ -70,7 +87,7 @@ def write(folder: Path, features: npt.NDArray[np.float32], seen: Answers) -> Non
     Image.fromarray(_mosaic(images)).save(sprite, format="PNG")
     config = ProjectorConfig()
     one = config.embeddings.add()
-    one.tensor_name = "query features before adaptation"
+    one.tensor_name = "query features"
     one.tensor_path, one.metadata_path = f"{FOLDER}/features.tsv", f"{FOLDER}/queries.tsv"
     one.sprite.image_path = f"{FOLDER}/images.png"
     one.sprite.single_image_dim.extend([images.shape[2], images.shape[1]])
