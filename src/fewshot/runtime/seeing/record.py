@@ -17,7 +17,7 @@ COMPARED = ("seed", "control", "data", "model", "trainer.max_steps", "trainer.pr
 """Groups and keys of the config in which runs of a sweep may differ: the columns of HPARAMS."""
 LEFT_OUT = (
     "data._target_", "data.eval._target_", "data.image_shape", "data.mean", "data.std", "data.cache_dir",
-    "data.source.data_dir", "data.num_workers", "data.seed", "model.seed", "model.inner._target_",
+    "data.source.data_dir", "data.num_workers", "data.device_resident", "data.seed", "model.seed", "model.inner._target_",
 )  # fmt: skip
 """Those among them that say nothing about what is learned, or say it again."""
 FINAL = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
