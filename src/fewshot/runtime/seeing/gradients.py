@@ -38,8 +38,9 @@ class Gradients(Callback):
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
             norms = inner_gradient_norms(engine, batch).mean(dim=0).tolist()
             curves = {f"gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
-            if self._compare_orders:
-                curves["gradients/order_cosine"] = order_cosine(engine, batch)
+            cosine = order_cosine(engine, batch) if self._compare_orders else None
+        if cosine is not None:
+            curves["gradients/order_cosine"] = cosine
         show_scalars(trainer, curves, trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
