@@ -21,7 +21,7 @@ from fewshot.runtime.process import set_up_process
 from fewshot.runtime.seeing.answers import answers
 from fewshot.runtime.seeing.record import hyper_parameters
 from fewshot.runtime.train import train
-from tests.entry import TINY, main
+from tests.entry import ROOT, TINY, main
 from tests.forked import fork
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
@@ -221,3 +221,10 @@ def test_a_model_without_an_inner_loop_shows_what_it_has(compose_config, tmp_pat
     assert set(pictures(events)) == {"val/tasks", "val/worst_tasks", "val/adaptation"}
     assert {tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")} == {"gradients/outer"}
     assert len((tmp_path / "run/tensorboard/projector/features.tsv").read_text().splitlines()) == 5 * 3 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "configs/model").glob("[!_]*.yaml")))
+def test_every_model_can_be_seen(compose_config, tmp_path, model):
+    train(compose_config(tmp_path, *SEEN, f"model={model}", "test=false", "trainer.max_steps=2"))
+    assert {"val/tasks", "val/worst_tasks"} <= set(pictures(read(tmp_path / "run")))
