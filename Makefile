@@ -19,12 +19,15 @@ comma := ,
 space := $(subst ,, )
 MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
 
-.PHONY: help setup train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
+.PHONY: help setup extras train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install everything into .venv
+
+extras: $(INSTALLED) ## install what not everybody wants too: wandb, mlflow
+	$(UV) sync --quiet --all-extras
 
 train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores
 	$(BIN)/python train.py

@@ -5,9 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from fewshot.evaluation import figures
 from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.results import SCHEMA, metrics_of, test_section, write_per_task, write_results
@@ -83,21 +81,3 @@ def test_the_table_says_accuracy_interval_and_folder(capsys):
         "/logs/run",
     ):
         assert text in out
-
-
-def test_the_curve_shows_means_and_intervals():
-    (axes,) = figures.adaptation_curve(SCORES, "test").axes
-    line = axes.containers[0].lines[0]
-    np.testing.assert_allclose(line.get_ydata(), [20, 70])
-    assert axes.get_title() == "test: 3 tasks, 95 % interval"
-
-
-def test_pictures_frame_what_was_recognised():
-    support, query = np.zeros((1, 2, 8, 8, 1)), np.zeros((1, 4, 8, 8, 1))
-    figure = figures.task_pictures(support, query, np.array([[0, 1, 1, 1]]), ways=2)
-    assert isinstance(figure, Figure)
-    shown = [axes for axes in figure.get_axes() if axes.axison]
-    colours = [axes.spines["top"].get_edgecolor()[:3] for axes in shown]
-    right = [colour[1] > colour[0] for colour in colours]
-    assert right == [True, False, True, True]
-    assert [text.get_text() for axes in shown for text in axes.texts] == ["2"]

@@ -1,14 +1,13 @@
-"""Pictures of what adaptation does."""
+"""Curves and maps of what adaptation does."""
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fewshot.evaluation.record import TaskScores
 
-SHOWN_QUERIES = 5
-"""Queries shown of each class."""
+Figures = npt.NDArray[np.floating]
 
 
 def adaptation_curve(scores: TaskScores, split: str) -> Figure:
@@ -24,50 +23,46 @@ def adaptation_curve(scores: TaskScores, split: str) -> Figure:
     return figure
 
 
-def task_pictures(
-    support: npt.NDArray[np.floating],
-    query: npt.NDArray[np.floating],
-    predicted: npt.NDArray[np.integer],
-    ways: int,
-) -> Figure:
-    """Tasks side by side: each class's support image, then queries framed green where recognised, red where not.
-
-    A red query carries the number of the class it was taken for; classes are numbered from the top.
+def adaptation_over_time(steps: npt.NDArray[np.integer], accuracy: Figures, loss: Figures) -> Figure:
+    """Accuracy and loss over the outer steps of training, a line for each number of adaptation steps.
 
     Args:
-        support: ``(T, N*K, H, W, 1 or 3)`` from 0 to 1
-        query: ``(T, N*Q, H, W, 1 or 3)``
-        predicted: ``(T, N*Q)`` class numbers
-        ways: ``N``
+        steps: ``(V,)`` outer steps done at each validation.
+        accuracy: ``(V, steps+1)`` means over the validation tasks, before adaptation and after each step.
+        loss: ``(V, steps+1)``
     """
-    tasks, per_class = len(support), query.shape[1] // ways
-    shots, shown = support.shape[1] // ways, min(SHOWN_QUERIES, query.shape[1] // ways)
-    columns = shown + 2
-    figure = Figure(figsize=(0.55 * columns * tasks, 0.62 * ways), layout="constrained")
-    for subfigure, images, queries, guesses in zip(
-        figure.subfigures(1, tasks, squeeze=False)[0], support, query, predicted, strict=True
-    ):
-        subfigure.suptitle("support | queries", fontsize=8)
-        for axes in (grid := subfigure.subplots(ways, columns, squeeze=False)).flat:
-            axes.axis("off")
-        for way in range(ways):
-            grid[way, 0].text(0.5, 0.5, str(way + 1), ha="center", va="center", fontsize=8)
-            _show(grid[way, 1], images[way * shots])
-            for j in range(shown):
-                row, axes = way * per_class + j, grid[way, j + 2]
-                _show(axes, queries[row])
-                right = guesses[row] == way
-                axes.axis("on")
-                axes.set(xticks=[], yticks=[])
-                for spine in axes.spines.values():
-                    spine.set(color="tab:green" if right else "tab:red", linewidth=2)
-                if not right:
-                    axes.text(
-                        0.98, 0.02, str(guesses[row] + 1), transform=axes.transAxes, ha="right", va="bottom", fontsize=7,
-                        color="white", bbox={"facecolor": "tab:red", "pad": 0.6, "linewidth": 0},
-                    )  # fmt: skip
+    lines = accuracy.shape[1]
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0, lines))
+    figure = Figure(figsize=(5, 5.6))
+    for axes, values, name in zip(figure.subplots(2, 1), (100 * accuracy, loss), ("accuracy, %", "loss"), strict=True):
+        for line, colour in enumerate(colours):
+            label = "before adaptation" if line == 0 else f"after {line} step{'s' if line > 1 else ''}"
+            axes.plot(steps, values[:, line], color=colour, marker="o", markersize=3, label=label, clip_on=False)
+        axes.set(ylabel=f"validation {name}", xlim=(0, int(steps[-1])))
+        axes.grid(alpha=0.3)
+    axes.set_xlabel("outer steps")
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=3, fontsize=8, frameon=False)
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.08, top=1 - 0.03 * (2 + (lines - 1) // 3), hspace=0.15)
     return figure
 
 
-def _show(axes: Axes, image: npt.NDArray[np.floating]) -> None:
-    axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+def rate_map(rates: Figures, names: list[str]) -> Figure:
+    """Learned inner rates: a row for each adapted parameter tensor, a column for each adaptation step.
+
+    Args:
+        rates: ``(layers, steps)``
+        names: of the layers.
+    """
+    layers, steps = rates.shape
+    figure = Figure(figsize=(3.6 + 0.7 * steps, 1.2 + 0.28 * layers))
+    axes = figure.subplots()
+    image = axes.imshow(rates, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(steps), [str(step) for step in range(1, steps + 1)])
+    axes.set_yticks(range(layers), names, fontsize=8)
+    axes.set(xlabel="adaptation step", title="learned inner rates")
+    middle = (rates.min() + rates.max()) / 2
+    for (layer, step), rate in np.ndenumerate(rates):
+        axes.text(step, layer, f"{rate:.3g}", ha="center", va="center", fontsize=7, color="white" if rate < middle else "black")
+    figure.colorbar(image)
+    figure.subplots_adjust(left=2.4 / (3.6 + 0.7 * steps), right=0.97, bottom=0.55 / (1.2 + 0.28 * layers), top=0.9)
+    return figure

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.record import TaskRecord, TaskScores
 from fewshot.evaluation.results import metrics_of
+from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.processes import average_over_tasks, smallest
 from fewshot.tasks import TaskBatch, stream_key
@@ -92,6 +93,11 @@ class MetaLearner(L.LightningModule, ABC):
     @abstractmethod
     def evaluate(self, batch: TaskBatch) -> Tensor:
         """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, N)``."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """What computes the inner loop, to look at its gradients and rates; None in a model that has none."""
+        return None
 
     @property
     @abstractmethod

@@ -36,7 +36,7 @@ from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
-from fewshot.inner.engine import Begin, build_engine
+from fewshot.inner.engine import Begin, Engine, build_engine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
@@ -121,6 +121,10 @@ class MAML(MetaLearner):
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
         return forecast(self._engine, batch)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     def _eval_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of the outputs that a validation or test task has classes for."""

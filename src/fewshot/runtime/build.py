@@ -1,5 +1,6 @@
 """From a composed config to the objects of a run."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
@@ -8,9 +9,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.data.module import EpisodicDataModule
-from fewshot.errors import whole
+from fewshot.errors import UserError, whole
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
+
+EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+"""Loggers whose package is an extra of its name."""
 
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -30,9 +34,16 @@ def check_numbers(cfg: DictConfig) -> None:
 
 
 def _build_logger(node: DictConfig, first_step: int) -> Logger:
-    """A logger that goes on at a step, where it is one that has to be told."""
-    known = {"TensorBoardLogger": "purge_step", "MetricsCsv": "first_step"}
-    key = known.get(node._target_.rpartition(".")[2])
+    """A logger that goes on at a step, where it is one that has to be told.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    name = node._target_.rpartition(".")[2]
+    extra = EXTRAS.get(name)
+    if extra is not None and find_spec(extra) is None:
+        raise UserError(f"logger={extra} needs a package that is not installed; make extras, or pip install {extra}")
+    key = {"TensorBoard": "purge_step", "MetricsCsv": "first_step"}.get(name)
     logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
     return logger
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from fewshot.data.module import EpisodicDataModule
@@ -16,6 +15,7 @@ from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
+from fewshot.runtime.seeing.board import show_scalars
 from fewshot.runtime.signals import Stopped, StopRequest
 
 Kind = TypeVar("Kind", bound=Callback)
@@ -29,7 +29,7 @@ def the(trainer: L.Trainer, kind: type[Kind]) -> Kind:
     """
     found = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
     if len(found) != 1:
-        raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/default.yaml")
+        raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/needed.yaml")
     return found[0]
 
 
@@ -76,11 +76,9 @@ class Throughput(Callback):
 
     @staticmethod
     def _log(trainer: L.Trainer, pl_module: L.LightningModule, speed: float) -> None:
-        """To TensorBoard and the progress bar alone: metrics.csv is the same for every run of a config, times are not."""
+        """Not to metrics.csv, which is the same for every run of a config: times are not."""
         pl_module.log("train/tasks_per_second", speed, prog_bar=True, logger=False)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics({"train/tasks_per_second": speed}, trainer.global_step - 1)
+        show_scalars(trainer, {"train/tasks_per_second": speed}, trainer.global_step - 1)
 
 
 class ValidateLast(Callback):

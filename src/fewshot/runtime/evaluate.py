@@ -15,6 +15,7 @@ from fewshot.runtime.process import set_up_process
 from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
+from fewshot.runtime.seeing.record import show_config
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
 
     log.info(f"Evaluating {checkpoint} on {datamodule.source.name}, {cfg.split} split")
     log.info(f"Results: {cfg.paths.output_dir}")
+    show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate
     work(model, datamodule, ckpt_path=str(checkpoint), verbose=False)
     return Report(

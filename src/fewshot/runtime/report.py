@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from fewshot.data.module import EpisodicDataModule
 from fewshot.data.prepared import classes_sha256
-from fewshot.evaluation import figures, results
+from fewshot.evaluation import results
+from fewshot.evaluation.figures import adaptation_curve
 from fewshot.evaluation.files import written_whole
+from fewshot.evaluation.pictures import task_pictures
 from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, the
 from fewshot.runtime.provenance import memory_cost, provenance
+from fewshot.runtime.seeing.answers import answers, are_pictures
+from fewshot.runtime.seeing.board import show_figure
+from fewshot.runtime.seeing.record import show_results
 
 PICTURED_TASKS = 3
 
@@ -61,7 +62,8 @@ class Report:
             test = results.test_section(scores, "test_tasks.csv")
         cost = self.cost | memory_cost()
         protocol = self.protocol()
-        self._draw(scores, metrics)
+        self._draw(scores)
+        show_results(self.trainer, metrics, protocol)
         results.write_results(
             self.folder / "results.json",
             status="completed",
@@ -98,34 +100,15 @@ class Report:
             "control": self.cfg.control,
         }
 
-    def _draw(self, scores: TaskScores, metrics: dict[str, float]) -> None:
-        curve = figures.adaptation_curve(scores, self.split)
-        pictures = self._task_pictures()
-        for name, figure in (("adaptation", curve), ("tasks", pictures)):
+    def _draw(self, scores: TaskScores) -> None:
+        drawn = {"adaptation": adaptation_curve(scores, self.split)}
+        if are_pictures(self.datamodule):
+            seen = answers(self.trainer, self.model.eval(), self.split, [int(task) for task in scores.index[:PICTURED_TASKS]])
+            drawn["tasks"] = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.ways)
+        for name, figure in drawn.items():
             with written_whole(self.folder / f"{name}.png") as file:
                 figure.savefig(file, format="png", dpi=120)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                writer, step = logger.experiment, self.trainer.global_step
-                writer.add_figure(f"{self.split}/adaptation", curve, step)
-                writer.add_figure(f"{self.split}/tasks", pictures, step)
-                final = {name: value for name, value in metrics.items() if not np.isnan(value)}
-                logger.log_hyperparams(_flat(plain(self.cfg)), {f"final/{name}": value for name, value in final.items()})
-                writer.flush()
-
-    def _task_pictures(self) -> Figure:
-        """The first tasks of the split, with the predictions after adaptation."""
-        batches = self.datamodule.meta_batches(self.split, PICTURED_TASKS)
-        images = [batches[i] for i in range(len(batches))]
-        model = self.model.eval()
-        with torch.no_grad():
-            scaled = [self.datamodule.scaled(batch).to(model.device) for batch in images]
-            predicted = torch.cat([model.evaluate(batch)[:, -1].argmax(dim=-1) for batch in scaled])
-        support, query = (
-            torch.cat([getattr(batch, name) for batch in images]).movedim(2, -1).numpy() / 255
-            for name in ("support_x", "query_x")
-        )
-        return figures.task_pictures(support, query, predicted.cpu().numpy(), self.datamodule.eval_spec.ways)
+            show_figure(self.trainer, f"{self.split}/{name}", figure, self.trainer.global_step)
 
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:
@@ -137,10 +120,3 @@ def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:
         "train_tasks_per_second": throughput.tasks / throughput.seconds if throughput.seconds else 0.0,
         "total_seconds": time.perf_counter() - started,
     }
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to plain values, for HPARAMS."""
-    if not isinstance(node, dict):
-        return {prefix: node if isinstance(node, bool | int | float | str) else str(node)}
-    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}.{name}".lstrip(".")).items()}

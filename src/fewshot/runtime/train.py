@@ -22,6 +22,7 @@ from fewshot.runtime.process import set_up_process
 from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
+from fewshot.runtime.seeing.record import show_config
 from fewshot.runtime.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         datamodule.prepare(_splits(cfg))
         datamodule.first_step = done
         _announce(cfg, datamodule, model, folder, done)
+        show_config(trainer, cfg, done)
 
         if cfg.val_at_start and not done:
             trainer.validate(model, datamodule, verbose=False)

@@ -1,0 +1,55 @@
+"""Looks at the gradients of an inner loop; leaves nothing behind."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fewshot.inner.engine import Engine
+from fewshot.inner.functional_engine import FunctionalEngine
+from fewshot.tasks import TaskBatch
+
+
+def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
+    """Norm of the support loss's gradient in each adaptation step, over all that is adapted, ``(T, steps)``."""
+    inner, norms = engine.inner, []
+    looking = FunctionalEngine(engine.network, inner, engine.rates, engine.loss, engine.batch_norm, engine.begin)
+    for number in range(len(batch)):
+        chunk = looking.prepared(batch.slice(number, number + 1))
+        for step, fast in zip(range(inner.steps), looking.descent(chunk, inner.steps), strict=False):
+            leaves = [weight.detach().requires_grad_() for weight in fast]
+            with torch.enable_grad():
+                slopes = looking.slopes(leaves, step, chunk, second_order=False)
+            norms.append(torch.nn.utils.get_total_norm([slope.detach() for slope in slopes]))
+    return torch.stack(norms).view(len(batch), inner.steps)
+
+
+def order_cosine(engine: Engine, batch: TaskBatch) -> float | None:
+    """Cosine between the first- and the second-order meta-gradient with respect to the network, of the last step's query loss.
+
+    Near 1, the derivatives of the inner gradients change little and the first order would do. None where the outer gradient
+    does not go through the inner steps, and so has no order.
+    """
+    if engine.inner.outer != "unrolled":
+        return None
+    first, second = (_meta_gradient(engine, batch, first_order) for first_order in (True, False))
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+
+
+def _meta_gradient(engine: Engine, batch: TaskBatch, first_order: bool) -> Tensor:
+    """The meta-gradient of one order, flat; every ``.grad`` is put back."""
+    chosen = engine.chosen(batch)
+    inner = replace(engine.inner, first_order=first_order, annealing=None)
+    of_order = type(chosen)(engine.network, inner, engine.rates, engine.loss, engine.batch_norm, engine.begin)
+    network = list(engine.network.parameters())
+    parameters = [*network, *engine.rates.parameters()]
+    kept = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        of_order.meta_gradient(batch, len(batch))
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in network]
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+    return torch.cat([gradient.flatten() for gradient in found])

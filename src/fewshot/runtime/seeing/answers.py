@@ -1,0 +1,111 @@
+"""Chosen tasks and what a model answers to them, ready to be drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import cast
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fewshot.data.module import EpisodicDataModule
+from fewshot.models.base import MetaLearner
+from fewshot.tasks import TaskBatch
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Tasks with the predictions after adaptation. Rows are sorted by label, whatever order the task had them in.
+
+    Attributes:
+        index: ``(T,)`` numbers of the tasks.
+        support: ``(T, N*K, H, W, C)`` images from 0 to 1.
+        query: ``(T, N*Q, H, W, C)`` likewise.
+        predicted: ``(T, N*Q)`` labels.
+        confidence: ``(T, N*Q)`` probability of the label predicted.
+        classes: ``(T, N)`` names.
+        batch: the same tasks as the network gets them.
+    """
+
+    index: npt.NDArray[np.int64]
+    support: npt.NDArray[np.float32]
+    query: npt.NDArray[np.float32]
+    predicted: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    classes: list[list[str]]
+    batch: TaskBatch
+
+    @property
+    def ways(self) -> int:
+        """Classes of a task, ``N``."""
+        return len(self.classes[0])
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """``(N*Q,)`` true labels of every task's queries."""
+        return np.arange(self.ways).repeat(self.predicted.shape[1] // self.ways)
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """``(T, N)`` share of each class's queries that were recognised."""
+        right = self.predicted == self.labels
+        return np.asarray(right.reshape(len(right), self.ways, -1).mean(axis=-1))
+
+
+def are_pictures(datamodule: EpisodicDataModule) -> bool:
+    """Whether a data set's inputs are images that can be shown."""
+    return len(datamodule.image_shape) == 3 and datamodule.image_shape[0] in (1, 3)
+
+
+def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[int]) -> Answers:
+    """Adapts to some tasks of a split, as an evaluation does. The model is in evaluation mode.
+
+    Random numbers that come later are those that would have come without it.
+    """
+    datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    batch = _sorted(_chosen(datamodule, split, tasks))
+    scaled = datamodule.scaled(batch).to(model.device)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices), trainer.precision_plugin.val_step_context():
+        outputs = model.evaluate(scaled)[:, -1].float()
+    confidence, predicted = (tensor.cpu().numpy() for tensor in outputs.softmax(dim=-1).max(dim=-1))
+    return Answers(
+        batch.index.numpy(),
+        _shown(batch.support_x),
+        _shown(batch.query_x),
+        predicted,
+        confidence,
+        _classes(datamodule, split, batch),
+        scaled,
+    )
+
+
+def _chosen(datamodule: EpisodicDataModule, split: str, tasks: Sequence[int]) -> TaskBatch:
+    batches, size = datamodule.meta_batches(split, datamodule.tasks[split]), datamodule.meta_batch_size
+    found = [batches[task // size].slice(task % size, task % size + 1) for task in tasks]
+    names = [field.name for field in fields(TaskBatch)]
+    return TaskBatch(**{name: torch.cat([getattr(one, name) for one in found]) for name in names})
+
+
+def _sorted(batch: TaskBatch) -> TaskBatch:
+    """Each task's rows by label (the control ``shuffled_labels`` deals them out of order)."""
+    rows = {}
+    for part in ("support", "query"):
+        order = getattr(batch, f"{part}_y").argsort(dim=1, stable=True)
+        for name in ("x", "y", "id"):
+            values = getattr(batch, f"{part}_{name}")
+            rows[f"{part}_{name}"] = torch.stack([of_task[by] for of_task, by in zip(values, order, strict=True)])
+    return replace(batch, **rows)
+
+
+def _classes(datamodule: EpisodicDataModule, split: str, batch: TaskBatch) -> list[list[str]]:
+    if batch.class_id is None:
+        raise ValueError(f"tasks of {datamodule.source.name} have no classes to be named")
+    return [[datamodule.prepared[split].classes[number].name for number in of_task] for of_task in batch.class_id.tolist()]
+
+
+def _shown(images: Tensor) -> npt.NDArray[np.float32]:
+    """uint8 ``(T, B, C, H, W)`` as ``(T, B, H, W, C)`` from 0 to 1."""
+    return np.asarray(images.movedim(2, -1).numpy() / np.float32(255))

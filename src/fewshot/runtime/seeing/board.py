@@ -1,0 +1,44 @@
+"""Where everything that is shown of a run goes: to its loggers, except metrics.csv."""
+
+from collections.abc import Mapping
+
+import lightning as L
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+
+from fewshot.runtime.metrics_csv import MetricsCsv
+
+
+def boards(trainer: L.Trainer) -> list[Logger]:
+    """The loggers that pictures can be shown on; none on all processes but the first."""
+    kinds = (TensorBoardLogger, WandbLogger, MLFlowLogger)
+    return [logger for logger in trainer.loggers if isinstance(logger, kinds)] if trainer.is_global_zero else []
+
+
+def show_scalars(trainer: L.Trainer, figures: Mapping[str, float], step: int) -> None:
+    """Adds points to curves. metrics.csv gets none: it is the same whatever of a run is looked at.
+
+    Args:
+        step: the outer step that they belong to, counted from 0; a run that goes on drops those that it will take again.
+    """
+    for logger in trainer.loggers:
+        if not isinstance(logger, MetricsCsv):
+            logger.log_metrics(dict(figures), step)
+
+
+def show_figure(trainer: L.Trainer, tag: str, figure: Figure, step: int) -> None:
+    """Shows a picture of an outer step, beside those of earlier ones."""
+    for logger in boards(trainer):
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(tag, figure, step, close=False)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(tag, [figure], step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_figure(logger.run_id, figure, f"{tag}/{step}.png")
+
+
+def show_text(trainer: L.Trainer, tag: str, markdown: str, step: int) -> None:
+    """Shows a text, on TensorBoard alone: the others have a place for configs (`show_config`)."""
+    for logger in boards(trainer):
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(tag, markdown, step)

@@ -1,0 +1,56 @@
+"""How large gradients are in the inner and the outer loop, and what the second order adds."""
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.optim import Optimizer
+
+from fewshot.errors import whole
+from fewshot.inner.gradients import inner_gradient_norms, order_cosine
+from fewshot.models.base import MetaLearner
+from fewshot.runtime.seeing.board import boards, show_scalars
+
+
+class Gradients(Callback):
+    """Curves of gradient norms.
+
+    ``gradients/outer`` is the meta-gradient's, over all tasks of the step and after clipping: what the optimizer gets.
+    ``gradients/inner_step_1`` and so on are the support loss's in each adaptation step, the mean over this process's tasks;
+    ``gradients/order_cosine`` is the cosine between the first- and the second-order meta-gradient of these tasks.
+
+    Args:
+        every_n_steps: outer steps between looks.
+        compare_orders: also compute the cosine, for about one and a half outer steps each time.
+    """
+
+    def __init__(self, every_n_steps: int, compare_orders: bool = False) -> None:
+        whole("callbacks.gradients.every_n_steps", every_n_steps, least=1)
+        self._every_n_steps = every_n_steps
+        self._compare_orders = compare_orders
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        engine = cast(MetaLearner, pl_module).engine if self._due(trainer) else None
+        if engine is None:
+            return
+        devices = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
+            norms = inner_gradient_norms(engine, batch).mean(dim=0).tolist()
+            curves = {f"gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
+            cosine = order_cosine(engine, batch) if self._compare_orders else None
+        if cosine is not None:
+            curves["gradients/order_cosine"] = cosine
+        show_scalars(trainer, curves, trainer.global_step)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        if not self._due(trainer):
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if gradients:  # a skipped step has none
+            norm = torch.nn.utils.get_total_norm(gradients)
+            show_scalars(trainer, {"gradients/outer": float(norm)}, trainer.global_step)
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        return trainer.global_step % self._every_n_steps == 0 and bool(boards(trainer))

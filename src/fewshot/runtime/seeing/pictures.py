@@ -1,0 +1,57 @@
+"""Validation tasks as pictures: always the same ones, and those that go worst."""
+
+from typing import cast
+
+import lightning as L
+import numpy as np
+
+from fewshot.data.module import EpisodicDataModule
+from fewshot.errors import whole
+from fewshot.evaluation.pictures import task_pictures, worst_tasks
+from fewshot.models.base import MetaLearner
+from fewshot.runtime.seeing.answers import answers, are_pictures
+from fewshot.runtime.seeing.at_validation import AtValidation
+from fewshot.runtime.seeing.board import show_figure
+
+
+class FixedTasks(AtValidation):
+    """The first validation tasks: support, queries, predictions and how sure of them the model is.
+
+    Args:
+        tasks: to show.
+        every_n_steps: outer steps between pictures.
+    """
+
+    def __init__(self, tasks: int, every_n_steps: int) -> None:
+        super().__init__(every_n_steps)
+        whole("callbacks: tasks of FixedTasks", tasks, least=1)
+        self._tasks = tasks
+
+    def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
+        datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        if are_pictures(datamodule):
+            seen = answers(trainer, model, "val", range(min(self._tasks, datamodule.tasks["val"])))
+            figure = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.ways)
+            show_figure(trainer, "val/tasks", figure, step)
+
+
+class WorstTasks(AtValidation):
+    """The validation tasks that were solved worst, with the accuracy on each of their classes.
+
+    Args:
+        tasks: to show.
+        every_n_steps: outer steps between pictures.
+    """
+
+    def __init__(self, tasks: int, every_n_steps: int) -> None:
+        super().__init__(every_n_steps)
+        whole("callbacks: tasks of WorstTasks", tasks, least=1)
+        self._tasks = tasks
+
+    def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
+        if are_pictures(cast(EpisodicDataModule, trainer.datamodule)):  # type: ignore[attr-defined]
+            scores = model.scores["val"]
+            worst = scores.index[np.argsort(scores.accuracy[:, -1], kind="stable")[: self._tasks]]
+            seen = answers(trainer, model, "val", [int(task) for task in worst])
+            one_each = seen.support[:, :: seen.support.shape[1] // seen.ways]
+            show_figure(trainer, "val/worst_tasks", worst_tasks(seen.index, one_each, seen.classes, seen.accuracy), step)

@@ -1,0 +1,32 @@
+"""The inner learning rates that the outer loop has learned."""
+
+import lightning as L
+import torch
+
+from fewshot.evaluation.figures import rate_map
+from fewshot.inner.engine import Engine
+from fewshot.models.base import MetaLearner
+from fewshot.runtime.seeing.at_validation import AtValidation
+from fewshot.runtime.seeing.board import show_figure
+
+
+class LearnedRates(AtValidation):
+    """A heat map of learned rates, layer by step; nothing where rates are fixed or there is no inner loop."""
+
+    def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
+        engine = model.engine
+        if engine is not None and len(engine.rates.learned):
+            names = [
+                name
+                for (name, _), adapted in zip(
+                    engine.network.named_parameters(), engine.inner.adapted(engine.network), strict=True
+                )
+                if adapted
+            ]
+            show_figure(trainer, "inner/rates", rate_map(rate_table(engine).numpy(), names), step)
+
+
+def rate_table(engine: Engine) -> torch.Tensor:
+    """``(layers, steps)`` the rate of each adapted parameter tensor at each step, of rates for single weights the mean."""
+    steps = [engine.rates.at(step) for step in range(engine.inner.steps)]
+    return torch.tensor([[float(torch.as_tensor(rate).mean()) for rate in of_step] for of_step in steps]).T
