@@ -1,0 +1,106 @@
+"""What Hydra finds here when it starts: launchers, a sweeper, and the name of a sweep's folder.
+
+Hydra imports this file for every command, so what sweeps alone need is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fewshot.errors import UserError, whole
+from fewshot.sweep.identity import sweep_name
+
+if TYPE_CHECKING:
+    from fewshot.sweep.work import Work
+
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+
+
+class LocalLauncher(Launcher):
+    """Runs the jobs of a sweep in processes of this machine.
+
+    Args:
+        jobs: at once; null for one a GPU, or one a core where there is no GPU.
+    """
+
+    def __init__(self, jobs: int | None) -> None:
+        self._at_once = jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from fewshot.sweep.plan import Plan
+
+        if config.hydra.sweeper.get("max_batch_size") is not None:
+            raise UserError("hydra.sweeper.max_batch_size would end the sweep with its first batch; set hydra.launcher.jobs")
+        self._plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from fewshot.sweep.local import run_here
+        from fewshot.sweep.report import conclude
+
+        jobs = self._plan.jobs(job_overrides)
+        run_here(self._plan.folder, jobs, self._at_once)
+        conclude(self._plan.folder, jobs)
+        return [JobReturn(working_dir=str(job.folder), status=JobStatus.COMPLETED) for job in jobs]
+
+    def work(self, work: Work, common: set[str]) -> None:
+        """Runs jobs that are not all known yet; `common` are overrides that need not be said of each."""
+        from fewshot.sweep.local import pool_here
+
+        pool_here(self._at_once, common).run(work)
+
+
+class OptunaSweeper(Sweeper):
+    """Lets Optuna choose the values of a sweep, by what earlier jobs came to.
+
+    Args:
+        trials: in all, over every time that the command is typed.
+        objectives: figure of ``results.json`` -> maximize or minimize.
+        sampler: config of an Optuna sampler; null for Optuna's default.
+        pruner: config of an Optuna pruner; null for none.
+        params: key -> values, as on the command line.
+    """
+
+    def __init__(self, trials: int, objectives: DictConfig, sampler: Any, pruner: Any, params: DictConfig) -> None:
+        self._trials, self._objectives = trials, objectives
+        self._sampler, self._pruner = sampler, pruner
+        self._params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from fewshot.sweep.plan import Plan
+        from fewshot.sweep.study import check_objectives, require_optuna
+
+        require_optuna()
+        whole("hydra.sweeper.trials", self._trials, least=1)
+        check_objectives(self._objectives)
+        self._context = hydra_context
+        self._plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]
+        launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        if not isinstance(launcher, LocalLauncher):
+            raise UserError(f"hydra/launcher={type(launcher).__name__} runs no study; choose launcher=serial or launcher=local")
+        self._launcher = launcher
+
+    def sweep(self, arguments: list[str]) -> None:
+        from fewshot.sweep.report import conclude
+        from fewshot.sweep.space import search_space
+        from fewshot.sweep.study import StudyWork, open_study, print_study
+
+        given = [*(f"{key!s}={values}" for key, values in self._params.items()), *arguments]
+        fixed, varied = search_space(OverridesParser.create(self._context.config_loader).parse_overrides(given))
+        objectives = {str(name): str(direction) for name, direction in self._objectives.items()}
+        one = len(objectives) == 1  # Optuna prunes by one objective only
+        study = open_study(self._plan.folder, objectives, instantiate(self._sampler))
+        pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
+        work = StudyWork(study, self._plan, varied, fixed, self._trials, pruner)
+        self._launcher.work(work, common=set(fixed))
+        print_study(study, self._plan.folder)
+        conclude(self._plan.folder, work.jobs())
