@@ -16,7 +16,7 @@ from tests.runtime.sameness import what_a_run_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 RECIPE = (*TINY, "callbacks.progress.refresh_rate=0")
-LONG = (*RECIPE, "trainer.max_steps=60", "trainer.val_check_interval=15", "callbacks.last.every_n_steps=5")
+LONG = (*RECIPE, "trainer.max_steps=150", "trainer.val_check_interval=50", "callbacks.last.every_n_steps=5")
 
 
 def arguments(folder, *more, recipe=RECIPE):
@@ -29,6 +29,12 @@ def sweep(folder, *more, recipe=RECIPE):
     code = fork("train.py", *arguments(folder, *more, recipe=recipe), output=output).wait(timeout=1200)
     said, _ = output.read_text(), output.unlink()
     return code, said
+
+
+def values(job, *keys):
+    """What a job's overrides say of some keys."""
+    overrides = dict(override.split("=", 1) for override in job.record()["overrides"])
+    return tuple(overrides[key] for key in keys)
 
 
 def codes(job):
@@ -65,16 +71,16 @@ def test_a_failure_stops_nobody_is_recorded_and_tried_once_more(tmp_path):
     assert code == 11, said
     assert "error: 1 of 3 jobs failed; the same command tries them once more" in said
     assert "exit code 2: error: data.ways=30 but the train split has 10 classes" in said
-    jobs = {job.record()["overrides"][-3]: job for job in jobs_in(tmp_path / "sweep")}
-    assert [codes(jobs[f"data.ways={ways}"]) for ways in (30, 3, 2)] == [[2], [0], [0]]
-    assert "data.ways=30 but" in jobs["data.ways=30"].record()["attempts"][0]["log_tail"][-1]
+    jobs = {int(*values(job, "data.ways")): job for job in jobs_in(tmp_path / "sweep")}
+    assert [codes(jobs[ways]) for ways in (30, 3, 2)] == [[2], [0], [0]]
+    assert "data.ways=30 but" in jobs[30].record()["attempts"][0]["log_tail"][-1]
 
     again, said = sweep(tmp_path, "data.ways=30,3,2,4", "launcher=serial")
     assert again == 11
     assert "4 jobs in" in said
     assert "1 waiting, 1 failed, 2 completed; 1 at a time" in said
-    jobs = {job.record()["overrides"][-3]: job for job in jobs_in(tmp_path / "sweep")}
-    assert [codes(jobs[f"data.ways={ways}"]) for ways in (30, 3, 2, 4)] == [[2, 2], [0], [0], [0]]
+    jobs = {int(*values(job, "data.ways")): job for job in jobs_in(tmp_path / "sweep")}
+    assert [codes(jobs[ways]) for ways in (30, 3, 2, 4)] == [[2, 2], [0], [0], [0]]
 
 
 def test_a_job_leaves_what_the_run_alone_leaves(tmp_path):
@@ -90,14 +96,14 @@ def test_a_job_leaves_what_the_run_alone_leaves(tmp_path):
         path.relative_to(job.folder) for path in job.folder.rglob("*")
     }
     command = json.loads((job.folder / "results.json").read_text())["provenance"]["command"]
-    assert command == ["train.py", *(o for o in (*RECIPE, f"paths.cache_dir={tmp_path / 'cache'}", "seed=3"))]
+    assert command == ["train.py", *RECIPE, f"paths.cache_dir={tmp_path / 'cache'}", "seed=3"]
 
 
 def test_asked_to_stop_all_jobs_stop_and_can_go_on(tmp_path):
-    for signum, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for signum, expected, sign in ((signal.SIGINT, 130, "Memory: "), (signal.SIGTERM, 143, "Continuing after outer step")):
         process = fork("train.py", *arguments(tmp_path, "seed=0,1", "launcher=local", recipe=LONG), output=tmp_path / "out")
-        lasts = [tmp_path / "sweep" / job / "checkpoints/last.ckpt" for job in names(tmp_path, process, 2)]
-        wait_for(lambda lasts=lasts: all(last.exists() for last in lasts))
+        logs = [tmp_path / "sweep" / job / "job.log" for job in names(tmp_path, 2)]
+        wait_for(lambda logs=logs, sign=sign: all(log.exists() and sign in log.read_text() for log in logs))
         process.send(signum)
         assert process.wait() == expected, (tmp_path / "out").read_text()
         assert "stopping 2 jobs" in (tmp_path / "out").read_text()
@@ -108,7 +114,7 @@ def test_asked_to_stop_all_jobs_stop_and_can_go_on(tmp_path):
     assert "Continuing after outer step" in (jobs_in(tmp_path / "sweep")[0].folder / "job.log").read_text()
 
 
-def names(folder, process, count):
+def names(folder, count):
     """The jobs of a sweep, once it has planned them."""
     wait_for(lambda: len(list((folder / "sweep").glob("*/job.json"))) == count)
     return [job.name for job in jobs_in(folder / "sweep")]
@@ -126,13 +132,12 @@ def test_two_commands_share_a_folder(tmp_path):
 
 
 def test_a_job_of_several_processes_starts_them_once(tmp_path):
-    code, said = sweep(tmp_path, "trainer=ddp_cpu", "model.inner.lr=0.1,0.4", "launcher=serial")
+    code, said = sweep(tmp_path, "trainer=ddp_cpu", "model.inner.lr=0.1", "launcher=serial")
     assert code == 0, said
-    for job in jobs_in(tmp_path / "sweep"):
-        assert codes(job) == [0]
-        assert (job.folder / "job.log").read_text().count("Results: ") == 1
-        assert json.loads((job.folder / "results.json").read_text())["test"]["tasks"] == 14
-    assert len(list((tmp_path / "sweep").glob("*/results.json"))) == 2
+    (job,) = jobs_in(tmp_path / "sweep")
+    assert codes(job) == [0]
+    assert (job.folder / "job.log").read_text().count("Results: ") == 1
+    assert json.loads((job.folder / "results.json").read_text())["test"]["tasks"] == 14
 
 
 def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
@@ -143,14 +148,14 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
     finished = []
     for moment, whole in zip(moments, (True, False, True), strict=True):
         process = fork("train.py", *arguments(tmp_path, *grid, recipe=LONG), output=tmp_path / "out")
-        # at any moment from the first checkpoint on, the time of a few jobs long
+        # at a random moment of the seconds after the first checkpoint
         fresh = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/checkpoints/last.ckpt")}
         wait_for(
             lambda fresh=fresh: any(
                 fresh.get(path) != path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/checkpoints/last.ckpt")
             )
         )
-        time.sleep(8 * moment)
+        time.sleep(3 * moment)
         below = kill(process, whole)
         wait_for(lambda below=below: not any(map(is_alive, below)))  # jobs whose sweep has died stop by themselves
         finished.append(len(list(tmp_path.glob("sweep/*/results.json"))))
@@ -162,16 +167,16 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
     assert len(jobs) == 12
     attempts = [codes(job) for job in jobs]
     assert all(each.count(0) <= 1 for each in attempts)  # none where it was killed after its last word
-    assert sum(each[:-1] != [] for each in attempts) >= 3, attempts  # so many were interrupted
+    assert sum(len(each) - 1 for each in attempts) >= 3, attempts  # each kill met a job at work
     assert any(143 in each for each in attempts), attempts  # by the death of the first process
-    left = {tuple(job.record()["overrides"][-2:]): job.folder for job in jobs}
+    left = {values(job, "seed", "model.inner.lr"): job.folder for job in jobs}
     for seed in seeds:
         for rate in rates:
             alone = tmp_path / f"alone-{seed}-{rate}"
             done = main("train.py", *LONG, f"seed={seed}", f"model.inner.lr={rate}",
                         f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={alone}")  # fmt: skip
             assert done.code == 0, done.err
-            ours, expected = what_a_run_left(left[(f"seed={seed}", f"model.inner.lr={rate}")]), what_a_run_left(alone)
+            ours, expected = what_a_run_left(left[(str(seed), str(rate))]), what_a_run_left(alone)
             for key in expected:
                 assert ours[key] == expected[key], (seed, rate, key)
 
@@ -179,7 +184,7 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
 def test_a_job_that_is_killed_has_failed(tmp_path):
     """As for lack of memory: the sweep itself lives, and says so."""
     process = fork("train.py", *arguments(tmp_path, "seed=0", recipe=LONG), output=tmp_path / "out")
-    (name,) = names(tmp_path, process, 1)
+    (name,) = names(tmp_path, 1)
     wait_for((tmp_path / "sweep" / name / "checkpoints/last.ckpt").exists)
     os.kill(processes_below(process.pid)[0], signal.SIGKILL)
     assert process.wait() == 11
