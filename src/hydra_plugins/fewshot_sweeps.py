@@ -5,7 +5,9 @@ Hydra imports this file for every command, so what sweeps alone need is imported
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,13 +23,38 @@ from fewshot.errors import UserError, whole
 from fewshot.sweep.identity import sweep_name
 
 if TYPE_CHECKING:
-    from fewshot.sweep.work import Work
+    from fewshot.sweep.pool import Machine
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 
-class LocalLauncher(Launcher):
-    """Runs the jobs of a sweep in processes of this machine.
+class JobsLauncher(Launcher):
+    """Runs the jobs of a sweep, each in a process of its own; subclasses say where."""
+
+    @abstractmethod
+    def machine(self, folder: Path) -> Machine:
+        """Where the jobs of the sweep in a folder run."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from fewshot.sweep.plan import Plan
+
+        if config.hydra.sweeper.get("max_batch_size") is not None:
+            raise UserError("hydra.sweeper.max_batch_size would end the sweep with its first batch; set hydra.launcher.jobs")
+        self.plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from fewshot.sweep.launch import run_jobs
+        from fewshot.sweep.report import conclude
+
+        machine = self.machine(self.plan.folder)
+        jobs = self.plan.jobs(job_overrides)
+        run_jobs(jobs, self.plan.folder, machine)
+        conclude(self.plan.folder, jobs)
+        return [JobReturn(working_dir=str(job.folder), status=JobStatus.COMPLETED) for job in jobs]
+
+
+class LocalLauncher(JobsLauncher):
+    """Runs jobs on this machine.
 
     Args:
         jobs: at once; null for one a GPU, or one a core where there is no GPU.
@@ -36,27 +63,28 @@ class LocalLauncher(Launcher):
     def __init__(self, jobs: int | None) -> None:
         self._at_once = jobs
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from fewshot.sweep.plan import Plan
+    def machine(self, folder: Path) -> Machine:
+        from fewshot.sweep.launch import this_machine
 
-        if config.hydra.sweeper.get("max_batch_size") is not None:
-            raise UserError("hydra.sweeper.max_batch_size would end the sweep with its first batch; set hydra.launcher.jobs")
-        self._plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
+        return this_machine(self._at_once)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from fewshot.sweep.local import run_here
-        from fewshot.sweep.report import conclude
 
-        jobs = self._plan.jobs(job_overrides)
-        run_here(self._plan.folder, jobs, self._at_once)
-        conclude(self._plan.folder, jobs)
-        return [JobReturn(working_dir=str(job.folder), status=JobStatus.COMPLETED) for job in jobs]
+class SlurmLauncher(JobsLauncher):
+    """Runs jobs on a Slurm cluster.
 
-    def work(self, work: Work, common: set[str]) -> None:
-        """Runs jobs that are not all known yet; `common` are overrides that need not be said of each."""
-        from fewshot.sweep.local import pool_here
+    Args:
+        jobs: in the queue at once.
+        parameters: of ``submitit.AutoExecutor``.
+    """
 
-        pool_here(self._at_once, common).run(work)
+    def __init__(self, jobs: int, parameters: DictConfig) -> None:
+        self._at_once = jobs
+        self._parameters = parameters
+
+    def machine(self, folder: Path) -> Machine:
+        from fewshot.sweep.launch import slurm
+
+        return slurm(folder, self._at_once, OmegaConf.to_container(self._parameters))  # type: ignore[arg-type]
 
 
 class OptunaSweeper(Sweeper):
@@ -76,20 +104,19 @@ class OptunaSweeper(Sweeper):
         self._params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from fewshot.sweep.plan import Plan
         from fewshot.sweep.study import check_objectives, require_optuna
 
         require_optuna()
         whole("hydra.sweeper.trials", self._trials, least=1)
         check_objectives(self._objectives)
         self._context = hydra_context
-        self._plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
-        if not isinstance(launcher, LocalLauncher):
-            raise UserError(f"hydra/launcher={type(launcher).__name__} runs no study; choose launcher=serial or launcher=local")
+        if not isinstance(launcher, JobsLauncher):
+            raise UserError(f"hydra/launcher={type(launcher).__name__} runs no study; choose launcher=serial, local or slurm")
         self._launcher = launcher
 
     def sweep(self, arguments: list[str]) -> None:
+        from fewshot.sweep.launch import run_work
         from fewshot.sweep.report import conclude
         from fewshot.sweep.space import search_space
         from fewshot.sweep.study import StudyWork, open_study, print_study
@@ -98,9 +125,11 @@ class OptunaSweeper(Sweeper):
         fixed, varied = search_space(OverridesParser.create(self._context.config_loader).parse_overrides(given))
         objectives = {str(name): str(direction) for name, direction in self._objectives.items()}
         one = len(objectives) == 1  # Optuna prunes by one objective only
-        study = open_study(self._plan.folder, objectives, instantiate(self._sampler))
         pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
-        work = StudyWork(study, self._plan, varied, fixed, self._trials, pruner)
-        self._launcher.work(work, common=set(fixed))
-        print_study(study, self._plan.folder)
-        conclude(self._plan.folder, work.jobs())
+        plan = self._launcher.plan
+        machine = self._launcher.machine(plan.folder)
+        study = open_study(plan.folder, objectives, instantiate(self._sampler))
+        work = StudyWork(study, plan, varied, fixed, self._trials, pruner)
+        run_work(work, machine, common=set(fixed))
+        print_study(study, plan.folder)
+        conclude(plan.folder, work.jobs())

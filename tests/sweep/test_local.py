@@ -78,7 +78,7 @@ def test_a_failure_stops_nobody_is_recorded_and_tried_once_more(tmp_path):
     again, said = sweep(tmp_path, "data.ways=30,3,2,4", "launcher=serial")
     assert again == 11
     assert "4 jobs in" in said
-    assert "1 waiting, 1 failed, 2 completed; 1 at a time" in said
+    assert "1 waiting, 1 failed, 2 completed; each says more" in said
     jobs = {int(*values(job, "data.ways")): job for job in jobs_in(tmp_path / "sweep")}
     assert [codes(jobs[ways]) for ways in (30, 3, 2, 4)] == [[2, 2], [0], [0], [0]]
 

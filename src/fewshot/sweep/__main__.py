@@ -56,10 +56,11 @@ def best(options: argparse.Namespace) -> None:
 
 def retry(options: argparse.Namespace) -> None:
     """Runs what is not complete, each job from its frozen config."""
-    from fewshot.sweep.local import run_here
+    from fewshot.sweep.launch import run_jobs, this_machine
 
     jobs = jobs_in(options.folder)
-    run_here(options.folder, [job for job in jobs if job.state() not in (State.COMPLETED, State.PRUNED)], options.jobs)
+    left = [job for job in jobs if job.state() not in (State.COMPLETED, State.PRUNED)]
+    run_jobs(left, options.folder, this_machine(options.jobs))
     conclude(options.folder, jobs)
 
 

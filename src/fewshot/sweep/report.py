@@ -61,9 +61,9 @@ class Progress:
         self._common = common
         self._console = console()
 
-    def begins(self, folder: Path, jobs: Sequence[Job], at_once: int) -> None:
+    def begins(self, folder: Path, jobs: Sequence[Job]) -> None:
         self._console.print(
-            f"{len(jobs)} jobs in {folder}: {summary(jobs)}; {at_once} at a time, each says more in its job.log",
+            f"{len(jobs)} jobs in {folder}: {summary(jobs)}; each says more in its job.log",
             markup=False,
             soft_wrap=True,
         )
