@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 QUEUE_REST = 3.0
 """Seconds between two questions to the cluster."""
 
+REQUEUES = 1000
+"""How often a job may be queued anew because its time was up: it goes on each time."""
+
 
 class OnNode:
     """What submitit runs on a node: the process of a job. It is queued anew before its time is up, or where the node is wanted.
@@ -70,7 +73,7 @@ class Cluster:
         except ModuleNotFoundError as error:
             raise UserError("launcher=slurm needs the extra 'slurm'; install it with: uv sync --extra slurm") from error
         try:
-            self._executor = submitit.AutoExecutor(folder, cluster="slurm")
+            self._executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
             self._executor.update_parameters(name="fewshot", slurm_additional_parameters={"requeue": True}, **parameters)
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(f"launcher=slurm: {error}; see hydra.launcher.parameters and submitit.AutoExecutor") from error
