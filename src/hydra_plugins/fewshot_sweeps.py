@@ -92,14 +92,17 @@ class OptunaSweeper(Sweeper):
 
     Args:
         trials: in all, over every time that the command is typed.
-        objectives: figure of ``results.json`` -> maximize or minimize.
+        objectives: figures of ``results.json``.
+        directions: of each, maximize or minimize.
         sampler: config of an Optuna sampler; null for Optuna's default.
         pruner: config of an Optuna pruner; null for none.
         params: key -> values, as on the command line.
     """
 
-    def __init__(self, trials: int, objectives: DictConfig, sampler: Any, pruner: Any, params: DictConfig) -> None:
-        self._trials, self._objectives = trials, objectives
+    def __init__(
+        self, trials: int, objectives: list[str], directions: list[str], sampler: Any, pruner: Any, params: DictConfig
+    ) -> None:
+        self._trials, self._objectives, self._directions = trials, objectives, directions
         self._sampler, self._pruner = sampler, pruner
         self._params = params
 
@@ -108,7 +111,7 @@ class OptunaSweeper(Sweeper):
 
         require_optuna()
         whole("hydra.sweeper.trials", self._trials, least=1)
-        check_objectives(self._objectives)
+        check_objectives(self._objectives, self._directions)
         self._context = hydra_context
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
         if not isinstance(launcher, JobsLauncher):
@@ -123,7 +126,7 @@ class OptunaSweeper(Sweeper):
 
         given = [*(f"{key!s}={values}" for key, values in self._params.items()), *arguments]
         fixed, varied = search_space(OverridesParser.create(self._context.config_loader).parse_overrides(given))
-        objectives = {str(name): str(direction) for name, direction in self._objectives.items()}
+        objectives = dict(zip(self._objectives, self._directions, strict=True))
         one = len(objectives) == 1  # Optuna prunes by one objective only
         pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
         plan = self._launcher.plan

@@ -62,16 +62,17 @@ def test_spaces_that_cannot_be(overrides, message):
 
 
 @pytest.mark.parametrize(
-    ("objectives", "message"),
+    ("objectives", "directions", "message"),
     [
-        ({}, r"objectives is empty"),
-        ({"val/acc": "maximise"}, r"objectives\.val/acc=maximise is unknown; did you mean 'maximize'"),
-        ({"test/acc": "maximize"}, r"nothing is chosen on test classes"),
+        ([], [], r"directions has 0 for 0 of hydra\.sweeper\.objectives"),
+        (["val/acc"], ["maximize", "minimize"], r"directions has 2 for 1 of hydra\.sweeper\.objectives"),
+        (["val/acc"], ["maximise"], r"directions=maximise is unknown; did you mean 'maximize'"),
+        (["test/acc"], ["maximize"], r"objectives=test/acc: nothing is chosen on test classes"),
     ],
 )
-def test_objectives_that_cannot_be(objectives, message):
+def test_objectives_that_cannot_be(objectives, directions, message):
     with pytest.raises(UserError, match=message):
-        check_objectives(objectives)
+        check_objectives(objectives, directions)
 
 
 def test_a_study_of_other_objectives_is_not_gone_on_with(tmp_path):
@@ -149,7 +150,8 @@ def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_pat
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_objectives_give_a_front(tmp_path):
-    more = ("hydra.sweeper.trials=4", "hydra.sweeper.objectives={val/acc: maximize, cost/train_seconds: minimize}")
+    more = ("hydra.sweeper.trials=4", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
+            "hydra.sweeper.directions=[maximize,minimize]")  # fmt: skip
     process = fork("train.py", *arguments(tmp_path, *more), output=tmp_path / "out")
     assert process.wait(600) == 0, (tmp_path / "out").read_text()
     study = optuna.load_study(study_name=STUDY, storage=journal(tmp_path / "sweep"))

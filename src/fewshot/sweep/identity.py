@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -32,13 +32,15 @@ def job_id(cfg: DictConfig, without: Sequence[str] = ()) -> str:
 
     Args:
         cfg: the job's config, without Hydra's own node.
-        without: further keys to leave out.
+        without: top-level keys whose values do not count either, nor where others refer to them.
     """
-    neutral = OmegaConf.create(OmegaConf.to_container(cfg))
+    neutral = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg)))
     if "paths" in neutral:
         neutral.paths = {key: f"<{key}>" for key in neutral.paths}  # whatever refers to a folder is the same everywhere
+    for key in without:
+        neutral[key] = f"<{key}>"
     values: Any = OmegaConf.to_container(neutral, resolve=True)
-    for key in (*NEUTRAL, *without):
+    for key in NEUTRAL:
         _drop(values, key.split("."))
     return _digest(values)
 

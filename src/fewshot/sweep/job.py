@@ -162,7 +162,7 @@ class Job:
 
 
 def jobs_in(folder: Path) -> list[Job]:
-    """The jobs of a sweep's folder, in the order of their names.
+    """The jobs of a sweep's folder, in the order of their overrides.
 
     Raises:
         UserError: there are none.
@@ -170,7 +170,7 @@ def jobs_in(folder: Path) -> list[Job]:
     jobs = [Job(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
     if not jobs:
         raise UserError(f"{folder} holds no jobs of a sweep; choose a folder below logs/train/sweeps")
-    return jobs
+    return sorted(jobs, key=lambda job: job.record()["overrides"])
 
 
 def _is_record(record: Any) -> bool:

@@ -41,20 +41,23 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(logging.WARNING)
 
 
-def check_objectives(objectives: Mapping[str, str]) -> None:
+def check_objectives(objectives: Sequence[str], directions: Sequence[str]) -> None:
     """Refuses what nothing may be chosen by.
 
     Raises:
         UserError: that is so.
     """
-    if not objectives:
-        raise UserError("hydra.sweeper.objectives is empty; name a figure of results.json, as in {val/acc: maximize}")
-    for name, direction in objectives.items():
+    if not objectives or len(objectives) != len(directions):
+        raise UserError(
+            f"hydra.sweeper.directions has {len(directions)} for {len(objectives)} of hydra.sweeper.objectives; give each one"
+        )
+    for direction in directions:
         if direction not in DIRECTIONS:
-            raise UserError(f"hydra.sweeper.objectives.{name}={direction} is unknown{nearest(str(direction), DIRECTIONS)}")
+            raise UserError(f"hydra.sweeper.directions={direction} is unknown{nearest(str(direction), DIRECTIONS)}")
+    for name in objectives:
         if name.startswith("test/"):
             raise UserError(
-                f"hydra.sweeper.objectives.{name}: nothing is chosen on test classes; choose a figure of val/ or cost/"
+                f"hydra.sweeper.objectives={name}: nothing is chosen on test classes; choose a figure of val/ or cost/"
             )
 
 
