@@ -193,6 +193,15 @@ def test_a_job_that_is_killed_has_failed(tmp_path):
     assert sweep(tmp_path, "seed=0", recipe=LONG)[0] == 0
 
 
+def test_a_sweep_finds_its_folder_by_its_command(tmp_path):
+    for code, more in ((11, ["data.ways=choice(30)"]), (12, ["data.ways=30,31", "launcher=local"])):
+        done = main("train.py", "-m", *RECIPE, f"paths.root_dir={tmp_path}", *more)
+        assert done.code == code, done.err
+    (folder,) = (tmp_path / "logs/train/sweeps").iterdir()
+    assert folder.name.startswith("tiny-ways-")
+    assert [codes(job) for job in jobs_in(folder)] == [[2, 2], [2]]
+
+
 def test_a_mistake_in_the_command_starts_nothing(tmp_path):
     done = main("train.py", *arguments(tmp_path, "model.inner.ls=1,2"))
     assert done.code == 2
