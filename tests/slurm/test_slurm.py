@@ -34,7 +34,8 @@ def cluster(tmp_path, monkeypatch):
         subprocess.run([HERE / "start", folder], check=True, capture_output=True, text=True)
         monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         yield
-        subprocess.run(["scancel", "--user=root"], check=False)
+        slurm("scancel", "--user=root")
+        wait_for(lambda: not slurm("squeue", "--noheader"))
     finally:
         subprocess.run([HERE / "stop", folder], check=True)
 

@@ -44,6 +44,7 @@ class LocalJob:
         code = self.process.poll()
         if code is None:
             return False
+        _let_go(self.process)
         self.places.give_back(self.place)
         if code != BUSY:
             note_death(self.job, self.process.pid, code)
@@ -55,6 +56,13 @@ class LocalJob:
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        _let_go(self.process)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Closes this end of the stdin of a process that has ended."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 @lru_cache(maxsize=1)

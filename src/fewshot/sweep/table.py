@@ -107,7 +107,7 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
             str(len(group.jobs)),
             _percent(group.val_accuracy),
             _spread(group.accuracy),
-            f"{group.train_seconds:.0f}",
+            _seconds(group.train_seconds),
         ]
         if baseline is not None:
             row.insert(4, "" if group is baseline else _spread(_difference(group, baseline), sign="+"))
@@ -187,6 +187,10 @@ def _parts(spread: Spread | None) -> list[float]:
 
 def _percent(figure: float, sign: str = "") -> str:
     return "–" if math.isnan(figure) else f"{100 * figure:{sign}.2f}"
+
+
+def _seconds(figure: float) -> str:
+    return "–" if math.isnan(figure) else f"{figure:.0f}"
 
 
 def _spread(spread: Spread | None, sign: str = "") -> str:
