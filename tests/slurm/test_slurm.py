@@ -68,7 +68,7 @@ def test_cancelled_and_requeued_in_the_middle(cluster, tmp_path):
     assert [codes(job) for job in jobs] == [[143, 0]] * 2
     for job in jobs:
         seed = next(override for override in job.record()["overrides"] if override.startswith("seed="))
-        alone = tmp_path / seed
+        alone = tmp_path / seed.replace("=", "-")
         done = main("train.py", *LONG, seed, f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={alone}")
         assert done.code == 0, done.err
         left, expected = what_a_run_left(job.folder), what_a_run_left(alone)
