@@ -95,7 +95,7 @@ def test_looking_at_a_sweep(line, swept):
     arguments = [argument.replace("logs/train/sweeps/NAME", str(swept)) for argument in shlex.split(line)[1:]]
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "model.inner.lr=0.4" in done.stdout
+    assert "model.inner.lr=0.1" in done.stdout
 
 
 def test_the_experiments_it_lists_are_those_that_exist():
