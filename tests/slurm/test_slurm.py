@@ -23,7 +23,7 @@ pytestmark = [
         reason="needs root, and slurmctld, slurmd, slurm-client and munge installed",
     ),
 ]
-LONG = (*RECIPE, "trainer.max_steps=1500", "trainer.val_check_interval=500", "callbacks.last.every_n_steps=20", "threads=1")
+LONG = (*RECIPE, "trainer.max_steps=800", "trainer.val_check_interval=400", "callbacks.last.every_n_steps=20", "threads=1")
 
 
 @pytest.fixture
