@@ -33,6 +33,7 @@ MAY_KNOW = {
     "evaluation": {"errors"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
     "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation"},
+    "sweep": {"errors", "evaluation", "runtime"},
 }
 
 

@@ -3,11 +3,15 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, ROOT, main
 
 pytestmark = pytest.mark.slow
@@ -24,7 +28,8 @@ def commands(start):
 
 
 def test_every_command_is_run_here():
-    assert len(COMMANDS) == len(commands("make ")) + len(commands("python train.py")) + len(commands("python eval.py"))
+    starts = ("make ", "python train.py", "python eval.py", "python -m fewshot.sweep")
+    assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
 
 
 @pytest.mark.parametrize("line", commands("make "))
@@ -49,7 +54,7 @@ def test_training(line, tmp_path):
     )
     assert done.code == 0, done.err
     results = sorted(folder.rglob("results.json"))
-    assert len(results) == (4 if "-m" in arguments else 1)
+    assert len(results) == (4 if "-m" in arguments else 5 if "sweep=seeds" in arguments else 1)
     assert json.loads(results[0].read_text())["status"] == "completed"
 
 
@@ -70,6 +75,27 @@ def test_evaluating(line, finished, tmp_path):
     done = main("eval.py", CONFIG_DIR, *arguments, f"hydra.run.dir={tmp_path / 'eval'}")
     assert done.code == 0, done.err
     assert (tmp_path / "eval/results.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def swept(finished, tmp_path_factory):
+    """A sweep of two jobs, each a copy of the finished run."""
+    folder = tmp_path_factory.mktemp("readme") / "sweep"
+    for rate in ("0.1", "0.4"):
+        job, overrides = Job(folder / rate), [f"model.inner.lr={rate}", "seed=0"]
+        shutil.copytree(finished, job.folder)
+        hydra = yaml.safe_load((finished / ".hydra/hydra.yaml").read_text())
+        config = yaml.safe_load((finished / "composed.yaml").read_text())
+        job.freeze(yaml.safe_dump({**hydra, **config}), overrides, ["train.py", *overrides], "module:function", rate)
+    return folder
+
+
+@pytest.mark.parametrize("line", commands("python -m fewshot.sweep"))
+def test_looking_at_a_sweep(line, swept):
+    arguments = [argument.replace("logs/train/sweeps/NAME", str(swept)) for argument in shlex.split(line)[1:]]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "model.inner.lr=0.1" in done.stdout
 
 
 def test_the_experiments_it_lists_are_those_that_exist():

@@ -139,21 +139,6 @@ def test_python_train_py_works_from_any_folder(tmp_path):
     assert f"root_dir: {ROOT}" in done.out
 
 
-def test_a_job_of_a_sweep_that_fails_does_not_end_the_others(tmp_path):
-    done = main(
-        "train.py",
-        "-m",
-        *TINY,
-        "data.ways=30,3",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-        f"paths.cache_dir={tmp_path / 'cache'}",
-    )
-    assert done.code == 2
-    assert "error: data.ways=30 but the train split has 10 classes" in done.err
-    assert "of the sweep, jobs [0] failed" in done.err
-    assert (tmp_path / "sweep/1/results.json").is_file()
-
-
 def test_runs_and_evaluations_have_folders_of_their_own(tmp_path):
     """Where the README says that they are: logs/train/runs and logs/eval/runs."""
 

@@ -1,14 +1,18 @@
 """``results.json``: what a run found, how, at what cost, and from what."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewshot.errors import UserError
 from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.intervals import CI_METHOD
-from fewshot.evaluation.record import TaskScores
+
+if TYPE_CHECKING:  # it imports torch, without which results can be read
+    from fewshot.evaluation.record import TaskScores
 
 SCHEMA = 1
 

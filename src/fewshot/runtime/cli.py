@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -21,7 +20,6 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -50,21 +48,13 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")
         work: Callable[[DictConfig], object] = getattr(import_module(module), function)
-        try:
-            with mistakes_explained(config_name):  # before Hydra remarks on them
-                work(cfg)
-        except SystemExit as ended:
-            if ended.code != 2 or HydraConfig.get().mode != RunMode.MULTIRUN:
-                raise
-            failed.append(HydraConfig.get().job.num)  # the jobs after it go on
+        with mistakes_explained(config_name):  # before Hydra remarks on them
+            work(cfg)
 
-    failed: list[int] = []
+    main.job = job  # type: ignore[attr-defined]  # the jobs of a sweep call it in processes of their own
     with mistakes_explained(config_name):
         before()
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
-    if failed:
-        print(f"error: of the sweep, jobs {failed} failed; their mistakes are above", file=sys.stderr)
-        sys.exit(2)
 
 
 @contextmanager

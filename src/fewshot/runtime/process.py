@@ -61,6 +61,7 @@ def quieten() -> None:
         r".*callbacks used to create the checkpoint need to be provided.*",  # eval.py needs only the weights
         r".*It is recommended to use `self.log\(.*sync_dist=True\)`.*",  # every process has computed the same figure
         r".*GPU available but not used.*",
+        r".*`srun` command is available on your system but is not used.*",  # on a cluster's login node
         r".*Found .* module.* in eval mode.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # lightning with torch 2.9 and later
     ):

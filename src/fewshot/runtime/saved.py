@@ -51,7 +51,7 @@ def offer_saved_config(arguments: list[str]) -> None:
         saved.get("trainer", {}).pop(key, None)
     saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
-    saved["defaults"] = [*defaults, {"hydra": "default"}, "_self_"]
+    saved["defaults"] = [*defaults, {"hydra": "default"}, {"launcher": "serial"}, {"sweep": "grid"}, "_self_"]
     saved["run"] = "???"
     saved["hydra"] = JOB
     saved["split"] = "test"

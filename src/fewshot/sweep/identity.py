@@ -1,0 +1,82 @@
+"""What names a job and a sweep: hashes that are the same in every process and on every machine."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+NEUTRAL = (
+    "paths",
+    "resume",
+    "logger",
+    "callbacks.progress",
+    "callbacks.prune",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "data.num_workers",
+    "data.cache_dir",
+    "data.source.data_dir",
+)
+"""Keys that say where a run reads, writes and shows itself, not what it computes."""
+PLACES = ("launcher", *NEUTRAL)
+"""What the command of a sweep may change without meaning another sweep."""
+DIGITS = 12
+
+
+def job_id(cfg: DictConfig, without: Sequence[str] = ()) -> str:
+    """The name of a job's folder: a hash of the values that its config has, seed included, `NEUTRAL` keys left out.
+
+    Args:
+        cfg: the job's config, without Hydra's own node.
+        without: top-level keys whose values do not count either, nor where others refer to them.
+    """
+    neutral = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg)))
+    if "paths" in neutral:
+        neutral.paths = {key: f"<{key}>" for key in neutral.paths}  # whatever refers to a folder is the same everywhere
+    for key in without:
+        neutral[key] = f"<{key}>"
+    values: Any = OmegaConf.to_container(neutral, resolve=True)
+    for key in NEUTRAL:
+        _drop(values, key.split("."))
+    return _digest(values)
+
+
+def sweep_name(overrides: Sequence[str]) -> str:
+    """The name of a sweep's folder: what its command fixes, and which keys it varies, but not over which values.
+
+    The same command finds its folder again, and so does one with more values of the same keys.
+
+    Args:
+        overrides: of the command line, Hydra's own left out.
+    """
+    fixed, varied, choices = [], [], []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if any(key.lstrip("+~") == place or key.lstrip("+~").startswith(f"{place}.") for place in PLACES):
+            continue
+        if override.is_sweep_override():
+            varied.append(key)
+        else:
+            value = override.get_value_element_as_str()
+            fixed.append(f"{key}={value}")
+            if "." not in key:  # a choice such as experiment=omniglot_5w1s says more than a number
+                choices.append(value)
+    words = [*sorted(choices), *(re.split(r"[./]", key)[-1] for key in sorted(varied))]
+    readable = re.sub(r"[^\w-]+", "_", "-".join(words))[:60].strip("_-")
+    return f"{readable or 'sweep'}-{_digest([sorted(fixed), sorted(varied)])[:8]}"
+
+
+def _drop(values: Any, path: list[str]) -> None:
+    for name in path[:-1]:
+        values = values.get(name) if isinstance(values, dict) else None
+    if isinstance(values, dict):
+        values.pop(path[-1], None)
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

@@ -1,0 +1,189 @@
+"""One job of a sweep: its folder, its frozen config, and the small record of what was tried."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fewshot.errors import UserError
+from fewshot.evaluation.files import write_json, written_whole
+from fewshot.evaluation.results import read_results
+from fewshot.runtime.journal import PRUNED
+
+SCHEMA = 1
+RECORD, FROZEN, LOG, LOCK, RESULTS = "job.json", "job.yaml", "job.log", ".job.lock", "results.json"
+LOG_LINES = 20
+"""Of the log, kept in the record of an attempt that failed."""
+LOG_BYTES = 20_000
+"""Of the log's end, in which these lines are looked for."""
+INTERRUPTED = (130, 143, -2, -15)
+"""Exit codes of a job that was asked to stop; -2 and -15 where it had not yet begun to listen."""
+
+
+class State(Enum):
+    """Where a job stands; the value is the word that tables show."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A folder of a sweep, named by what it runs."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def freeze(self, config: str, overrides: list[str], command: list[str], function: str, group: str) -> None:
+        """Writes down what is to be run, unless a process is running it.
+
+        Args:
+            config: with Hydra's own node, as YAML.
+            overrides: that make this job, of the sweep.
+            command: that would run this job by itself.
+            function: ``module:function`` that takes the config.
+            group: name shared by the jobs that differ by their seed alone.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.held():
+                with written_whole(self.folder / FROZEN) as file:
+                    file.write(config.encode())
+                attempts = self.record()["attempts"] if (self.folder / RECORD).is_file() else []
+                self._write({"overrides": overrides, "command": command, "function": function, "group": group}, attempts)
+        except Timeout:
+            return  # whoever runs it has written the same
+
+    def record(self) -> dict[str, Any]:
+        """What ``job.json`` holds.
+
+        Raises:
+            UserError: it is no such file.
+        """
+        path = self.folder / RECORD
+        try:
+            record: Any = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({type(error).__name__}); delete its folder to run the job anew") from error
+        if not _is_record(record):
+            raise UserError(f"{path} is no record of a job (schema {SCHEMA}); delete its folder to run the job anew")
+        return dict(record)
+
+    def results(self) -> dict[str, Any] | None:
+        """The content of ``results.json``; None where there is none that can be read."""
+        try:
+            return read_results(self.folder / RESULTS)
+        except (FileNotFoundError, UserError):
+            return None
+
+    def state(self) -> State:
+        """Where it stands now, whoever runs it."""
+        if self.results() is not None:
+            return State.COMPLETED
+        if self._is_held():
+            return State.RUNNING
+        attempts = self.record()["attempts"]
+        if not attempts:
+            return State.WAITING
+        code = attempts[-1].get("exit_code")
+        if code == PRUNED:
+            return State.PRUNED
+        # without an exit code nobody saw it end, and after 0 its results were taken away
+        return State.INTERRUPTED if code in (None, 0, *INTERRUPTED) else State.FAILED
+
+    def failures(self) -> int:
+        """How many attempts have failed."""
+        return sum(attempt.get("exit_code") not in (None, 0, PRUNED, *INTERRUPTED) for attempt in self.record()["attempts"])
+
+    def log_tail(self) -> list[str]:
+        """The last lines of its log."""
+        path = self.folder / LOG
+        if not path.is_file():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+        return [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_LINES:]
+
+    @contextmanager
+    def held(self, timeout: float = 0) -> Iterator[None]:
+        """Keeps other processes from running this job; the operating system frees it when this one dies.
+
+        Args:
+            timeout: seconds to wait for one that only looks.
+
+        Raises:
+            Timeout: another process runs it.
+        """
+        with FileLock(self.folder / LOCK).acquire(timeout=timeout, poll_interval=0.02):
+            yield
+
+    def begin(self, pid: int) -> None:
+        """Notes that a process of this machine attempts it; the caller holds the job."""
+        attempt = {"started": _now(), "host": socket.gethostname(), "pid": pid}
+        self._write(record := self.record(), [*record["attempts"], attempt])
+
+    def end(self, exit_code: int) -> None:
+        """Notes how the attempt ended, with the last lines of the log where it failed; the caller holds the job."""
+        record = self.record()
+        *before, attempt = record["attempts"]
+        attempt |= {"ended": _now(), "exit_code": exit_code}
+        if exit_code not in (0, PRUNED, *INTERRUPTED):
+            attempt["log_tail"] = self.log_tail()
+        self._write(record, [*before, attempt])
+
+    def _write(self, record: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
+        write_json(self.folder / RECORD, {**record, "schema": SCHEMA, "attempts": attempts})
+
+    def _is_held(self) -> bool:
+        if not (self.folder / LOCK).is_file():
+            return False
+        try:
+            with self.held():
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a copy that may only be read is run by nobody
+            return False
+
+
+def jobs_in(folder: Path) -> list[Job]:
+    """The jobs of a sweep's folder, in the order of their overrides.
+
+    Raises:
+        UserError: there are none.
+    """
+    jobs = [Job(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    if not jobs:
+        raise UserError(f"{folder} holds no jobs of a sweep; choose a folder below logs/train/sweeps")
+    return sorted(jobs, key=lambda job: job.record()["overrides"])
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        return False
+    words = all(isinstance(record.get(key), str) for key in ("function", "group"))
+    lists = all(
+        isinstance(record.get(key), list) and all(isinstance(word, str) for word in record[key])
+        for key in ("overrides", "command")
+    )
+    attempts = record.get("attempts")
+    return words and lists and isinstance(attempts, list) and all(isinstance(attempt, dict) for attempt in attempts)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

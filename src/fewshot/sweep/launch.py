@@ -1,0 +1,48 @@
+"""Launchers: a list of jobs, or a study, run by a pool on some machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewshot.sweep.job import Job
+from fewshot.sweep.local import LocalMachine
+from fewshot.sweep.places import Places, cores, gpus
+from fewshot.sweep.pool import Machine, Pool
+from fewshot.sweep.report import Progress, common_overrides
+from fewshot.sweep.work import ListedWork, Work
+
+
+def this_machine(jobs: int | None) -> LocalMachine:
+    """The machine that this process runs on; `jobs` at once, None for one a GPU, or one a core where there is no GPU."""
+    return LocalMachine(Places(jobs, gpus(), cores()))
+
+
+def slurm(folder: Path, jobs: int, parameters: Mapping[str, Any]) -> Machine:
+    """A Slurm cluster; `jobs` in its queue at once.
+
+    Raises:
+        UserError: submitit or Slurm is missing, or a parameter is unknown.
+    """
+    from fewshot.sweep.slurm import Cluster
+
+    return Cluster(folder / "slurm", jobs, parameters)
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, machine: Machine) -> None:
+    """Runs a list of jobs, saying what happens.
+
+    Raises:
+        Stopped: a signal asked for it.
+    """
+    progress = Progress(common_overrides(jobs))
+    progress.begins(folder, jobs)
+    Pool(machine, progress).run(ListedWork(jobs))
+
+
+def run_work(work: Work, machine: Machine, common: set[str]) -> None:
+    """Runs jobs that are not all known yet; `common` are overrides that need not be said of each.
+
+    Raises:
+        Stopped: a signal asked for it.
+    """
+    Pool(machine, Progress(common)).run(work)

@@ -1,0 +1,223 @@
+"""An Optuna study as work for a launcher: trials are asked for when there is a place, and told when their job has ended."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from filelock import FileLock
+
+from fewshot.errors import UserError, nearest
+from fewshot.runtime.journal import STUDY, journal
+from fewshot.sweep.best import write_experiment
+from fewshot.sweep.job import Job, State
+from fewshot.sweep.plan import Plan
+from fewshot.sweep.report import console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+DIRECTIONS = ("maximize", "minimize")
+
+
+def require_optuna() -> None:
+    """Refuses to go on where Optuna is missing.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise UserError("sweep=optuna needs the extra 'optuna'; install it with: uv sync --extra optuna") from error
+    optuna.logging.set_verbosity(logging.WARNING)
+
+
+def check_objectives(objectives: Sequence[str], directions: Sequence[str]) -> None:
+    """Refuses what nothing may be chosen by.
+
+    Raises:
+        UserError: that is so.
+    """
+    if not objectives or len(objectives) != len(directions):
+        raise UserError(
+            f"hydra.sweeper.directions has {len(directions)} for {len(objectives)} of hydra.sweeper.objectives; give each one"
+        )
+    for direction in directions:
+        if direction not in DIRECTIONS:
+            raise UserError(f"hydra.sweeper.directions={direction} is unknown{nearest(str(direction), DIRECTIONS)}")
+    for name in objectives:
+        if name.startswith("test/"):
+            raise UserError(
+                f"hydra.sweeper.objectives={name}: nothing is chosen on test classes; choose a figure of val/ or cost/"
+            )
+
+
+def open_study(
+    folder: Path,
+    objectives: Mapping[str, str],
+    sampler: "BaseSampler | None" = None,
+) -> "Study":
+    """The study in a sweep's folder, begun or gone on with.
+
+    Raises:
+        UserError: one with other objectives lies there.
+    """
+    import optuna
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=journal(folder),
+        study_name=STUDY,
+        directions=["maximize" if direction == "maximize" else "minimize" for direction in objectives.values()],
+        sampler=sampler,
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get("objectives")
+    if known is None:
+        study.set_user_attr("objectives", dict(objectives))
+    elif known != dict(objectives):
+        raise UserError(f"{folder} holds a study of {known}, not of {dict(objectives)}; choose another hydra.sweep.dir")
+    return study
+
+
+@dataclass
+class StudyWork:
+    """The trials of a study, up to a number that includes those of earlier commands and of others.
+
+    Attributes:
+        space: what each varied key is drawn from.
+        fixed: overrides of every trial.
+        trials: how many there are to be.
+        pruned_by: the config of a pruner that a job asks after each validation; None for none.
+    """
+
+    study: "Study"
+    plan: Plan
+    space: "dict[str, BaseDistribution]"
+    fixed: Sequence[str]
+    trials: int
+    pruned_by: Any = None
+
+    def __post_init__(self) -> None:
+        self._jobs: dict[int, Job] = {}
+        self._stopped: set[int] = set()
+        self._running_here: set[Job] = set()
+
+    def open(self) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        return len(trials) < self.trials or any(self._unfinished(trial) for trial in trials)
+
+    def next(self) -> Job | None:
+        with self._alone():
+            for trial in self.study.get_trials(deepcopy=False):
+                if self._unfinished(trial) and self._is_to_start(trial.number):
+                    return self._hand_out(trial.number)
+            while len(self.study.get_trials(deepcopy=False)) < self.trials:
+                number = self.study.ask(self.space).number
+                if self._is_to_start(number):
+                    return self._hand_out(number)
+        return None
+
+    def ended(self, job: Job) -> None:
+        self._running_here.discard(job)
+        with self._alone():
+            for number, its in self._jobs.items():
+                if its == job and job.state() in (State.INTERRUPTED, State.WAITING):
+                    self._stopped.add(number)  # somebody wanted it to stop
+                elif its == job and self._unfinished(self.study.get_trials(deepcopy=False)[number]):
+                    self._is_to_start(number)
+
+    def jobs(self) -> list[Job]:
+        """Those of all trials, each once."""
+        trials = self.study.get_trials(deepcopy=False)
+        return list(dict.fromkeys(Job(self.plan.folder / t.user_attrs["job"]) for t in trials if "job" in t.user_attrs))
+
+    def _unfinished(self, trial: "FrozenTrial") -> bool:
+        return not trial.state.is_finished() and trial.number not in self._stopped
+
+    def _hand_out(self, number: int) -> Job:
+        job = self._jobs[number]
+        self._running_here.add(job)
+        return job
+
+    def _is_to_start(self, number: int) -> bool:
+        """Whether a trial's job has to be started; if it has ended, the study is told how."""
+        from optuna.trial import TrialState
+
+        if number not in self._jobs:
+            self._jobs[number] = self._job_of(number)
+        job = self._jobs[number]
+        state = job.state()
+        if state in (State.RUNNING, State.WAITING, State.INTERRUPTED):
+            return state != State.RUNNING and job not in self._running_here
+        values = objectives_of(job, self.study.user_attrs["objectives"]) if state == State.COMPLETED else None
+        if values is not None:
+            self.study.tell(number, values)
+        else:
+            self.study.tell(number, state=TrialState.PRUNED if state == State.PRUNED else TrialState.FAIL)
+        return False
+
+    def _job_of(self, number: int) -> Job:
+        """The job that a trial's parameters make."""
+        from optuna import Trial
+
+        trial = Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+        drawn = [f"{key}={_suggest(trial, key, distribution)}" for key, distribution in self.space.items()]
+        job = self.plan.job([*self.fixed, *drawn], number, pruner=self.pruned_by)
+        trial.set_user_attr("job", job.name)
+        return job
+
+    @contextmanager
+    def _alone(self) -> "Iterator[None]":
+        """While no other process asks this study for a trial."""
+        with FileLock(self.plan.folder / ".study.lock"):
+            yield
+
+
+def objectives_of(job: Job, objectives: Mapping[str, str]) -> list[float] | None:
+    """The figures of a complete job that a study is about; None where one is missing or no number."""
+    results = job.results()
+    if results is None:
+        return None
+    figures = {**results["metrics"], **{f"cost/{name}": value for name, value in results["cost"].items()}}
+    values = [figures.get(name, math.nan) for name in objectives]
+    return None if any(not isinstance(value, int | float) or math.isnan(value) for value in values) else values
+
+
+def _suggest(trial: "Trial", key: str, distribution: "BaseDistribution") -> Any:
+    """The value that a trial has for a key; one that was killed before it had all is given the rest."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    return trial.suggest_categorical(key, cast(CategoricalDistribution, distribution).choices)
+
+
+def print_study(study: "Study", folder: Path) -> None:
+    """Prints what came of a study, and writes its best config, or each of its front, as an experiment file."""
+    from optuna.trial import TrialState
+
+    out = console()
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    count = ", ".join(f"{states.count(state)} {state.name.lower()}" for state in TrialState if state in states)
+    out.print(f"{len(states)} trials: {count}")
+    if TrialState.COMPLETE not in states:
+        return
+    best = study.best_trials
+    for trial in best:
+        name = "best" if len(best) == 1 else f"best-{trial.number}"
+        figures = zip(study.user_attrs["objectives"], trial.values, strict=True)
+        says = f"Trial {trial.number} of a study: " + ", ".join(f"{figure} {value:.6g}" for figure, value in figures)
+        write_experiment(Job(folder / trial.user_attrs["job"]), folder / f"experiment/{name}.yaml", f"{says}.")
+        out.print(f"{says}; python train.py --config-dir={folder} experiment={name}", markup=False, soft_wrap=True)

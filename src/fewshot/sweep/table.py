@@ -1,0 +1,199 @@
+"""What came of a sweep: its results over seeds, as a table for the terminal, Markdown, CSV, and as a plot."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from fewshot.errors import UserError
+from fewshot.evaluation.comparison import Spread, TaskAccuracies, over_seeds, paired_difference, task_accuracies
+from fewshot.evaluation.files import written_whole
+from fewshot.sweep.job import Job
+
+CSV_COLUMNS = (
+    "overrides", "seeds", "val_acc", "test_acc", "test_acc_ci95_tasks", "test_acc_ci95_seeds",
+    "difference", "difference_ci95_tasks", "difference_ci95_seeds", "train_seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """The complete runs of one config, over seeds.
+
+    Attributes:
+        label: overrides that tell it from the other groups.
+        jobs: one a seed.
+        val_accuracy: mean over seeds; NaN where none was validated.
+        tested: the tests of those runs that were tested.
+        train_seconds: mean over seeds.
+        commits: of the code that the runs came from.
+    """
+
+    label: str
+    jobs: tuple[Job, ...]
+    val_accuracy: float
+    tested: tuple[TaskAccuracies, ...]
+    train_seconds: float
+    commits: frozenset[str]
+
+    @property
+    def accuracy(self) -> Spread | None:
+        """On the test tasks."""
+        return over_seeds(self.tested) if self.tested else None
+
+
+def groups_of(jobs: Sequence[Job]) -> list[Group]:
+    """The complete jobs, put together where they differ by their seed alone; the best on validation first.
+
+    Raises:
+        UserError: no job is complete.
+    """
+    complete = {job: results for job in jobs if (results := job.results()) is not None}
+    if not complete:
+        raise UserError(f"of {len(jobs)} jobs none is complete yet; see python -m fewshot.sweep status DIR")
+    members: dict[str, list[Job]] = {}
+    for job in complete:
+        members.setdefault(job.record()["group"], []).append(job)
+    each = [_without_seed(job) for job in complete]
+    common = set.intersection(*each) if len(members) > 1 else set()
+    groups = [_group(found, complete, common) for found in members.values()]
+    return sorted(groups, key=lambda group: -math.inf if math.isnan(group.val_accuracy) else group.val_accuracy, reverse=True)
+
+
+def chosen_baseline(groups: Sequence[Group], words: str) -> Group:
+    """The group whose overrides include all that are named.
+
+    Raises:
+        UserError: none or several do.
+    """
+    found = [group for group in groups if set(words.split()) <= set(group.label.split())]
+    if len(found) != 1:
+        labels = ", ".join(f"'{group.label}'" for group in found or groups)
+        raise UserError(f"--baseline='{words}' fits {len(found)} configs; choose one of: {labels}")
+    return found[0]
+
+
+def terminal_table(groups: Sequence[Group], baseline: Group | None) -> Table:
+    """For the terminal."""
+    header, *rows = cells(groups, baseline)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(groups: Sequence[Group], baseline: Group | None) -> str:
+    """For a README or an issue."""
+    header, *rows = cells(groups, baseline)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
+    """A header and a row a group, in percent, each mean with its intervals over tasks and over seeds."""
+    header = ["config", "seeds", "validation", "test ± tasks ± seeds", "seconds"]
+    if baseline is not None:
+        header.insert(4, f"difference to {baseline.label}")
+    rows = []
+    for group in groups:
+        row = [
+            group.label,
+            str(len(group.jobs)),
+            _percent(group.val_accuracy),
+            _spread(group.accuracy),
+            _seconds(group.train_seconds),
+        ]
+        if baseline is not None:
+            row.insert(4, "" if group is baseline else _spread(_difference(group, baseline), sign="+"))
+        rows.append(row)
+    return [header, *rows]
+
+
+def csv_text(groups: Sequence[Group], baseline: Group | None) -> str:
+    """Fractions, for other programs; what there is not stays empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for group in groups:
+        difference = _difference(group, baseline) if baseline is not None and group is not baseline else None
+        figures = [group.val_accuracy, *_parts(group.accuracy), *_parts(difference), group.train_seconds]
+        rounded = ["" if math.isnan(figure) else f"{figure:.9g}" for figure in figures]
+        writer.writerow([group.label, len(group.jobs), *rounded])
+    return text.getvalue()
+
+
+def plot(groups: Sequence[Group], path: Path) -> None:
+    """A point a config with both intervals, and a small one for each seed; PNG, PDF or SVG by the file's ending.
+
+    Raises:
+        UserError: nothing was tested, or the ending is unknown.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [group for group in groups if group.tested][::-1]
+    if not shown:
+        raise UserError("nothing to plot: no run of this sweep was tested (test=false)")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--plot={path} must end in .png, .pdf or .svg")
+    figure = Figure(figsize=(7, 1.2 + 0.45 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for height, group in enumerate(shown):
+        spread = over_seeds(group.tested)
+        center = 100 * spread.mean
+        axes.errorbar(center, height, xerr=100 * spread.ci95_tasks, color="tab:blue", marker="o", capsize=4)
+        if not math.isnan(spread.ci95_seeds):
+            axes.errorbar(center, height, xerr=100 * spread.ci95_seeds, color="tab:orange", linewidth=5, alpha=0.45)
+        axes.plot(
+            [100 * float(np.mean(run.accuracy)) for run in group.tested], [height] * len(group.tested), "k|", markersize=9
+        )
+    axes.set_yticks(range(len(shown)), [group.label for group in shown])
+    axes.set(xlabel="test accuracy, %; 95 % intervals over tasks (thin) and over seeds (wide); a tick a seed")
+    axes.grid(axis="x", alpha=0.3)
+    with written_whole(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=120)
+
+
+def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], common: set[str]) -> Group:
+    results = [complete[job] for job in jobs]
+    overrides = [override for override in jobs[0].record()["overrides"] if override in _without_seed(jobs[0]) - common]
+    tested = [run for job in jobs if (run := task_accuracies(job.folder, complete[job])) is not None]
+    return Group(
+        label=" ".join(overrides) or "all",
+        jobs=tuple(jobs),
+        val_accuracy=float(np.mean([each["metrics"].get("val/acc", math.nan) for each in results])),
+        tested=tuple(tested),
+        train_seconds=float(np.mean([each["cost"].get("train_seconds", math.nan) for each in results])),
+        commits=frozenset(str(each["provenance"].get("git_commit")) for each in results),
+    )
+
+
+def _without_seed(job: Job) -> set[str]:
+    return {override for override in job.record()["overrides"] if not override.startswith("seed=")}
+
+
+def _difference(group: Group, baseline: Group) -> Spread | None:
+    return paired_difference(group.tested, baseline.tested) if group.tested and baseline.tested else None
+
+
+def _parts(spread: Spread | None) -> list[float]:
+    return [math.nan] * 3 if spread is None else [spread.mean, spread.ci95_tasks, spread.ci95_seeds]
+
+
+def _percent(figure: float, sign: str = "") -> str:
+    return "–" if math.isnan(figure) else f"{100 * figure:{sign}.2f}"
+
+
+def _seconds(figure: float) -> str:
+    return "–" if math.isnan(figure) else f"{figure:.0f}"
+
+
+def _spread(spread: Spread | None, sign: str = "") -> str:
+    if spread is None:
+        return "–"
+    return f"{_percent(spread.mean, sign)} ± {_percent(spread.ci95_tasks)} ± {_percent(spread.ci95_seeds)}"

@@ -1,0 +1,138 @@
+"""What Hydra finds here when it starts: launchers, a sweeper, and the name of a sweep's folder.
+
+Hydra imports this file for every command, so what sweeps alone need is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fewshot.errors import UserError, whole
+from fewshot.sweep.identity import sweep_name
+
+if TYPE_CHECKING:
+    from fewshot.sweep.pool import Machine
+
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+
+
+class JobsLauncher(Launcher):
+    """Runs the jobs of a sweep, each in a process of its own; subclasses say where."""
+
+    @abstractmethod
+    def machine(self, folder: Path) -> Machine:
+        """Where the jobs of the sweep in a folder run."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from fewshot.sweep.plan import Plan
+
+        if config.hydra.sweeper.get("max_batch_size") is not None:
+            raise UserError("hydra.sweeper.max_batch_size would end the sweep with its first batch; set hydra.launcher.jobs")
+        self.plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from fewshot.sweep.launch import run_jobs
+        from fewshot.sweep.report import conclude
+
+        machine = self.machine(self.plan.folder)
+        jobs = self.plan.jobs(job_overrides)
+        run_jobs(jobs, self.plan.folder, machine)
+        conclude(self.plan.folder, jobs)
+        return [JobReturn(working_dir=str(job.folder), status=JobStatus.COMPLETED) for job in jobs]
+
+
+class LocalLauncher(JobsLauncher):
+    """Runs jobs on this machine.
+
+    Args:
+        jobs: at once; null for one a GPU, or one a core where there is no GPU.
+    """
+
+    def __init__(self, jobs: int | None) -> None:
+        self._at_once = jobs
+
+    def machine(self, folder: Path) -> Machine:
+        from fewshot.sweep.launch import this_machine
+
+        return this_machine(self._at_once)
+
+
+class SlurmLauncher(JobsLauncher):
+    """Runs jobs on a Slurm cluster.
+
+    Args:
+        jobs: in the queue at once.
+        parameters: of ``submitit.AutoExecutor``.
+    """
+
+    def __init__(self, jobs: int, parameters: DictConfig) -> None:
+        self._at_once = jobs
+        self._parameters = parameters
+
+    def machine(self, folder: Path) -> Machine:
+        from fewshot.sweep.launch import slurm
+
+        return slurm(folder, self._at_once, OmegaConf.to_container(self._parameters))  # type: ignore[arg-type]
+
+
+class OptunaSweeper(Sweeper):
+    """Lets Optuna choose the values of a sweep, by what earlier jobs came to.
+
+    Args:
+        trials: in all, over every time that the command is typed.
+        objectives: figures of ``results.json``.
+        directions: of each, maximize or minimize.
+        sampler: config of an Optuna sampler; null for Optuna's default.
+        pruner: config of an Optuna pruner; null for none.
+        params: key -> values, as on the command line.
+    """
+
+    def __init__(
+        self, trials: int, objectives: list[str], directions: list[str], sampler: Any, pruner: Any, params: DictConfig
+    ) -> None:
+        self._trials, self._objectives, self._directions = trials, objectives, directions
+        self._sampler, self._pruner = sampler, pruner
+        self._params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from fewshot.sweep.study import check_objectives, require_optuna
+
+        require_optuna()
+        whole("hydra.sweeper.trials", self._trials, least=1)
+        check_objectives(self._objectives, self._directions)
+        self._context = hydra_context
+        launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        if not isinstance(launcher, JobsLauncher):
+            raise UserError(f"hydra/launcher={type(launcher).__name__} runs no study; choose launcher=serial, local or slurm")
+        self._launcher = launcher
+
+    def sweep(self, arguments: list[str]) -> None:
+        from fewshot.sweep.launch import run_work
+        from fewshot.sweep.report import conclude
+        from fewshot.sweep.space import search_space
+        from fewshot.sweep.study import StudyWork, open_study, print_study
+
+        given = [*(f"{key!s}={values}" for key, values in self._params.items()), *arguments]
+        fixed, varied = search_space(OverridesParser.create(self._context.config_loader).parse_overrides(given))
+        objectives = dict(zip(self._objectives, self._directions, strict=True))
+        one = len(objectives) == 1  # Optuna prunes by one objective only
+        pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
+        plan = self._launcher.plan
+        machine = self._launcher.machine(plan.folder)
+        study = open_study(plan.folder, objectives, instantiate(self._sampler))
+        work = StudyWork(study, plan, varied, fixed, self._trials, pruner)
+        run_work(work, machine, common=set(fixed))
+        print_study(study, plan.folder)
+        conclude(plan.folder, work.jobs())

@@ -1,0 +1,175 @@
+"""Optuna studies: the space, what may be an objective, and a study that is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from fewshot.errors import UserError
+from fewshot.runtime.journal import STUDY, journal
+from fewshot.sweep.job import State, jobs_in
+from fewshot.sweep.space import search_space
+from fewshot.sweep.study import check_objectives, open_study
+from tests.entry import ROOT, TINY, main
+from tests.forked import fork, wait_for
+from tests.sweep.test_local import codes, kill, processes_below
+
+
+def space(*overrides):
+    return search_space(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def test_the_space_is_what_the_command_line_says():
+    fixed, varied = space(
+        "experiment=tiny", "a=interval(0.1,1)", "b=int(interval(1,5))", "c=tag(log,interval(0.001,1))", "d=range(2,9,3)",
+        "e=range(0,1,0.25)", "f=x,y", "g=choice([1,2],[3])", "trainer.max_steps=5",
+    )  # fmt: skip
+    assert fixed == ["experiment=tiny", "trainer.max_steps=5"]
+    assert varied == {
+        "a": FloatDistribution(0.1, 1.0),
+        "b": IntDistribution(1, 5),
+        "c": FloatDistribution(0.001, 1.0, log=True),
+        "d": IntDistribution(2, 8, step=3),
+        "e": FloatDistribution(0.0, 0.75, step=0.25),
+        "f": CategoricalDistribution(["x", "y"]),
+        "g": CategoricalDistribution(["[1,2]", "[3]"]),
+    }
+
+
+def test_the_command_line_has_the_last_word():
+    assert space("a=interval(0,1)", "a=0.5", "b=1,2") == (["a=0.5"], {"b": CategoricalDistribution(["1", "2"])})
+    assert space("a=0.5", "a=1,2") == ([], {"a": CategoricalDistribution(["1", "2"])})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["a=1"], "varies nothing; give a key values"),
+        (["a=interval(2,1)"], r"a=interval\(2,1\) is no interval"),
+        (["a=tag(log,interval(0,1))"], "0 < LOW for a log scale"),
+    ],
+)
+def test_spaces_that_cannot_be(overrides, message):
+    with pytest.raises(UserError, match=message):
+        space(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "directions", "message"),
+    [
+        ([], [], r"directions has 0 for 0 of hydra\.sweeper\.objectives"),
+        (["val/acc"], ["maximize", "minimize"], r"directions has 2 for 1 of hydra\.sweeper\.objectives"),
+        (["val/acc"], ["maximise"], r"directions=maximise is unknown; did you mean 'maximize'"),
+        (["test/acc"], ["maximize"], r"objectives=test/acc: nothing is chosen on test classes"),
+    ],
+)
+def test_objectives_that_cannot_be(objectives, directions, message):
+    with pytest.raises(UserError, match=message):
+        check_objectives(objectives, directions)
+
+
+def test_a_study_of_other_objectives_is_not_gone_on_with(tmp_path):
+    open_study(tmp_path, {"val/acc": "maximize"})
+    open_study(tmp_path, {"val/acc": "maximize"})
+    with pytest.raises(UserError, match="holds a study of"):
+        open_study(tmp_path, {"val/loss": "minimize"})
+
+
+def test_without_optuna_one_line_names_the_extra(tmp_path):
+    code = "import sys; sys.modules['optuna'] = None; sys.argv = ['train.py', *sys.argv[1:]];"
+    code += f"import runpy; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *TINY, "sweep=optuna", f"hydra.sweep.dir={tmp_path}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: sweep=optuna needs the extra 'optuna'; install it with: uv sync --extra optuna\n"
+
+
+STUDY_RECIPE = (
+    *TINY, "sweep=optuna", "launcher=local", "hydra.launcher.jobs=2", "callbacks.progress.refresh_rate=0", "test=false",
+    "trainer.max_steps=12", "trainer.val_check_interval=3", "callbacks.last.every_n_steps=3",
+)  # fmt: skip
+
+
+def arguments(folder, *more):
+    return [*STUDY_RECIPE, f"hydra.sweep.dir={folder / 'sweep'}", f"paths.cache_dir={folder / 'cache'}", *more]
+
+
+def trials(folder):
+    return optuna.load_study(study_name=STUDY, storage=journal(folder / "sweep")).trials
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_path):
+    """Prunes some, runs no trial twice to its end, and writes an experiment file that composes and trains."""
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/results.json"))) >= 6, timeout=900)
+    time.sleep(3)
+    below = kill(process, whole=True)
+    assert below
+    begun = len(trials(tmp_path))
+    assert 6 <= begun < 20
+    process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out")
+    assert process.wait(1200) == 0, (tmp_path / "out").read_text()
+
+    states = [trial.state for trial in trials(tmp_path)]
+    assert len(states) == 20
+    assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert states.count(TrialState.PRUNED) >= 1
+    jobs = jobs_in(tmp_path / "sweep")
+    assert len(jobs) == 20
+    assert all(codes(job).count(0) + codes(job).count(4) <= 1 for job in jobs)
+    assert {job.state() for job in jobs} == {State.COMPLETED, State.PRUNED}
+    for trial in trials(tmp_path):
+        job = next(job for job in jobs if job.name == trial.user_attrs["job"])
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == job.results()["metrics"]["val/acc"]
+        drawn = dict(override.split("=") for override in job.record()["overrides"])
+        assert all(float(drawn[key]) == value for key, value in trial.params.items())
+
+    best = max((trial for trial in trials(tmp_path) if trial.value is not None), key=lambda trial: trial.value)
+    job = next(job for job in jobs if job.name == best.user_attrs["job"])
+    alone = tmp_path / "alone"
+    done = main("train.py", f"--config-dir={tmp_path / 'sweep'}", f"hydra.searchpath=[file://{ROOT}/tests/configs]",
+                "experiment=best", "seed=0", f"hydra.run.dir={alone}", f"paths.cache_dir={tmp_path / 'cache'}")  # fmt: skip
+    assert done.code == 0, done.err
+    theirs, ours = (json.loads((folder / "results.json").read_text()) for folder in (job.folder, alone))
+    assert ours["metrics"] == theirs["metrics"]
+    assert (alone / "metrics.csv").read_text() == (job.folder / "metrics.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_objectives_give_a_front(tmp_path):
+    more = ("hydra.sweeper.trials=4", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
+            "hydra.sweeper.directions=[maximize,minimize]")  # fmt: skip
+    process = fork("train.py", *arguments(tmp_path, *more), output=tmp_path / "out")
+    assert process.wait(600) == 0, (tmp_path / "out").read_text()
+    study = optuna.load_study(study_name=STUDY, storage=journal(tmp_path / "sweep"))
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    for trial in study.trials:
+        results = json.loads((tmp_path / "sweep" / trial.user_attrs["job"] / "results.json").read_text())
+        assert trial.values == [results["metrics"]["val/acc"], results["cost"]["train_seconds"]]
+    assert len(list((tmp_path / "sweep/experiment").glob("best*.yaml"))) == len(study.best_trials)
+
+
+@pytest.mark.slow
+def test_asked_to_stop_a_study_goes_on_with_its_running_trials(tmp_path):
+    long = ("hydra.sweeper.trials=2", "trainer.max_steps=2000", "trainer.val_check_interval=2000", "hydra.sweeper.pruner=null")
+    process = fork("train.py", *arguments(tmp_path, *long), output=tmp_path / "out")
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 2)
+    below = processes_below(process.pid)
+    process.send(signal.SIGTERM)
+    assert process.wait() == 143, (tmp_path / "out").read_text()
+    assert len(below) >= 2
+    assert [trial.state for trial in trials(tmp_path)] == [TrialState.RUNNING] * 2
+    assert {job.state() for job in jobs_in(tmp_path / "sweep")} == {State.INTERRUPTED}

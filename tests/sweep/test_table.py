@@ -1,0 +1,159 @@
+"""What came of a sweep, from files alone: tables, CSV, plot, the best config; by the commands that a user types."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fewshot.errors import UserError
+from fewshot.evaluation.results import write_results
+from fewshot.sweep.job import Job, jobs_in
+from fewshot.sweep.table import cells, chosen_baseline, csv_text, groups_of, markdown, plot
+from tests.entry import ROOT
+
+TASKS = 40
+RANDOM = np.random.default_rng(0)
+HARDNESS = RANDOM.normal(0, 0.1, TASKS)
+
+
+def finish(folder, lr, seed, level, tested=True, **protocol):
+    """A complete job of a sweep over learning rates and seeds; returns the accuracy of its tasks."""
+    job = Job(folder / f"{lr}-{seed}")
+    overrides = ["experiment=tiny", f"model.inner.lr={lr}", f"seed={seed}"]
+    job.freeze("{}", overrides, ["train.py", *overrides], "module:function", f"group-{lr}")
+    accuracy = level + HARDNESS + RANDOM.normal(0, 0.02, TASKS) + 0.01 * seed
+    lines = [f"{task},0.2,{value:.9g},1,1" for task, value in enumerate(accuracy)]
+    (job.folder / "test_tasks.csv").write_text("\n".join(["task,acc_0,acc_1,loss_0,loss_1", *lines]) + "\n")
+    known = {"data": "toy", "ways": 3, "shots": 1, "queries": 4, "test_tasks": TASKS, "seed": seed, "train": {"steps": 6}}
+    write_results(
+        job.folder / "results.json",
+        metrics={"val/acc": level + 0.1, "test/acc": accuracy.mean()} if tested else {"val/acc": level + 0.1},
+        test={"tasks": TASKS, "acc_per_step": [0.2, 0.5], "per_task_file": "test_tasks.csv"} if tested else None,
+        protocol=known | protocol,
+        cost={"train_seconds": 10.0 + seed},
+        provenance={"git_commit": "abc", "data_sha256": {"test": "b"}},
+    )
+    return accuracy
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Two learning rates, three seeds each; their accuracies."""
+    folder = tmp_path / "sweep"
+    return folder, {
+        lr: np.stack([finish(folder, lr, seed, level) for seed in range(3)]) for lr, level in ((0.1, 0.5), (0.4, 0.6))
+    }
+
+
+def command(*arguments):
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "fewshot.sweep", *map(str, arguments)], env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_best_on_validation_is_first_and_seeds_are_together(sweep):
+    groups = groups_of(jobs_in(sweep[0]))
+    assert [group.label for group in groups] == ["model.inner.lr=0.4", "model.inner.lr=0.1"]
+    assert [len(group.jobs) for group in groups] == [3, 3]
+    assert groups[0].train_seconds == pytest.approx(11)
+
+
+def test_figures_are_those_of_the_tasks(sweep):
+    folder, accuracy = sweep
+    groups = groups_of(jobs_in(folder))
+    first, second = csv.DictReader(csv_text(groups, chosen_baseline(groups, "model.inner.lr=0.1")).splitlines())
+    assert float(first["test_acc"]) == pytest.approx(accuracy[0.4].mean(), abs=1e-8)
+    over_seeds = stats.ttest_1samp(accuracy[0.4].mean(axis=1), 0).confidence_interval(0.95)
+    assert float(first["test_acc_ci95_seeds"]) == pytest.approx((over_seeds.high - over_seeds.low) / 2, abs=1e-8)
+    paired = stats.ttest_rel(accuracy[0.4].mean(axis=0), accuracy[0.1].mean(axis=0)).confidence_interval(0.95)
+    assert float(first["difference_ci95_tasks"]) == pytest.approx((paired.high - paired.low) / 2, abs=1e-8)
+    assert float(first["difference"]) == pytest.approx((paired.high + paired.low) / 2, abs=1e-8)
+    assert second["difference"] == ""
+    assert float(first["val_acc"]) == pytest.approx(0.7)
+
+
+def test_other_test_tasks_have_no_paired_difference(sweep):
+    folder, _ = sweep
+    for seed in range(3):
+        finish(folder, 0.8, seed, 0.7, shots=5)
+    groups = groups_of(jobs_in(folder))
+    header, *rows = cells(groups, chosen_baseline(groups, "model.inner.lr=0.1"))
+    assert header[4] == "difference to model.inner.lr=0.1"
+    assert rows[0][4] == "–"
+    assert rows[1][4].startswith("+")
+
+
+def test_a_sweep_without_a_test(tmp_path):
+    finish(tmp_path, 0.1, 0, 0.5, tested=False)
+    groups = groups_of(jobs_in(tmp_path))
+    assert cells(groups, None)[1] == ["experiment=tiny model.inner.lr=0.1", "1", "60.00", "–", "10"]
+    with pytest.raises(UserError, match="nothing to plot"):
+        plot(groups, tmp_path / "plot.png")
+
+
+def test_markdown_is_a_table(sweep):
+    lines = markdown(groups_of(jobs_in(sweep[0])), None).splitlines()
+    assert lines[:2] == [
+        "| config | seeds | validation | test ± tasks ± seeds | seconds |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("words", ["model.inner.lr=7", ""])
+def test_a_baseline_that_is_none(sweep, words):
+    with pytest.raises(UserError, match=rf"--baseline='{words}' fits [02] configs; choose one of: 'model\.inner\.lr=0\.4'"):
+        chosen_baseline(groups_of(jobs_in(sweep[0])), words)
+
+
+def test_nothing_complete(tmp_path):
+    Job(tmp_path / "a").freeze("{}", ["seed=0"], [], "", "")
+    with pytest.raises(UserError, match="of 1 jobs none is complete yet"):
+        groups_of(jobs_in(tmp_path))
+
+
+def test_commands_on_a_copy_that_may_only_be_read(sweep, tmp_path):
+    """As on another machine, with files for other programs; torch is not imported."""
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep[0], copy)
+    for path in copy.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = command("table", copy, "--baseline", "model.inner.lr=0.1", "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")
+    assert done.returncode == 0, done.stderr
+    assert "difference to model.inner.lr=0.1" in done.stdout
+    assert (tmp_path / "t.csv").read_text().startswith("overrides,seeds,val_acc,")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    done = command("status", copy)
+    assert done.returncode == 0, done.stderr
+    assert "6 jobs in" in done.stdout
+    assert "6 completed" in done.stdout
+
+
+def test_commands_need_no_torch(sweep):
+    code = "import sys; sys.argv[1:] = ['table', sys.argv[1]]; import runpy;"
+    code += "runpy.run_module('fewshot.sweep', run_name='__main__');"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(sweep[0])], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("status", "{}/nowhere"), "holds no jobs of a sweep; choose a folder below logs/train/sweeps"),
+        (("table", "{}/sweep", "--baseline", "seed=9"), "--baseline='seed=9' fits 0 configs"),
+        (("table", "{}/sweep", "--plot", "{}/plot.gif"), "must end in .png, .pdf or .svg"),
+    ],
+)
+def test_mistakes_take_one_line(sweep, tmp_path, arguments, message):
+    done = command(*(argument.replace("{}", str(tmp_path)) for argument in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
