@@ -21,6 +21,7 @@ class RelationNet(EmbeddingLearner):
     """Outputs are relation scores from 0 to 1, trained to be 1 for a query's class and 0 for the others (equation 2).
 
     A class is the *sum* of its support set's maps (section 3.2). The loss is the mean squared error over all pairs.
+    Weights start as PyTorch's layers do; the published code draws them from normal distributions.
 
     Args:
         backbone: a convolutional one, whose maps before the last pooling are compared.
