@@ -141,9 +141,16 @@ def test_a_job_of_several_processes_starts_them_once(tmp_path):
 
 
 def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
-    """Twelve jobs, two at a time; twice the whole tree of processes is killed, once the first process alone."""
-    seeds, rates = range(3), (0.1, 0.2, 0.4, 0.8)
-    grid = ("seed=0,1,2", "model.inner.lr=0.1,0.2,0.4,0.8", "launcher=local", "hydra.launcher.jobs=2")
+    """Two jobs at a time; twice the whole tree of processes is killed, once the first process alone.
+
+    Twelve jobs with ``FEWSHOT_SWEEP_SEEDS=4``, six without.
+    """
+    seeds, rates = range(int(os.environ.get("FEWSHOT_SWEEP_SEEDS", "2"))), (0.1, 0.2, 0.4)
+    count = len(seeds) * len(rates)
+    grid = (
+        f"seed={','.join(map(str, seeds))}", f"model.inner.lr={','.join(map(str, rates))}", "launcher=local",
+        "hydra.launcher.jobs=2",
+    )  # fmt: skip
     moments = uniforms(stream_key("kills", os.environ.get("FEWSHOT_KILLS_SEED", "0")), [0], 3)[0]
     finished = []
     for moment, whole in zip(moments, (True, False, True), strict=True):
@@ -159,12 +166,12 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
         below = kill(process, whole)
         wait_for(lambda below=below: not any(map(is_alive, below)))  # jobs whose sweep has died stop by themselves
         finished.append(len(list(tmp_path.glob("sweep/*/results.json"))))
-    assert finished[-1] < 12
+    assert finished[-1] < count
     code, said = sweep(tmp_path, *grid, recipe=LONG)
     assert code == 0, said
 
     jobs = jobs_in(tmp_path / "sweep")
-    assert len(jobs) == 12
+    assert len(jobs) == count
     attempts = [codes(job) for job in jobs]
     assert all(each.count(0) <= 1 for each in attempts)  # none where it was killed after its last word
     assert sum(len(each) - 1 for each in attempts) >= 3, attempts  # each kill met a job at work
