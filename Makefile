@@ -39,7 +39,7 @@ test-fast: $(INSTALLED) ## the tests without the slow ones, under two minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" $(ARGS)
 
 prove: $(INSTALLED) ## run the tests of docs/reliability.md, promise by promise
-	OMP_NUM_THREADS=1 $(BIN)/python .ci/prove.py
+	OMP_NUM_THREADS=1 FEWSHOT_LONG_PROOFS=1 $(BIN)/python .ci/prove.py
 
 goldens: $(INSTALLED) ## write the golden losses anew, after a change that is meant to change them
 	OMP_NUM_THREADS=1 FEWSHOT_RENEW_GOLDENS=1 $(BIN)/pytest -q tests/test_goldens.py

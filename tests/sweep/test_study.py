@@ -19,7 +19,7 @@ from fewshot.sweep.space import search_space
 from fewshot.sweep.study import check_objectives, open_study
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork, wait_for
-from tests.sweep.test_local import codes, kill, processes_below
+from tests.sweep.test_local import LONG_PROOF, codes, kill, processes_below
 
 
 def space(*overrides):
@@ -107,6 +107,7 @@ def trials(folder):
     return optuna.load_study(study_name=STUDY, storage=journal(folder / "sweep")).trials
 
 
+@LONG_PROOF
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_path):
