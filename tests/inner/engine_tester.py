@@ -11,7 +11,7 @@ from fewshot.backbones.film import modulate_
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.annealing import Annealing
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
@@ -155,7 +155,7 @@ def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", begin=None
     """The learn2learn engine."""
     inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **options)
     rates = uneven_rates(inner, network)
-    return build_engine("learn2learn", network, inner, rates, nn.functional.cross_entropy, batch_norm, begin)
+    return engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, batch_norm, begin)
 
 
 def outer_loss(engine, batch):
@@ -178,7 +178,7 @@ class EngineTester:
         self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, begin=None, **options
     ):
         inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
-        return build_engine(self.engine, network, inner, uneven_rates(inner, network), loss, batch_norm, begin)
+        return engine_kind(self.engine)(network, inner, uneven_rates(inner, network), loss, batch_norm, begin)
 
     def meta_gradient(self, network, batch, tasks=None, **options):
         network.zero_grad()

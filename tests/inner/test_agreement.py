@@ -12,7 +12,7 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.inner.annealing import Annealing
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.tasks import TaskBatch
 from tests.inner.engine_tester import uneven_rates
@@ -85,7 +85,7 @@ def test_engines_agree(problem):
     ):
         described = replace(inner, checkpoint_steps=checkpoint)
         rates = uneven_rates(described, network)
-        built = build_engine(engine, network, described, rates, nn.functional.cross_entropy, mode)
+        built = engine_kind(engine)(network, described, rates, nn.functional.cross_entropy, mode)
         outcomes[engine, checkpoint] = outcome(built, network, batch)
     expected = outcomes["learn2learn", False]
     for found in outcomes.values():

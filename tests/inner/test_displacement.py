@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.minibatches import shuffled_rows
 from fewshot.inner.rates import InnerRates
@@ -19,7 +19,7 @@ ADAM = partial(torch.optim.Adam, betas=(0.0, 0.999))
 
 def built(engine, network, loss=nn.functional.cross_entropy, **options):
     inner = InnerLoop(**({"lr": 0.1, "steps": 4, "eval_steps": 4, "adapt_norm": True, "outer": "displacement"} | options))
-    return build_engine(engine, network, inner, InnerRates(inner, network), loss, "transductive")
+    return engine_kind(engine)(network, inner, InnerRates(inner, network), loss, "transductive")
 
 
 def trained(network, x, y, rows, optimizer):

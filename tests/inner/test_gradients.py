@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
@@ -17,7 +17,7 @@ def one_weight(lr, steps, engine="functional"):
     network = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(network.weight)
     inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps)
-    return build_engine(engine, network, inner, InnerRates(inner, network), mse_loss, "transductive")
+    return engine_kind(engine)(network, inner, InnerRates(inner, network), mse_loss, "transductive")
 
 
 def tasks(*slopes):
@@ -63,7 +63,7 @@ def test_the_path_is_that_of_the_engine():
     rates = InnerRates(inner, network)
     with torch.no_grad():
         rates.learned[0].copy_(torch.rand(3, 2))
-    engine = build_engine("functional", network, inner, rates, nn.functional.cross_entropy, "transductive")
+    engine = engine_kind("functional")(network, inner, rates, nn.functional.cross_entropy, "transductive")
     x, y, number = torch.randn(2, 6, 4, dtype=torch.float64), torch.arange(3).repeat(2, 2), torch.arange(2)
     batch = TaskBatch(x, y, x, y, number, number[:, None], number[:, None])
     norms = inner_gradient_norms(engine, batch)

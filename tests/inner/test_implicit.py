@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torchopt.diff.implicit import custom_root
 from torchopt.linear_solve import solve_cg
 
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.implicit import conjugate_gradient
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
@@ -20,7 +20,7 @@ PULL, STEPS = 2.0, 300
 
 def built(engine, network, loss=nn.functional.cross_entropy, **options):
     inner = InnerLoop(**({"lr": 0.1, "steps": STEPS, "eval_steps": STEPS, "proximal": PULL} | options))
-    return build_engine(engine, network, inner, InnerRates(inner, network), loss, "transductive")
+    return engine_kind(engine)(network, inner, InnerRates(inner, network), loss, "transductive")
 
 
 def small_inputs():

@@ -5,7 +5,7 @@ import torch
 
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from tests.inner.engine_tester import network_of
@@ -53,7 +53,7 @@ def test_impossible_settings_are_refused(change, message):
 def test_learn2learn_unrolls_and_refuses_other_outer_gradients(outer):
     network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1, outer=outer, proximal=1.0)
     with pytest.raises(UserError) as error:
-        build_engine("learn2learn", network, inner, InnerRates(inner, network), None, "transductive")
+        engine_kind("learn2learn")(network, inner, InnerRates(inner, network), None, "transductive")
     assert str(error.value) == f"model.inner.outer={outer} but learn2learn unrolls its steps; set model.engine=auto"
 
 
@@ -77,5 +77,5 @@ def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message)
     network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1)
     rates = InnerRates(inner, network)
     with pytest.raises(UserError) as error:
-        build_engine(engine, network, inner, rates, None, batch_norm)
+        engine_kind(engine)(network, inner, rates, None, batch_norm)
     assert str(error.value) == message

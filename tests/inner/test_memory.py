@@ -6,7 +6,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from fewshot.backbones.conv4 import Conv4
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import forecast
 from fewshot.inner.rates import InnerRates
@@ -45,7 +45,7 @@ def test_it_is_right_within_a_fifth(engine, chunk, at_once, by_steps):
     backbone = Conv4((1, 28, 28), filters=16)
     network = nn.Sequential(backbone, nn.Linear(backbone.out_features, WAYS))
     inner = InnerLoop(lr=0.1, steps=4, eval_steps=4, task_chunk=chunk, checkpoint_steps=by_steps)
-    built = build_engine(engine, network, inner, InnerRates(inner, network), nn.functional.cross_entropy, "transductive")
+    built = engine_kind(engine)(network, inner, InnerRates(inner, network), nn.functional.cross_entropy, "transductive")
     batch = tasks_of(28)
     said = forecast(built, batch)
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -61,7 +61,7 @@ def test_learn2learn_has_one_task_in_memory_and_all_its_steps():
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, WAYS))
     inner = InnerLoop(lr=0.1, steps=2, eval_steps=2)
     rates = InnerRates(inner, network)
-    built = build_engine("learn2learn", network, inner, rates, nn.functional.cross_entropy, "transductive")
+    built = engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, "transductive")
     batch = tasks_of(28)
     said = forecast(built, batch)
     assert said.bytes == pytest.approx(allocated(lambda: built.meta_gradient(batch, TASKS)), rel=0.2)

@@ -7,7 +7,7 @@ from learn2learn.nn import KroneckerLinear
 from learn2learn.optim.transforms import KroneckerTransform, MetaCurvatureTransform
 from torch import nn
 
-from fewshot.inner.engine import build_engine
+from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.transforms import Kronecker, MetaCurvature
 from tests.inner.engine_tester import network_of, random_tasks, uneven_rates
@@ -18,7 +18,7 @@ SHAPES = pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 3, 3, 3), (2, 3, 1,
 
 def built(engine, network, **options):
     inner = InnerLoop(lr=0.3, steps=2, eval_steps=2, adapt_norm=True, **options)
-    return build_engine(engine, network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive")
+    return engine_kind(engine)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive")
 
 
 def meta_gradient_of_learn2learn(algorithm, batch):

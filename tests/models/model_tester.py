@@ -1,6 +1,7 @@
 """What every meta-learner has to pass: a new one inherits all of it by saying how it is made."""
 
 import io
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import pytest
@@ -79,7 +80,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-class ModelTester:
+class ModelTester(ABC):
     """Subclasses say with `make` how their model is made, and where theory promises less than usual."""
 
     relabels: ClassVar[bool] = True
@@ -91,9 +92,9 @@ class ModelTester:
     steps: ClassVar[int] = 150
     """Outer steps of 4 tasks that it learns the toy problem in."""
 
+    @abstractmethod
     def make(self, **changes) -> MetaLearner:
         """A small model for tasks of `WAYS` ways; keyword arguments replace its own."""
-        raise NotImplementedError
 
     def built(self, seed=0, **changes):
         torch.manual_seed(seed)

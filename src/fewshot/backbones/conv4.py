@@ -5,8 +5,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.conv import Conv2d
+from fewshot.backbones.convolutional import ConvolutionalBackbone
 from fewshot.backbones.fused import conv_norm_pool_relu, may_fuse
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm, statistics_rows
@@ -14,7 +14,7 @@ from fewshot.backbones.pool import MaxPool, PositionMean
 from fewshot.errors import UserError
 
 
-class Conv4(Backbone):
+class Conv4(ConvolutionalBackbone):
     """Four blocks of 3x3 convolution, batch normalisation and ReLU, each halving the image.
 
     As published: on Omniglot 64 filters, strided convolutions and the mean over positions; on mini-ImageNet 32 filters, 2x2
@@ -60,16 +60,6 @@ class Conv4(Backbone):
             height, width = (height // 2, width // 2) if pooled else ((height + 1) // 2, (width + 1) // 2)
         self.out_features = filters if global_pool else filters * height * width
         self.apply(xavier_)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.blocks(x)
-        return features
-
-    def maps(self, x: Tensor) -> Tensor:
-        for block in self.blocks.children():
-            if not isinstance(block, PositionMean | nn.Flatten):
-                x = block(x)
-        return x
 
 
 def _block(inputs: int, outputs: int, downsample: str) -> nn.Sequential:

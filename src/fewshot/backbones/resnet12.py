@@ -5,15 +5,16 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.conv import Conv2d
+from fewshot.backbones.convolutional import ConvolutionalBackbone, conv3x3
 from fewshot.backbones.dropblock import DropBlock
+from fewshot.backbones.init import kaiming_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 from fewshot.errors import UserError
 
 
-class ResNet12(Backbone):
+class ResNet12(ConvolutionalBackbone):
     """Four residual blocks of three 3x3 convolutions with leaky ReLU, each halving the image, then the mean over positions.
 
     Widths 64-160-320-640 are those of MetaOptNet, 64-128-256-512 those of Meta-Baseline.
@@ -41,19 +42,7 @@ class ResNet12(Backbone):
         self.blocks = nn.Sequential(*blocks, PositionMean())
         self.input_shape = tuple(image_shape)
         self.out_features = widths[-1]
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.blocks(x)
-        return features
-
-    def maps(self, x: Tensor) -> Tensor:
-        for block in self.blocks.children():
-            if not isinstance(block, PositionMean | nn.Flatten):
-                x = block(x)
-        return x
+        kaiming_(self, "leaky_relu")
 
 
 class _Block(nn.Module):
@@ -62,11 +51,11 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, drop: nn.Module | None) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            *_conv3x3(inputs, outputs),
+            *_normalised(inputs, outputs),
             nn.LeakyReLU(0.1),
-            *_conv3x3(outputs, outputs),
+            *_normalised(outputs, outputs),
             nn.LeakyReLU(0.1),
-            *_conv3x3(outputs, outputs),
+            *_normalised(outputs, outputs),
         )
         self.shortcut = nn.Sequential(Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm(outputs))
         self.pool = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.LeakyReLU(0.1))
@@ -78,5 +67,5 @@ class _Block(nn.Module):
         return out
 
 
-def _conv3x3(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
-    return Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), BatchNorm(outputs)
+def _normalised(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
+    return conv3x3(inputs, outputs), BatchNorm(outputs)

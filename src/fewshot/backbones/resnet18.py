@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.conv import Conv2d
+from fewshot.backbones.convolutional import ConvolutionalBackbone, conv3x3
+from fewshot.backbones.init import kaiming_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 
 
-class ResNet18(Backbone):
+class ResNet18(ConvolutionalBackbone):
     """A 3x3 convolution, four stages of two basic blocks with 64 to 512 channels, and the mean over positions.
 
     The network for ImageNet begins with a 7x7 convolution and a pooling that leave little of an 84x84 image.
@@ -26,7 +27,7 @@ class ResNet18(Backbone):
     def __init__(self, image_shape: Sequence[int], width: int = 64) -> None:
         super().__init__()
         self.input_shape = tuple(image_shape)
-        self.blocks = nn.Sequential(_conv(image_shape[0], width), BatchNorm(width), nn.ReLU())
+        self.blocks = nn.Sequential(conv3x3(image_shape[0], width), BatchNorm(width), nn.ReLU())
         channels = width
         for stage in range(4):
             for block in range(2):
@@ -35,18 +36,7 @@ class ResNet18(Backbone):
                 channels = outputs
         self.blocks.append(PositionMean())
         self.out_features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.blocks(x)
-        return features
-
-    def maps(self, x: Tensor) -> Tensor:
-        for block in list(self.blocks)[:-1]:
-            x = block(x)
-        return x
+        kaiming_(self, "relu")
 
 
 class _Block(nn.Module):
@@ -55,7 +45,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            _conv(inputs, outputs, stride), BatchNorm(outputs), nn.ReLU(), _conv(outputs, outputs), BatchNorm(outputs)
+            conv3x3(inputs, outputs, stride), BatchNorm(outputs), nn.ReLU(), conv3x3(outputs, outputs), BatchNorm(outputs)
         )
         self.shortcut = nn.Sequential()
         if stride > 1 or inputs != outputs:
@@ -65,7 +55,3 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.relu(self.residual(x) + self.shortcut(x))
         return out
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> Conv2d:
-    return Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.conv import Conv2d
+from fewshot.backbones.convolutional import ConvolutionalBackbone, conv3x3
+from fewshot.backbones.init import kaiming_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
 from fewshot.errors import UserError, whole
 
 
-class WideResNet(Backbone):
+class WideResNet(ConvolutionalBackbone):
     """A 3x3 convolution to 16 channels, three groups of blocks that normalise first, and the mean over positions.
 
     The groups have 16, 32 and 64 channels times `widen`; the second and third halve the image. The published dropout between
@@ -33,7 +34,7 @@ class WideResNet(Backbone):
             raise UserError(f"model.backbone.depth={depth} must be 6n + 4, as 10, 16, 22 or 28")
         self.input_shape = tuple(image_shape)
         channels = 16
-        self.blocks = nn.Sequential(_conv(image_shape[0], channels))
+        self.blocks = nn.Sequential(conv3x3(image_shape[0], channels))
         for group in range(3):
             for block in range((depth - 4) // 6):
                 outputs = 16 * widen * 2**group
@@ -41,18 +42,7 @@ class WideResNet(Backbone):
                 channels = outputs
         self.blocks.extend([BatchNorm(channels), nn.ReLU(), PositionMean()])
         self.out_features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.blocks(x)
-        return features
-
-    def maps(self, x: Tensor) -> Tensor:
-        for block in list(self.blocks)[:-1]:
-            x = block(x)
-        return x
+        kaiming_(self, "relu")
 
 
 class _Block(nn.Module):
@@ -61,7 +51,9 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Sequential(BatchNorm(inputs), nn.ReLU())
-        self.residual = nn.Sequential(_conv(inputs, outputs, stride), BatchNorm(outputs), nn.ReLU(), _conv(outputs, outputs))
+        self.residual = nn.Sequential(
+            conv3x3(inputs, outputs, stride), BatchNorm(outputs), nn.ReLU(), conv3x3(outputs, outputs)
+        )
         self.resized = (
             Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False) if stride > 1 or inputs != outputs else None
         )
@@ -71,7 +63,3 @@ class _Block(nn.Module):
         shortcut: Tensor = x if self.resized is None else self.resized(activated)
         out: Tensor = self.residual(activated) + shortcut
         return out
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> Conv2d:
-    return Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)

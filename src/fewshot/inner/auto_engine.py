@@ -2,12 +2,10 @@
 
 import logging
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewshot.inner.engine import Begin, Engine, Loss
+from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.loop import InnerLoop
-from fewshot.inner.rates import InnerRates
 from fewshot.inner.vectorized_engine import VectorizedEngine
 from fewshot.tasks import TaskBatch
 
@@ -22,16 +20,8 @@ class AutoEngine(Engine):
 
     name = "auto"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inner: InnerLoop,
-        rates: InnerRates,
-        loss: Loss,
-        batch_norm: str,
-        begin: Begin | None = None,
-    ) -> None:
-        super().__init__(network, inner, rates, loss, batch_norm, begin)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._engine: Engine | None = None
 
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
@@ -53,7 +43,7 @@ class AutoEngine(Engine):
     def _choose(self, batch: TaskBatch) -> Engine:
         if self._engine is None:
             kind = engine_for(batch)
-            self._engine = kind(self.network, self.inner, self.rates, self.loss, self.batch_norm, self.begin)
+            self._engine = self.remade(kind)
             self.name = kind.name
         return self._engine
 
@@ -65,4 +55,4 @@ def engine_for(batch: TaskBatch) -> type[FunctionalEngine] | type[VectorizedEngi
     return FunctionalEngine if on_cpu and elements > LARGE else VectorizedEngine
 
 
-build = AutoEngine
+ENGINE = AutoEngine

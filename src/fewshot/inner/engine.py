@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +24,12 @@ Begin = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Parameters that a task begins with, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``: a differentiable
 function of the network's other parameters."""
 
+Kind = TypeVar("Kind", bound="Engine")
+
 BATCH_NORM_MODES = ("transductive", "inductive")
 
 
+@dataclass(eq=False, repr=False)
 class Engine(ABC):
     """Adapts a network to the tasks of a meta-batch.
 
@@ -43,25 +48,21 @@ class Engine(ABC):
         name: under which a config asks for it.
     """
 
-    name: str
+    name: str = field(init=False)
+    network: nn.Module
+    inner: InnerLoop
+    rates: InnerRates
+    loss: Loss
+    batch_norm: str
+    begin: Begin | None = None
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inner: InnerLoop,
-        rates: InnerRates,
-        loss: Loss,
-        batch_norm: str,
-        begin: Begin | None = None,
-    ) -> None:
-        if batch_norm not in BATCH_NORM_MODES:
-            raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
-        self.network = network
-        self.inner = inner
-        self.rates = rates
-        self.loss = loss
-        self.batch_norm = batch_norm
-        self.begin = begin
+    def __post_init__(self) -> None:
+        if self.batch_norm not in BATCH_NORM_MODES:
+            raise UserError(f"model.batch_norm={self.batch_norm} is unknown{nearest(self.batch_norm, BATCH_NORM_MODES)}")
+
+    def remade(self, kind: "type[Kind]", **changes: Any) -> "Kind":
+        """An engine of some kind made of what this one is made of, but for some changes."""
+        return kind(**{part.name: getattr(self, part.name) for part in fields(self) if part.init} | changes)
 
     @abstractmethod
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
@@ -105,21 +106,13 @@ def engine_names() -> list[str]:
     return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
 
 
-def build_engine(
-    name: str,
-    network: nn.Module,
-    inner: InnerLoop,
-    rates: InnerRates,
-    loss: Loss,
-    batch_norm: str,
-    begin: Begin | None = None,
-) -> Engine:
-    """The engine of module ``fewshot.inner.<name>_engine``; the arguments are those of `Engine`.
+def engine_kind(name: str) -> type[Engine]:
+    """The engine of module ``fewshot.inner.<name>_engine``.
 
     Raises:
         UserError: there is none.
     """
     if name not in engine_names():
         raise UserError(f"model.engine={name} is unknown{nearest(name, engine_names())}")
-    engine: Engine = import_module(f"fewshot.inner.{name}_engine").build(network, inner, rates, loss, batch_norm, begin)
-    return engine
+    kind: type[Engine] = import_module(f"fewshot.inner.{name}_engine").ENGINE
+    return kind

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot.backbones.norm import adaptation_step
-from fewshot.inner.engine import Begin, Engine, Loss
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.engine import Engine
 from fewshot.inner.minibatches import shuffled_rows
-from fewshot.inner.rates import InnerRates
 from fewshot.tasks import TaskBatch
 
 Gradients = list[Tensor | None]
@@ -31,21 +29,13 @@ class FastWeights(Engine):
 
     stacked: bool
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inner: InnerLoop,
-        rates: InnerRates,
-        loss: Loss,
-        batch_norm: str,
-        begin: Begin | None = None,
-    ) -> None:
-        super().__init__(network, inner, rates, loss, batch_norm, begin)
-        named = list(zip(network.named_parameters(), inner.adapted(network), strict=True))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = list(zip(self.network.named_parameters(), self.inner.adapted(self.network), strict=True))
         self._adapted = {name: parameter for (name, parameter), adapted in named if adapted}
         self._shared = {name: parameter for (name, parameter), adapted in named if not adapted}
-        self.chunk = inner.task_chunk
-        self.outer = [p for p in (*network.parameters(), *rates.parameters()) if p.requires_grad]
+        self.chunk = self.inner.task_chunk
+        self.outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
 
     @abstractmethod
     def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:

@@ -54,4 +54,4 @@ def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last).as_strided(images.shape, strides)
 
 
-build = FunctionalEngine
+ENGINE = FunctionalEngine

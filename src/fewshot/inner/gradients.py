@@ -13,7 +13,7 @@ from fewshot.tasks import TaskBatch
 def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
     """Norm of the support loss's gradient in each adaptation step, over all that is adapted, ``(T, steps)``."""
     inner, norms = engine.inner, []
-    looking = FunctionalEngine(engine.network, inner, engine.rates, engine.loss, engine.batch_norm, engine.begin)
+    looking = engine.remade(FunctionalEngine)
     for number in range(len(batch)):
         chunk = looking.prepared(batch.slice(number, number + 1))
         for step, fast in zip(range(inner.steps), looking.descent(chunk, inner.steps), strict=False):
@@ -40,7 +40,7 @@ def _meta_gradient(engine: Engine, batch: TaskBatch, first_order: bool) -> Tenso
     """The meta-gradient of one order, flat; every ``.grad`` is put back."""
     chosen = engine.chosen(batch)
     inner = replace(engine.inner, first_order=first_order, annealing=None)
-    of_order = type(chosen)(engine.network, inner, engine.rates, engine.loss, engine.batch_norm, engine.begin)
+    of_order = engine.remade(type(chosen), inner=inner)
     network = list(engine.network.parameters())
     parameters = [*network, *engine.rates.parameters()]
     kept = [parameter.grad for parameter in parameters]

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.engine import Begin, Engine, Loss
-from fewshot.inner.loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.engine import Engine
 from fewshot.tasks import TaskBatch
 
 
@@ -22,24 +20,16 @@ class Learn2LearnEngine(Engine):
 
     name = "learn2learn"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inner: InnerLoop,
-        rates: InnerRates,
-        loss: Loss,
-        batch_norm: str,
-        begin: Begin | None = None,
-    ) -> None:
-        super().__init__(network, inner, rates, loss, batch_norm, begin)
-        if inner.checkpoint_steps:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner.checkpoint_steps:
             raise UserError("model.inner.checkpoint_steps=true but learn2learn keeps every step; set model.engine=auto")
-        if inner.outer != "unrolled":
-            raise UserError(f"model.inner.outer={inner.outer} but learn2learn unrolls its steps; set model.engine=auto")
+        if self.inner.outer != "unrolled":
+            raise UserError(f"model.inner.outer={self.inner.outer} but learn2learn unrolls its steps; set model.engine=auto")
         maml = _import_quietly()
         self._update = maml.maml_update
-        self._maml = maml.MAML(network, lr=inner.lr, first_order=inner.first_order)
-        self._adapted = inner.adapted(network)
+        self._maml = maml.MAML(self.network, lr=self.inner.lr, first_order=self.inner.first_order)
+        self._adapted = self.inner.adapted(self.network)
 
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         losses, outputs = [], []
@@ -105,7 +95,7 @@ class Learn2LearnEngine(Engine):
         self._update(learner, 1.0, [next(scaled) if adapted else None for adapted in self._adapted])
 
 
-build = Learn2LearnEngine
+ENGINE = Learn2LearnEngine
 
 
 def _import_quietly() -> Any:

@@ -44,4 +44,4 @@ class VectorizedEngine(FastWeightsEngine):
         return outputs
 
 
-build = VectorizedEngine
+ENGINE = VectorizedEngine

@@ -36,7 +36,7 @@ from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
-from fewshot.inner.engine import Begin, Engine, build_engine
+from fewshot.inner.engine import Begin, Engine, engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
@@ -99,7 +99,7 @@ class MAML(MetaLearner):
         self._input_shape = backbone.input_shape
         self._eval_ways, self._engine_asked, self._norm_per_step = eval_ways, engine, norm_per_step
         self._engine, self._evaluator = (
-            build_engine(engine, network, inner, self.rates, loss, batch_norm, self.begin(of_task))
+            engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.begin(of_task))
             for loss, of_task in ((F.cross_entropy, ways), (self._eval_loss, eval_ways))
         )
 

@@ -14,8 +14,8 @@ from fewshot.runtime.seeing.at_validation import AtValidation
 from fewshot.runtime.seeing.board import show_figure
 
 
-class FixedTasks(AtValidation):
-    """The first validation tasks: support, queries, predictions and how sure of them the model is.
+class _SomeTasks(AtValidation):
+    """Pictures of a few tasks.
 
     Args:
         tasks: to show.
@@ -24,8 +24,12 @@ class FixedTasks(AtValidation):
 
     def __init__(self, tasks: int, every_n_steps: int) -> None:
         super().__init__(every_n_steps)
-        whole("callbacks: tasks of FixedTasks", tasks, least=1)
+        whole(f"callbacks: tasks of {type(self).__name__}", tasks, least=1)
         self._tasks = tasks
+
+
+class FixedTasks(_SomeTasks):
+    """The first validation tasks: support, queries, predictions and how sure of them the model is."""
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
@@ -35,18 +39,8 @@ class FixedTasks(AtValidation):
             show_figure(trainer, "val/tasks", figure, step)
 
 
-class WorstTasks(AtValidation):
-    """The validation tasks that were solved worst, with the accuracy on each of their classes.
-
-    Args:
-        tasks: to show.
-        every_n_steps: outer steps between pictures.
-    """
-
-    def __init__(self, tasks: int, every_n_steps: int) -> None:
-        super().__init__(every_n_steps)
-        whole("callbacks: tasks of WorstTasks", tasks, least=1)
-        self._tasks = tasks
+class WorstTasks(_SomeTasks):
+    """The validation tasks that were solved worst, with the accuracy on each of their classes."""
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         if are_pictures(cast(EpisodicDataModule, trainer.datamodule)):  # type: ignore[attr-defined]
