@@ -30,8 +30,16 @@ How = tuple[int, int, int]
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor:
+    """Of one task ``(B, C, H, W)``, or of tasks side by side ``(B, T*C, H, W)`` with weights ``(T, filters, C, h, w)``."""
     stride, padding, groups = how
-    return torch.conv2d(x, weight, bias, stride, padding, 1, groups)
+    if weight.ndim == 4:
+        return torch.conv2d(x, weight, bias, stride, padding, 1, groups)
+    tasks = len(weight)
+    if _serve_all_tasks(weight, x) and (bias is None or bias.stride(0) == 0):
+        one_bias = None if bias is None else bias[0]
+        return _tasks_as_channels(_convolution(_tasks_as_images(x, tasks), weight[0], one_bias, how), tasks)
+    biases = None if bias is None else bias.flatten()
+    return torch.conv2d(x, weight.flatten(0, 1), biases, stride, padding, 1, groups * tasks)
 
 
 def _gradients(
@@ -41,17 +49,46 @@ def _gradients(
     if not any(wanted):
         return None, None, None
     stride, padding, groups = how
-    found = torch.ops.aten.convolution_backward(
-        grad, x, weight, [len(weight)], [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, wanted
+    if weight.ndim == 4:
+        found = torch.ops.aten.convolution_backward(
+            grad, x, weight, [len(weight)], [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, wanted
+        )
+        grad_x, grad_weight, grad_bias = found
+        return grad_x, grad_weight, grad_bias
+    tasks = len(weight)
+    together = wanted[0] and _serve_all_tasks(weight, x)
+    grad_x, grad_weight, grad_bias = _gradients(
+        grad, x, weight.flatten(0, 1), (stride, padding, groups * tasks), (wanted[0] and not together, *wanted[1:])
     )
-    grad_x, grad_weight, grad_bias = found
-    return grad_x, grad_weight, grad_bias
+    if together:
+        images = _gradients(_tasks_as_images(grad, tasks), _tasks_as_images(x, tasks), weight[0], how, (True, False, False))
+        grad_x = None if images[0] is None else _tasks_as_channels(images[0], tasks)
+    return (
+        grad_x,
+        None if grad_weight is None else torch.unflatten(grad_weight, 0, (tasks, -1)),
+        None if grad_bias is None else grad_bias.view(tasks, -1),
+    )
+
+
+def _serve_all_tasks(weight: Tensor, x: Tensor) -> bool:
+    """Whether all tasks have the same weights, as before the first inner step, and their images can be one batch as they lie."""
+    return weight.stride(0) == 0 and len(weight) > 1 and x.is_contiguous()
+
+
+def _tasks_as_images(x: Tensor, tasks: int) -> Tensor:
+    """``(B, T*C, H, W)`` as ``(B*T, C, H, W)``, in which tasks are no groups but more images."""
+    return x.reshape(len(x) * tasks, -1, *x.shape[2:])
+
+
+def _tasks_as_channels(x: Tensor, tasks: int) -> Tensor:
+    """``(B*T, C, H, W)`` as ``(B, T*C, H, W)``."""
+    return x.reshape(len(x) // tasks, -1, *x.shape[2:])
 
 
 class _Conv2d(torch.autograd.Function):
-    """Under vmap, each task is a group: inputs ``(B, T*C, H, W)``, weights ``(T*filters, C, h, w)``.
+    """Under vmap, the tasks of ``(T, B, C, H, W)`` become channels, each a group of its own.
 
-    Where all tasks have the same weights, their images are one batch instead.
+    Where weights have no dimension of tasks, the images of all tasks are one batch instead.
     """
 
     @staticmethod
@@ -80,10 +117,9 @@ class _Conv2d(torch.autograd.Function):
         x = x.movedim(of_x, 1) if of_x is not None else x.unsqueeze(1).expand(-1, tasks, *x.shape[1:])
         weight = weight.movedim(of_weight, 0) if of_weight is not None else weight.expand(tasks, *weight.shape)
         if bias is not None:
-            bias = (bias.movedim(of_bias, 0) if of_bias is not None else bias.expand(tasks, -1)).flatten()
-        stride, padding, groups = how
-        y = _Conv2d.apply(x.flatten(1, 2), weight.flatten(0, 1), bias, (stride, padding, groups * tasks))
-        return y.view(len(y), tasks, -1, *y.shape[2:]), 1
+            bias = bias.movedim(of_bias, 0) if of_bias is not None else bias.expand(tasks, -1)
+        y = _Conv2d.apply(x.flatten(1, 2), weight, bias, how)
+        return torch.unflatten(y, 1, (tasks, -1)), 1
 
 
 class _Conv2dBackward(torch.autograd.Function):

@@ -1,8 +1,12 @@
 """The meta-gradient of a meta-batch, a chunk of tasks at a time, as many as memory holds."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy, deepcopy
 from functools import partial
+from math import ceil
+from queue import SimpleQueue
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,51 +14,116 @@ from torch import Tensor
 from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
-from fewshot.inner.unrolled import step_by_step, unrolled
+from fewshot.inner.threads import side_by_side
+from fewshot.inner.unrolled import plus, step_by_step, unrolled
 from fewshot.tasks import TaskBatch
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
 
 class FastWeightsEngine(FastWeights):
-    """Adds up the outer gradients of chunks, and halves the chunks when memory runs out."""
+    """Adapts to a chunk of tasks at a time, on a processor to several chunks side by side; takes fewer when memory runs out.
+
+    Which tasks make a chunk depends on their number and shape alone: results are the same however many chunks there are at
+    a time.
+
+    Attributes:
+        chunk: tasks whose operations are one, at the most; on a GPU those of an engine that stacks them have no bound.
+        bound: tasks in memory together, at the most; None sets no bound.
+    """
+
+    chunk: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.bound = self.inner.task_chunk
+        self._replicas: list[FastWeightsEngine] = []
 
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
-        gradient = self._outer_gradient(outer_step)
-        results, done = [], 0
-        while done < len(batch):
-            size = min(self.tasks_at_once(batch), len(batch) - done)
-            try:
-                losses, outputs, gradients = gradient(self.prepared(batch.slice(done, done + size)), tasks)
-            except RuntimeError as error:
-                if size == 1 or not _is_out_of_memory(error):
-                    raise
-                self._halve(size)
-                continue
-            # Only now, so that a chunk that ran out of memory has left nothing.
-            for parameter, of_chunk in zip(self.outer, gradients, strict=True):
-                if of_chunk is not None:
-                    parameter.grad = of_chunk if parameter.grad is None else parameter.grad + of_chunk
-            results.append((losses, outputs))
-            done += size
-        all_losses, all_outputs = zip(*results, strict=True)
-        return torch.cat(all_losses), torch.cat(all_outputs)
+        def summed() -> tuple[list[Tensor], list[Tensor], Gradients]:
+            losses, outputs = [], []
+            total: Gradients = [None] * len(self.outer)
+            found = self._by_chunks(batch, lambda engine, part: engine.outer_gradients(part, tasks, outer_step))
+            for of_losses, of_outputs, gradients in found:
+                losses.append(of_losses)
+                outputs.append(of_outputs)
+                total = [plus(a, b) for a, b in zip(total, gradients, strict=True)]
+            return losses, outputs, total
+
+        losses, outputs, total = self._in_memory(batch, summed)
+        for parameter, found in zip(self.outer, total, strict=True):
+            parameter.grad = plus(parameter.grad, found)
+        return torch.cat(losses), torch.cat(outputs)
+
+    def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
+        paths = self._in_memory(batch, lambda: list(self._by_chunks(batch, lambda engine, part: engine.path(part, steps))))
+        return torch.cat(paths)
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
-        return min(self.chunk or len(batch), len(batch))
+        size, workers = self._shares(batch)
+        return min(size * workers, len(batch))
 
-    def _outer_gradient(self, outer_step: int) -> Callable[[TaskBatch, int], tuple[Tensor, Tensor, Gradients]]:
-        """What turns some tasks, and the number of all, into their losses, outputs and outer gradients."""
+    def _shares(self, batch: TaskBatch) -> tuple[int, int]:
+        """Tasks of a chunk, and chunks at a time."""
+        bound = min(self.bound or len(batch), len(batch))
+        on_cpu = batch.support_x.device.type == "cpu"
+        chunks = ceil(bound / self.chunk) if on_cpu or not self.stacked else 1
+        return ceil(bound / chunks), min(chunks, torch.get_num_threads() if on_cpu else 1)
+
+    def _by_chunks(self, batch: TaskBatch, function: Callable[["FastWeightsEngine", TaskBatch], Result]) -> Iterator[Result]:
+        """What a function makes of an engine and each chunk, in order."""
+        size, workers = self._shares(batch)
+        free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
+        for engine in [self] if workers == 1 else self._replicated(workers):
+            free.put(engine)
+
+        def job(first: int) -> Result:
+            engine = free.get()
+            try:
+                return function(engine, engine.prepared(batch.slice(first, first + size)))
+            finally:
+                free.put(engine)
+
+        return side_by_side([partial(job, first) for first in range(0, len(batch), size)], workers)
+
+    def _replicated(self, count: int) -> "list[FastWeightsEngine]":
+        """So many engines like this one, each with a network of its own that has the same parameters and buffers.
+
+        A network that is called on fast weights holds them for that moment: two threads cannot share it, and what a task begins
+        with may be computed by this engine's own meanwhile.
+        """
+        shared = {id(tensor): tensor for tensor in (*self.network.parameters(), *self.network.buffers())}
+        while len(self._replicas) < count:
+            replica = copy(self)
+            replica.network = deepcopy(self.network, dict(shared))
+            self._replicas.append(replica)
+        return self._replicas[:count]
+
+    def _in_memory(self, batch: TaskBatch, function: Callable[[], Result]) -> Result:
+        """Calls a function until memory suffices, with fewer tasks at once each time."""
+        while True:
+            try:
+                return function()
+            except RuntimeError as error:
+                at_once = self.tasks_at_once(batch)
+                if at_once == 1 or not _is_out_of_memory(error):
+                    raise
+            self._halve(at_once)
+
+    def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
+        """Some tasks' losses, outputs and gradients of their summed losses, divided by the number of all tasks."""
         if self.inner.outer == "implicit":
-            return partial(implicit, self)
+            return implicit(self, chunk, tasks)
         if self.inner.outer == "displacement":
-            return partial(displacement, self)
-        return partial(step_by_step if self.inner.checkpoint_steps else unrolled, self, outer_step=outer_step)
+            return displacement(self, chunk, tasks)
+        return (step_by_step if self.inner.checkpoint_steps else unrolled)(self, chunk, tasks, outer_step)
 
     def _halve(self, size: int) -> None:
-        self.chunk = size // 2
+        self.bound = size // 2
         log.warning(
-            f"Out of memory with {size} tasks at once: {self.chunk} from now on (model.inner.task_chunk={self.chunk}; "
+            f"Out of memory with {size} tasks at once: {self.bound} from now on (model.inner.task_chunk={self.bound}; "
             "model.inner.checkpoint_steps=true needs less)"
         )
         if torch.cuda.is_available():

@@ -24,7 +24,6 @@ class FastWeights(Engine):
     Attributes:
         outer: what the outer loop learns: parameters of the network, then those of the rates.
         stacked: whether fast weights have a leading dimension of tasks.
-        chunk: tasks to adapt at once at the most; None sets no bound.
     """
 
     stacked: bool
@@ -34,7 +33,6 @@ class FastWeights(Engine):
         named = list(zip(self.network.named_parameters(), self.inner.adapted(self.network), strict=True))
         self._adapted = {name: parameter for (name, parameter), adapted in named if adapted}
         self._shared = {name: parameter for (name, parameter), adapted in named if not adapted}
-        self.chunk = self.inner.task_chunk
         self.outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
 
     @abstractmethod
@@ -116,16 +114,13 @@ class FastWeights(Engine):
                     optimizer.step()
             yield fast if optimizer is None else [weight.clone() for weight in fast]
 
-    def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
-        paths, size = [], self.tasks_at_once(batch)
-        for first in range(0, len(batch), size):
-            chunk = self.prepared(batch.slice(first, first + size))
-            path = []
-            for done, fast in enumerate(self.descent(chunk, steps, self.inner.eval_batch_size)):
-                with torch.no_grad():
-                    path.append(self.queries_after(done, fast, chunk))
-            paths.append(torch.stack(path, dim=1))
-        return torch.cat(paths)
+    def path(self, chunk: TaskBatch, steps: int) -> Tensor:
+        """Some tasks' query outputs before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
+        path = []
+        for done, fast in enumerate(self.descent(chunk, steps, self.inner.eval_batch_size)):
+            with torch.no_grad():
+                path.append(self.queries_after(done, fast, chunk))
+        return torch.stack(path, dim=1)
 
     @staticmethod
     def _parts(chunk: TaskBatch, steps: int, batch_size: int | None) -> Iterator[TaskBatch]:

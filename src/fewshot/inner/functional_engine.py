@@ -16,9 +16,7 @@ class FunctionalEngine(FastWeightsEngine):
 
     name = "functional"
     stacked = False
-
-    def tasks_at_once(self, batch: TaskBatch) -> int:
-        return 1
+    chunk = 1
 
     def prepared(self, batch: TaskBatch) -> TaskBatch:
         if batch.support_x.ndim != 5 or batch.support_x.device.type != "cpu":

@@ -46,7 +46,7 @@ class InnerLoop:
         eval_batch_size: the same in validation and test.
         checkpoint_steps: keep no graph of an inner step but compute it again when the outer gradient passes through: memory of
             one step instead of all, for a third more time.
-        task_chunk: tasks that an engine adapts at once, if it can adapt several; None leaves it to the engine.
+        task_chunk: tasks in memory together, at the most; None leaves it to the engine.
     """
 
     lr: float

@@ -1,4 +1,4 @@
-"""All tasks at once: one operation where there were as many as tasks. The fastest where images are small, and on a GPU."""
+"""Many tasks at once: one operation where there were as many as tasks. The fastest where images are small, and on a GPU."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,36 @@ from torch.func import functional_call, vmap
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
+CHUNK = 8
+"""Tasks of an operation on a processor: more of them keep more in memory, and are hardly faster."""
+
 
 class VectorizedEngine(FastWeightsEngine):
     """Fast weights have a leading dimension of tasks, over which the network is vectorised (``torch.func.vmap``).
 
     What is not adapted has no such dimension: such layers see the images of all tasks as one batch.
+
+    In a processor's memory the channels of a place are neighbours, those of all tasks ``(B, H, W, T, C)``; on a GPU, images
+    are as they come.
     """
 
     name = "vectorized"
     stacked = True
+    chunk = CHUNK
+
+    def prepared(self, batch: TaskBatch) -> TaskBatch:
+        if batch.support_x.ndim != 5 or batch.support_x.device.type != "cpu":
+            return batch
+        return batch.with_inputs(*(_channels_last(x) for x in (batch.support_x, batch.query_x)))
 
     def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
         return {} if self.begin is None else vmap(self.begin)(chunk.support_x, chunk.support_y)
 
     def own(self, parameter: Tensor, tasks: int) -> Tensor:
-        return parameter.expand(tasks, *parameter.shape)
+        if parameter.ndim != 4 or parameter.device.type != "cpu":
+            return parameter.expand(tasks, *parameter.shape)
+        channels_last = parameter.movedim(1, -1)
+        return channels_last.expand(tasks, *channels_last.shape).contiguous().movedim(-1, 2)
 
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         return self._vectorized(lambda weights, x: functional_call(self.network, weights, (x,)), fast, x)
@@ -42,6 +57,11 @@ class VectorizedEngine(FastWeightsEngine):
         dims = {name: 0 if name in self._adapted else None for name in weights}
         outputs: Tensor = vmap(function, in_dims=(dims, *(0 for _ in inputs)))(weights, *inputs)
         return outputs
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """Images ``(T, B, C, H, W)``, laid out as ``(B, H, W, T, C)``."""
+    return images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
 
 
 ENGINE = VectorizedEngine
