@@ -22,8 +22,8 @@ def torch_normalise(x, weight, bias):
     return torch_batch_norm(x, None, None, weight, bias, training=True, eps=1e-5)
 
 
-def convolve(stride):
-    layer = Conv2d(2, 4, 3, padding=1, stride=stride).double()
+def convolve(stride, channels=2, filters=4):
+    layer = Conv2d(channels, filters, 3, padding=1, stride=stride).double()
     return lambda x, weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
 
@@ -34,9 +34,11 @@ def torch_convolve(stride):
 IMAGES, CHANNELS = (3, 2, 5, 4), (2,)
 LAYERS = {
     "batch norm": (normalise, torch_normalise, (IMAGES, CHANNELS, CHANNELS)),
+    "batch norm of one channel": (normalise, torch_normalise, ((3, 1, 5, 4), (1,), (1,))),
     "batch norm of features": (normalise, torch_normalise, ((6, 2), CHANNELS, CHANNELS)),
     "max-pooling": (MaxPool(), lambda x: max_pool2d(x, 2), (IMAGES,)),
     "convolution": (convolve(1), torch_convolve(1), (IMAGES, (4, 2, 3, 3), (4,))),
+    "convolution of one channel": (convolve(1, 1, 1), torch_convolve(1), ((3, 1, 5, 4), (1, 1, 3, 3), (1,))),
     "strided convolution": (convolve(2), torch_convolve(2), (IMAGES, (4, 2, 3, 3), (4,))),
 }
 EACH = pytest.mark.parametrize("name", LAYERS)
@@ -74,16 +76,37 @@ def test_derivatives_equal_finite_differences(name, layout):
     assert gradgradcheck(layer, inputs, check_undefined_grad=False)
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["own weights", "shared weights"])
+def memory_of_tasks(images, layout):
+    """Images ``(T, B, C, H, W)``, in contiguous memory or with the channels of all tasks beside each other."""
+    if layout == torch.contiguous_format or images.ndim < 5:
+        return images
+    return images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("weights", ["own", "the same", "shared"])
 @EACH
-def test_tasks_at_once_are_tasks_one_by_one(name, shared):
+def test_tasks_at_once_are_tasks_one_by_one(name, weights, layout):
+    """Values and both derivatives; "the same" are one task's weights expanded, as before the first inner step."""
     layer, _, shapes = LAYERS[name]
-    inputs = inputs_of(shapes, tasks=(4,))
-    if shared:
-        inputs = [inputs[0], *(tensor[0] for tensor in inputs[1:])]
-    together = vmap(layer, in_dims=(0, *(None if shared else 0 for _ in inputs[1:])))(*inputs)
-    alone = [layer(inputs[0][t], *(tensor if shared else tensor[t] for tensor in inputs[1:])) for t in range(4)]
-    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-12, atol=1e-12)
+    found = []
+    for at_once in (True, False):
+        x, *others = inputs_of(shapes, tasks=(4,))
+        x = memory_of_tasks(x.detach(), layout).requires_grad_()
+        if weights == "shared":
+            others = [tensor[0].detach().requires_grad_() for tensor in others]
+        elif weights == "the same":
+            others = [tensor[0].detach().expand_as(tensor).requires_grad_() for tensor in others]
+        dims = None if weights == "shared" else 0
+        if at_once:
+            y = vmap(layer, in_dims=(0, *(dims for _ in others)))(x, *others)
+        else:
+            y = torch.stack([layer(x[t], *(tensor if dims is None else tensor[t] for tensor in others)) for t in range(4)])
+        first = torch.autograd.grad(y.square().sum(), [x, *others], create_graph=True)
+        second = torch.autograd.grad(sum(gradient.pow(3).sum() for gradient in first), [x, *others])
+        found.append([y, *first, *second])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
 def test_second_derivatives_keep_the_layout():

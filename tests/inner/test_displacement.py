@@ -120,5 +120,8 @@ def test_a_task_is_adapted_to_alike_whoever_it_is_with():
     network = network_of("conv4")
     for i in range(3):
         built("functional", network, **options).meta_gradient(batch.slice(i, i + 1), 3)
-    for a, b in zip(together, network.parameters(), strict=True):
-        torch.testing.assert_close(a, b.grad, rtol=1e-8, atol=1e-11)
+    for (name, parameter), found in zip(network.named_parameters(), together, strict=True):
+        if name.endswith(".0.bias"):  # undone by a batch norm: Adam divides rounding errors by themselves
+            assert max(found.abs().max(), parameter.grad.abs().max()) < 1e-6
+        else:
+            torch.testing.assert_close(found, parameter.grad, rtol=1e-8, atol=1e-11)

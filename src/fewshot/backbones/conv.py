@@ -71,7 +71,7 @@ def _gradients(
 
 
 def _serve_all_tasks(weight: Tensor, x: Tensor) -> bool:
-    """Whether all tasks have the same weights, as before the first inner step, and their images can be one batch as they lie."""
+    """Whether all tasks have the same weights, as before the first inner step, and their images lie as one batch may."""
     return weight.stride(0) == 0 and len(weight) > 1 and x.is_contiguous()
 
 

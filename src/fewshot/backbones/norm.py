@@ -146,8 +146,9 @@ class _BatchNorm(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         tasks = info.batch_size
         x = x.movedim(in_dims[0], 1) if in_dims[0] is not None else x.unsqueeze(1).expand(-1, tasks, *x.shape[1:])
+        # What is reshaped may be a view of one and the same element, which PyTorch's operator would read past.
         flat = [
-            (part.movedim(dim, 0) if dim is not None else part.expand(tasks, -1)).reshape(-1)
+            (part.movedim(dim, 0) if dim is not None else part.expand(tasks, -1)).reshape(-1).contiguous()
             for part, dim in ((weight, in_dims[1]), (bias, in_dims[2]))
         ]
         y, mean, inverse_std = _BatchNorm.apply(x.flatten(1, 2), *flat, eps)

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import partial
 from math import ceil
 from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fewshot.inner.body import split, through_body
 from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
@@ -40,6 +41,11 @@ class FastWeightsEngine(FastWeights):
         super().__post_init__()
         self.bound = self.inner.task_chunk
         self._replicas: list[FastWeightsEngine] = []
+        parts = split(self)
+        self._body: nn.Module | None = None
+        self._head: FastWeightsEngine | None = None
+        if parts is not None:
+            self._body, self._head = parts[0], self.remade(type(self), network=parts[1])
 
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         def summed() -> tuple[list[Tensor], list[Tensor], Gradients]:
@@ -60,6 +66,13 @@ class FastWeightsEngine(FastWeights):
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
         paths = self._in_memory(batch, lambda: list(self._by_chunks(batch, lambda engine, part: engine.path(part, steps))))
         return torch.cat(paths)
+
+    def path(self, chunk: TaskBatch, steps: int) -> Tensor:
+        if self._body is None or self._head is None:
+            return super().path(chunk, steps)
+        with torch.no_grad():
+            features = self.embedded(self._body, chunk)
+        return self._head.path(chunk.with_inputs(*features), steps)
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
         size, workers = self._shares(batch)
@@ -96,9 +109,7 @@ class FastWeightsEngine(FastWeights):
         """
         shared = {id(tensor): tensor for tensor in (*self.network.parameters(), *self.network.buffers())}
         while len(self._replicas) < count:
-            replica = copy(self)
-            replica.network = deepcopy(self.network, dict(shared))
-            self._replicas.append(replica)
+            self._replicas.append(self.remade(type(self), network=deepcopy(self.network, dict(shared))))
         return self._replicas[:count]
 
     def _in_memory(self, batch: TaskBatch, function: Callable[[], Result]) -> Result:
@@ -113,7 +124,8 @@ class FastWeightsEngine(FastWeights):
             self._halve(at_once)
 
     def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-        """Some tasks' losses, outputs and gradients of their summed losses, divided by the number of all tasks."""
+        if self._body is not None and self._head is not None:
+            return through_body(self, self._body, self._head, chunk, tasks, outer_step)
         if self.inner.outer == "implicit":
             return implicit(self, chunk, tasks)
         if self.inner.outer == "displacement":

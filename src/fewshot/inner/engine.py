@@ -100,6 +100,15 @@ class Engine(ABC):
         with statistics_from_first(support):
             return network(torch.cat([support_x, query_x]))[support:]
 
+    def features(self, body: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """What layers that a task does not adapt make of its support and query set, each normalised as `batch_norm` says."""
+        if self.batch_norm == "transductive":
+            return body(support_x), body(query_x)
+        support = len(support_x)
+        with statistics_from_first(support):
+            features = body(torch.cat([support_x, query_x]))
+        return features[:support], features[support:]
+
 
 def engine_names() -> list[str]:
     """All engines there are: modules ``fewshot.inner.<name>_engine``."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.inner.engine import Engine
@@ -22,6 +22,7 @@ class FastWeights(Engine):
     alone, so the gradient of the sum holds every task's own gradient.
 
     Attributes:
+        adapted: the parameters that the inner loop changes, by name.
         outer: what the outer loop learns: parameters of the network, then those of the rates.
         stacked: whether fast weights have a leading dimension of tasks.
     """
@@ -31,7 +32,7 @@ class FastWeights(Engine):
     def __post_init__(self) -> None:
         super().__post_init__()
         named = list(zip(self.network.named_parameters(), self.inner.adapted(self.network), strict=True))
-        self._adapted = {name: parameter for (name, parameter), adapted in named if adapted}
+        self.adapted = {name: parameter for (name, parameter), adapted in named if adapted}
         self._shared = {name: parameter for (name, parameter), adapted in named if not adapted}
         self.outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
 
@@ -55,6 +56,18 @@ class FastWeights(Engine):
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Each task's mean loss ``(T,)``."""
 
+    @abstractmethod
+    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+        """What layers that no task adapts make of the support and query sets, ``(T, N*K, ...)`` and ``(T, N*Q, ...)``."""
+
+    @abstractmethod
+    def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
+        """Losses and outputs of some tasks, and gradients (by `learned`) of their summed losses over the number of all."""
+
+    def learned(self, chunk: TaskBatch) -> list[Tensor]:
+        """What outer gradients are taken by: `outer`, then the inputs where they are features, which others have to learn."""
+        return [*self.outer, *(x for x in (chunk.support_x, chunk.query_x) if x.requires_grad)]
+
     def prepared(self, batch: TaskBatch) -> TaskBatch:
         """The tasks laid out in memory as is best for this engine."""
         return batch
@@ -62,7 +75,7 @@ class FastWeights(Engine):
     def start(self, chunk: TaskBatch) -> list[Tensor]:
         """The fast weights before adaptation, a function of the outer loop's parameters."""
         begun = self.begun(chunk)
-        fast = [begun[name] if name in begun else self.own(p, len(chunk)) for name, p in self._adapted.items()]
+        fast = [begun[name] if name in begun else self.own(p, len(chunk)) for name, p in self.adapted.items()]
         return [weight if weight.requires_grad else weight.detach().requires_grad_() for weight in fast]
 
     def queries_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
@@ -72,7 +85,7 @@ class FastWeights(Engine):
 
     def weights(self, fast: Sequence[Tensor]) -> dict[str, Tensor]:
         """All parameters of the network by name, the adapted ones replaced by fast weights."""
-        return {**self._shared, **dict(zip(self._adapted, fast, strict=True))}
+        return {**self._shared, **dict(zip(self.adapted, fast, strict=True))}
 
     def slopes(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
         """The gradients of the support losses at a step (Algorithm 1, line 5)."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.fused import differentiated_once
@@ -38,6 +38,11 @@ class FunctionalEngine(FastWeightsEngine):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.loss(outputs[0], targets[0]).unsqueeze(0)
+
+    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+        with differentiated_once():
+            support, query = self.features(body, chunk.support_x[0], chunk.query_x[0])
+        return support.unsqueeze(0), query.unsqueeze(0)
 
     def _of_task(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self.network, self.weights(fast), (x,))

@@ -40,7 +40,7 @@ def implicit(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor,
         return [h + damping * v for h, v in zip(found, vectors, strict=True)]
 
     solved = conjugate_gradient(product, towards, inner.cg_steps, engine.stacked)
-    through = torch.autograd.grad(condition, engine.outer, [-s for s in solved], allow_unused=True)
+    through = torch.autograd.grad(condition, engine.learned(chunk), [-s for s in solved], allow_unused=True)
     return losses, outputs, [plus(a, b) for a, b in zip(direct, through, strict=True)]
 
 

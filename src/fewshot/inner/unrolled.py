@@ -18,7 +18,7 @@ def unrolled(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int)
             outputs = engine.queries_after(step + 1, fast, chunk)
             losses = engine.losses(outputs, chunk.query_y)
             parts.append(weight * losses.sum() / tasks)
-    gradients = torch.autograd.grad(torch.stack(parts).sum(), engine.outer, allow_unused=True)
+    gradients = torch.autograd.grad(torch.stack(parts).sum(), engine.learned(chunk), allow_unused=True)
     return losses.detach(), outputs.detach(), list(gradients)
 
 
@@ -27,7 +27,7 @@ def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: 
 
     Reverse-mode differentiation by hand (Griewank & Walther 2008, chapter 12): only the weights between the steps are kept.
     """
-    inner, outer = engine.inner, engine.outer
+    inner, outer = engine.inner, engine.learned(chunk)
     path = list(engine.descent(chunk, inner.steps))
     losses, outputs, towards, total = query_gradients(engine, path[-1], inner.steps, chunk, tasks)
     weights = inner.loss_weights(outer_step)
@@ -49,11 +49,11 @@ def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: 
 def query_gradients(
     engine: FastWeights, fast: Sequence[Tensor], steps: int, chunk: TaskBatch, tasks: int
 ) -> tuple[Tensor, Tensor, list[Tensor], Gradients]:
-    """Query losses and outputs after so many steps, and their gradients by the fast weights and, directly, by `outer`."""
+    """Query losses and outputs after so many steps, and their gradients by the fast weights and, directly, by `learned`."""
     leaves = [weight.requires_grad_() for weight in fast]
     outputs = engine.queries_after(steps, leaves, chunk)
     losses = engine.losses(outputs, chunk.query_y)
-    found = torch.autograd.grad(losses.sum() / tasks, [*leaves, *engine.outer], allow_unused=True)
+    found = torch.autograd.grad(losses.sum() / tasks, [*leaves, *engine.learned(chunk)], allow_unused=True)
     return losses.detach(), outputs.detach(), *_split(found, len(leaves))
 
 

@@ -1,8 +1,10 @@
 """Many tasks at once: one operation where there were as many as tasks. The fastest where images are small, and on a GPU."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fewshot.inner.chunks import FastWeightsEngine
@@ -34,7 +36,8 @@ class VectorizedEngine(FastWeightsEngine):
         return {} if self.begin is None else vmap(self.begin)(chunk.support_x, chunk.support_y)
 
     def own(self, parameter: Tensor, tasks: int) -> Tensor:
-        if parameter.ndim != 4 or parameter.device.type != "cpu":
+        # PyTorch's convolution in double precision is another, which refuses weights in such memory.
+        if parameter.ndim != 4 or parameter.device.type != "cpu" or parameter.dtype == torch.float64:
             return parameter.expand(tasks, *parameter.shape)
         channels_last = parameter.movedim(1, -1)
         return channels_last.expand(tasks, *channels_last.shape).contiguous().movedim(-1, 2)
@@ -52,9 +55,13 @@ class VectorizedEngine(FastWeightsEngine):
         losses: Tensor = vmap(self.loss)(outputs, targets)
         return losses
 
+    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+        support, query = vmap(partial(self.features, body))(chunk.support_x, chunk.query_x)
+        return support, query
+
     def _vectorized(self, function, fast: Sequence[Tensor], *inputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         weights = self.weights(fast)
-        dims = {name: 0 if name in self._adapted else None for name in weights}
+        dims = {name: 0 if name in self.adapted else None for name in weights}
         outputs: Tensor = vmap(function, in_dims=(dims, *(0 for _ in inputs)))(weights, *inputs)
         return outputs
 

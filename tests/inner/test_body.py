@@ -1,0 +1,73 @@
+"""What no task adapts is computed once for all inner steps, and not where steps differ in it."""
+
+import pytest
+import torch
+from torch import nn
+
+from fewshot.backbones.norm import BatchNorm
+from fewshot.inner.body import split
+from fewshot.inner.engine import engine_kind
+from fewshot.inner.loop import InnerLoop
+from tests.inner.engine_tester import gradients, network_of, random_tasks, sums_of_features, uneven_rates, with_norms_for_each_step
+
+ENGINES = pytest.mark.parametrize("kind", ["functional", "vectorized"])
+HEAD = ("1.*",)
+
+
+def built(kind, network, batch_norm="transductive", begin=None, **options):
+    inner = InnerLoop(**({"lr": 0.3, "steps": 3, "eval_steps": 3, "adapt": HEAD} | options))
+    return engine_kind(kind)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, batch_norm, begin)
+
+
+@pytest.mark.parametrize(("batch_norm", "passes"), [("transductive", 2), ("inductive", 1)])
+@pytest.mark.parametrize("by_steps", [False, True], ids=["all steps", "step by step"])
+@ENGINES
+def test_the_body_is_passed_once_by_each_set(kind, by_steps, batch_norm, passes):
+    network = network_of("conv4")
+    engine = built(kind, network, batch_norm, checkpoint_steps=by_steps)
+    passed = []
+    network[0].register_forward_hook(lambda *_: passed.append(1))
+    batch = random_tasks(2)
+    chunks = 2 if kind == "functional" else 1
+    engine.meta_gradient(batch, 2)
+    assert len(passed) == passes * chunks
+    engine.adaptation_path(batch, 3)
+    assert len(passed) == 2 * passes * chunks
+
+
+@pytest.mark.parametrize("by_steps", [False, True], ids=["all steps", "step by step"])
+@ENGINES
+def test_a_frozen_body_has_no_gradient_and_the_head_the_same(kind, by_steps):
+    found = []
+    for frozen in (False, True):
+        network = network_of("conv4")
+        network[0].requires_grad_(not frozen)
+        built(kind, network, checkpoint_steps=by_steps).meta_gradient(random_tasks(), 2)
+        assert all((parameter.grad is None) is frozen for parameter in network[0].parameters())
+        found.append(gradients(network[1]))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@ENGINES
+def test_where_steps_differ_nothing_is_split(kind):
+    def is_split(**options):
+        network = options.pop("network", None) or network_of("conv4")
+        begin = options.pop("begin", None)
+        return split(built(kind, network, begin=begin, **options)) is not None
+
+    assert is_split()
+    assert not is_split(adapt=("*",))
+    assert not is_split(adapt=("0.*",))
+    assert not is_split(adapt=("*.bias",))
+    assert not is_split(network=with_norms_for_each_step(network_of("conv4"), 3))
+    assert not is_split(outer="displacement")  # it sees support and query set together
+    network = network_of("conv4")
+    assert not is_split(network=network, begin=sums_of_features(network))
+
+
+def test_the_parts_are_the_network():
+    network = network_of("conv4")
+    body, head = split(built("functional", network))
+    assert any(isinstance(module, BatchNorm) for module in body.modules())
+    assert [*body.parameters(), *head.parameters()] == list(network.parameters())
