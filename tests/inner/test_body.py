@@ -8,7 +8,14 @@ from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.body import split
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
-from tests.inner.engine_tester import gradients, network_of, random_tasks, sums_of_features, uneven_rates, with_norms_for_each_step
+from tests.inner.engine_tester import (
+    gradients,
+    network_of,
+    random_tasks,
+    sums_of_features,
+    uneven_rates,
+    with_norms_for_each_step,
+)
 
 ENGINES = pytest.mark.parametrize("kind", ["functional", "vectorized"])
 HEAD = ("1.*",)

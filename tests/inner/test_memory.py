@@ -38,7 +38,7 @@ def allocated(function):
 
 @pytest.mark.parametrize("by_steps", [False, True], ids=["all steps", "step by step"])
 @pytest.mark.parametrize(
-    ("engine", "chunk", "at_once"), [("functional", None, 1), ("vectorized", None, 6), ("vectorized", 2, 2)]
+    ("engine", "chunk", "at_once"), [("functional", None, 1), ("vectorized", None, 3), ("vectorized", 4, 2)]
 )
 def test_it_is_right_within_a_fifth(engine, chunk, at_once, by_steps):
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ class TestVectorizedEngineInChunks(EngineTester):
     engine = "vectorized"
     options: ClassVar = {"task_chunk": 2}
 
-    @pytest.mark.parametrize("memory", [1, 2, 4])
+    @pytest.mark.parametrize("memory", [1, 2])
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: 1 TB")])
     def test_out_of_memory_it_halves_and_goes_on_with_the_same_gradients(self, monkeypatch, caplog, memory, error):
         network, batch = network_of("conv4"), random_tasks(5)
@@ -44,8 +44,8 @@ class TestVectorizedEngineInChunks(EngineTester):
             for a, b in zip([losses, found, *gradients(network)], [*whole[:2], *whole[2]], strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
         said = [record.message for record in caplog.records]
-        assert len(said) == {4: 1, 2: 1, 1: 2}[memory]  # 5 -> 2 -> 1, once each
-        assert said[0].startswith("Out of memory with 5 tasks at once: 2 from now on (model.inner.task_chunk=2")
+        assert len(said) == 1  # 3 and 2 of 5 tasks become one at a time
+        assert said[0].startswith("Out of memory with 3 tasks at once: 1 from now on (model.inner.task_chunk=1")
 
     def test_another_error_is_no_lack_of_memory(self, monkeypatch):
         def fails(engine, fast, chunk):

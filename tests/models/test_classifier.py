@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestCentroid
 
 from fewshot.errors import UserError
 from fewshot.models.baseline import DECAY, Baseline
+from fewshot.models.classifier import Cosines
 from fewshot.models.simpleshot import SimpleShot
 from fewshot.models.tim import TIM
 from tests.models.model_tester import CLASSES, SHOTS, WAYS, ModelTester, random_tasks, sgd, small_backbone
@@ -82,7 +83,7 @@ class TestBaselinePlusPlus(ClassifierTester):
     learning_rate = 0.02
 
     def make(self, **changes):
-        return baseline(cosine=2.0, **({"epochs": 100} | changes))
+        return baseline(cosine=True, **({"epochs": 100} | changes))
 
 
 class TestSimpleShot(ClassifierTester):
@@ -138,11 +139,41 @@ def test_the_descent_is_the_published_one():
     torch.testing.assert_close(outputs[0], head(query[0]).detach())
 
 
-def test_cosines_know_no_length():
+def test_cosines_know_no_length_of_features():
     x, labels, query = features()
-    model = baseline(cosine=2.0)
+    model = baseline(cosine=True)
     torch.testing.assert_close(model.compare(x, labels, query), model.compare(3 * x, labels, 5 * query))
-    assert model.compare(x, labels, query).abs().max() <= 2
+
+
+@pytest.mark.parametrize(("classes", "factor"), [(200, 2), (201, 10)])
+def test_cosines_are_the_published_layer(classes, factor):
+    """PyTorch's ``weight_norm`` without bias on features of length 1, times 2 up to 200 classes and 10 beyond."""
+    layer = Cosines(6, classes)
+    reference = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, classes, bias=False), dim=0)
+    with torch.no_grad():
+        layer.magnitude.mul_(torch.linspace(0.5, 2, classes))
+        reference.parametrizations.weight.original0.copy_(layer.magnitude[:, None])
+        reference.parametrizations.weight.original1.copy_(layer.weight)
+    x = torch.randn(4, 6)
+    torch.testing.assert_close(layer(x), factor * reference(F.normalize(x, dim=-1)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(Cosines(6, classes).magnitude.square().mean(), torch.tensor(1 / 3), rtol=0.2, atol=0)
+
+
+def test_the_descent_of_cosines_is_the_published_one():
+    """One task's direction and magnitude by PyTorch's ``weight_norm`` and optimizer."""
+    x, labels, query = features(tasks=1)
+    outputs = baseline(epochs=2, batch_size=15, cosine=True).compare(x, labels, query)
+    random = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(6, 3, bias=False).double()
+    with torch.no_grad():
+        head.weight.copy_((2 * torch.rand(3, 6, generator=random, dtype=torch.float64) - 1) / 6**0.5)
+    head = torch.nn.utils.parametrizations.weight_norm(head, dim=0)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9, dampening=0.9, weight_decay=0.001)
+    for _ in range(2):
+        optimizer.zero_grad()
+        F.cross_entropy(2 * head(F.normalize(x[0], dim=-1)), labels[0]).backward()
+        optimizer.step()
+    torch.testing.assert_close(outputs[0], (2 * head(F.normalize(query[0], dim=-1))).detach())
 
 
 @pytest.mark.parametrize("transform", ["un", "l2n", "cl2n"])

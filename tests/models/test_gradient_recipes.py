@@ -22,11 +22,11 @@ def composed(compose_config, folder, experiment, model):
         ("reptile", "omniglot_5w1s", 0.001, 3, 5, 10),
         ("reptile", "miniimagenet_5w1s", 0.001, 15, 10, 10),
         ("cavia", "miniimagenet_5w1s", 1.0, 2, 2, 16),
-        ("imaml", "omniglot_5w1s", 0.01, 16, 16, 16),
-        ("metasgd", "omniglot_20w1s", 0.1, 1, 1, 16),
+        ("imaml", "omniglot_5w1s", 0.1, 16, 16, 32),
+        ("metasgd", "omniglot_20w1s", 2.0, 1, 1, 16),
         # Where a paper says nothing, MAML's recipe for the experiment holds.
         ("anil", "omniglot_5w1s", 2.0, 1, 3, 16),
-        ("boil", "miniimagenet_5w1s", 0.05, 5, 10, 4),
+        ("boil", "miniimagenet_5w1s", 0.5, 1, 1, 4),
     ],
 )
 def test_recipes_are_the_published_ones(compose_config, tmp_path, model, experiment, lr, steps, eval_steps, meta_batch_size):

@@ -16,9 +16,6 @@ def make(**changes):
 
 
 class TestR2D2(ModelTester):
-    blind_to_copies = False
-    """More images weigh more against the penalty."""
-
     def make(self, **changes):
         return make(**changes)
 
@@ -41,11 +38,11 @@ def test_weights_can_be_differentiated(rows):
 
 
 def test_a_constant_feature_is_the_intercept():
-    """By hand: one image at 0 of each class leaves nothing but the intercept, 1 / (2 + penalty)."""
+    """By hand: one image at 0 of each class leaves nothing but the intercept, 1 / (2 + 2 * penalty)."""
     model = make(penalty=2.0, scale=8.0)
     zeros = torch.zeros(1, 2, 3)
     outputs = model.compare(zeros, torch.tensor([[0, 1]]), torch.ones(1, 1, 3))
-    assert outputs.flatten().tolist() == pytest.approx([8 / 4, 8 / 4])
+    assert outputs.flatten().tolist() == pytest.approx([8 / 6, 8 / 6])
 
 
 def test_penalty_and_scale_are_learned():

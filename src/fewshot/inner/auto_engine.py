@@ -11,7 +11,7 @@ from fewshot.tasks import TaskBatch
 
 log = logging.getLogger(__name__)
 
-LARGE = 2**15
+LARGE = 2**16
 """Input elements of a task, support and query, from which on a CPU works faster on one task at a time."""
 
 

@@ -15,7 +15,7 @@ from fewshot.inner.body import split, through_body
 from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
-from fewshot.inner.threads import side_by_side
+from fewshot.inner.threads import cores, side_by_side
 from fewshot.inner.unrolled import plus, step_by_step, unrolled
 from fewshot.tasks import TaskBatch
 
@@ -31,7 +31,7 @@ class FastWeightsEngine(FastWeights):
     a time.
 
     Attributes:
-        chunk: tasks whose operations are one, at the most; on a GPU those of an engine that stacks them have no bound.
+        chunk: tasks whose operations are one, at the most, and half of all; on a GPU an engine that stacks them has all in one.
         bound: tasks in memory together, at the most; None sets no bound.
     """
 
@@ -82,8 +82,8 @@ class FastWeightsEngine(FastWeights):
         """Tasks of a chunk, and chunks at a time."""
         bound = min(self.bound or len(batch), len(batch))
         on_cpu = batch.support_x.device.type == "cpu"
-        chunks = ceil(bound / self.chunk) if on_cpu or not self.stacked else 1
-        return ceil(bound / chunks), min(chunks, torch.get_num_threads() if on_cpu else 1)
+        chunks = max(ceil(bound / self.chunk), min(2, bound)) if on_cpu or not self.stacked else 1
+        return ceil(bound / chunks), min(chunks, cores()) if on_cpu else 1
 
     def _by_chunks(self, batch: TaskBatch, function: Callable[["FastWeightsEngine", TaskBatch], Result]) -> Iterator[Result]:
         """What a function makes of an engine and each chunk, in order."""

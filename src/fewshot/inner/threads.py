@@ -1,5 +1,6 @@
 """Tasks side by side on a processor: each thread adapts to tasks of its own instead of a share of every small operation."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,12 +12,21 @@ import torch
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """Threads that this process may have at a time: OMP_NUM_THREADS, or else a core each."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def side_by_side(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
     """The results of jobs in their order, each job in one of `workers` threads.
 
-    The threads share PyTorch's own threads between them, so that two jobs of two threads take one each; operations then wait
-    for nobody, which also makes them indifferent to other work on the processor. What one thread computes does not depend
-    on how many there are. Jobs see the context variables and the autocast of the caller; gradients are enabled.
+    They share the cores: an operation of a job has as many of PyTorch's threads as each worker has cores, at most those it has
+    elsewhere. Two jobs on two cores wait for nobody, which also makes them indifferent to other work on the machine. What a
+    job computes does not depend on how many there are beside it. Jobs see the context variables and the autocast of the caller;
+    gradients are enabled.
 
     Raises:
         Exception: the first that a job raises, in the order of the jobs; those not yet begun are left.
@@ -30,7 +40,7 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator
         with torch.autocast("cpu", kind, autocast):
             return job()
 
-    share = max(1, torch.get_num_threads() // workers)
+    share = max(1, min(torch.get_num_threads(), cores() // workers))
     # Threads of this call alone: none outlive it, so that a process may be forked between two calls.
     with _threads_of_torch(share), ThreadPoolExecutor(workers, "task", torch.set_num_threads, (share,)) as pool:
         futures = [pool.submit(copy_context().run, run, job) for job in jobs]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.errors import positive, whole
-from fewshot.models.classifier import Classifier
+from fewshot.models.classifier import Classifier, cosines
 
 MOMENTUM = DAMPENING = 0.9
 DECAY = 0.001
@@ -20,8 +20,8 @@ DECAY = 0.001
 class Baseline(Classifier):
     """The features are frozen, and a head is trained on the support set by stochastic gradient descent.
 
-    Baseline has linear classifiers; Baseline++ (`cosine`) cosines with a direction for each class, in training and for tasks
-    alike. (The published code of Baseline++ also learns a magnitude for each direction, which the paper does not have.)
+    Baseline has linear classifiers; Baseline++ (`cosine`) cosines with a direction for each class (`Cosines`), in training and
+    for tasks alike.
 
     Args:
         epochs: passes over the support set.
@@ -47,26 +47,25 @@ class Baseline(Classifier):
         ways = int(labels.max()) + 1
         start = torch.rand(ways, width, generator=random, dtype=torch.float64).mul_(2).sub_(1) / width**0.5
         weights = start.to(support).repeat(tasks, 1, 1).requires_grad_()
-        biases = torch.zeros_like(weights[..., 0]).requires_grad_()
-        head = [weights] if self._cosine else [weights, biases]
+        numbers = weights.detach().norm(dim=-1) if self._cosine else torch.zeros_like(weights[..., 0])
+        head = [weights, numbers.requires_grad_()]
         optimizer = torch.optim.SGD(head, self._lr, momentum=MOMENTUM, dampening=DAMPENING, weight_decay=DECAY)
         with torch.enable_grad():
             for _ in range(self._epochs):
                 order = torch.randperm(images, generator=random).to(support.device)
                 for rows in torch.split(order, self._batch_size):
-                    outputs = self._answers(support[:, rows], weights, biases)
+                    outputs = self._answers(support[:, rows], *head)
                     # The sum over tasks: each head has the gradient of its own task's mean loss.
                     loss = F.cross_entropy(outputs.flatten(0, 1), labels[:, rows].flatten(), reduction="sum") / len(rows)
                     (*gradients,) = torch.autograd.grad(loss, head)
                     for parameter, gradient in zip(head, gradients, strict=True):
                         parameter.grad = gradient
                     optimizer.step()
-        return self._answers(query, weights, biases).detach()
+        return self._answers(query, *head).detach()
 
-    def _answers(self, features: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-        if self._cosine:
-            return self._cosine * F.normalize(features, dim=-1) @ F.normalize(weights, dim=-1).mT
-        return features @ weights.mT + biases.unsqueeze(1)
+    def _answers(self, features: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
+        """Of heads with a number for each class beside its weights: a magnitude or a bias."""
+        return cosines(features, weights, numbers) if self._cosine else features @ weights.mT + numbers.unsqueeze(1)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -26,11 +26,11 @@ class Classifier(EmbeddingLearner):
     Args:
         backbone: from images to features.
         label_smoothing: share of each image's label that is spread over all classes.
-        cosine: factor of a classifier that knows directions only (`Cosines`); None has a linear one.
+        cosine: whether classifiers compare directions (`Cosines`) instead of being linear.
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 
-    def __init__(self, backbone: Backbone, label_smoothing: float = 0.0, cosine: float | None = None, **embedding: Any) -> None:
+    def __init__(self, backbone: Backbone, label_smoothing: float = 0.0, cosine: bool = False, **embedding: Any) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing={label_smoothing} must be at least 0 and less than 1")
         super().__init__(backbone, **embedding)
@@ -38,7 +38,7 @@ class Classifier(EmbeddingLearner):
 
     def know_classes(self, count: int) -> None:
         width = self._backbone.out_features
-        head = nn.Linear(width, count) if self._cosine is None else Cosines(width, count, self._cosine)
+        head = Cosines(width, count) if self._cosine else nn.Linear(width, count)
         like = next(self._backbone.parameters())
         self.network.add_module(CLASSIFIER, head.to(like.device, like.dtype))
 
@@ -71,14 +71,26 @@ class Classifier(EmbeddingLearner):
 
 
 class Cosines(nn.Module):
-    """Cosines of features with a learned direction for each class, times a factor (Chen et al. 2019, section 3.2)."""
+    """Cosines of features with a learned direction for each class, each times a learned magnitude, and all times a factor.
 
-    def __init__(self, features: int, classes: int, factor: float) -> None:
+    Chen et al. 2019, section 3.2; the magnitude and the factor are its code's.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(classes, features))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        self.factor = factor
+        self.magnitude = nn.Parameter(self.weight.detach().norm(dim=-1))
 
     def forward(self, x: Tensor) -> Tensor:
         """From features ``(..., D)`` to ``(..., classes)``."""
-        return self.factor * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1))
+        return cosines(x, self.weight, self.magnitude)
+
+
+def cosines(x: Tensor, weight: Tensor, magnitude: Tensor) -> Tensor:
+    """Of features ``(..., B, D)`` with directions ``(..., classes, D)``, times magnitudes ``(..., classes)`` and a factor.
+
+    The factor is the published code's, which goes by the number of classes.
+    """
+    factor = 2.0 if weight.shape[-2] <= 200 else 10.0
+    return factor * magnitude.unsqueeze(-2) * (F.normalize(x, dim=-1) @ F.normalize(weight, dim=-1).mT)

@@ -17,11 +17,13 @@ from fewshot.models.ridge import ridge_weights
 class R2D2(EmbeddingLearner):
     """Outputs are the regression's, times a learned scale that suits them to the cross-entropy (equation 7).
 
-    The penalty is learned too, through its logarithm, which keeps it positive. A constant feature gives the regression its
-    intercept. The published shift beta adds the same to every class, which cross-entropy does not see: it is left out.
+    The penalty is of each image, as in the published code, whose regression is of mean squares: copies of the support set leave
+    the answers alone, and what is learned with some number of images serves another. It is learned (the code keeps it), through
+    its logarithm, which keeps it positive. A constant feature gives the regression its intercept. The published shift beta adds
+    the same to every class, which cross-entropy does not see: it is left out.
 
     Args:
-        penalty: that training starts from (lambda).
+        penalty: that training starts from (lambda), of each image.
         scale: that training starts from (alpha).
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
@@ -51,4 +53,5 @@ class Regression(nn.Module):
     def forward(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """From features ``(T, B, D)``, targets ``(T, B, N)`` and features ``(T, Q, D)`` to ``(T, Q, N)``."""
         with_constant = [F.pad(features, (0, 1), value=1.0) for features in (support, query)]
-        return self.scale * (with_constant[1] @ ridge_weights(with_constant[0], targets, self.log_penalty.exp()))
+        penalty = support.shape[1] * self.log_penalty.exp()
+        return self.scale * (with_constant[1] @ ridge_weights(with_constant[0], targets, penalty))
