@@ -10,8 +10,8 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3, 10) <= sys.version_info[:2] <= (3, 13) else "")' 2>/dev/null)
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
-# What `make compare-algorithms` trains: on which experiment, for how many outer steps, which models (all of configs/model), with
-# which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
+# What `make compare-algorithms` trains: on which experiment, for how many outer steps of 16 tasks of the tested size, which models
+# (all of configs/model), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
 EXPERIMENT ?= omniglot_5w1s
 STEPS ?= 1000
 OVERRIDES ?= seed=0
@@ -48,9 +48,9 @@ bench: $(INSTALLED) ## time training steps against learn2learn, higher and torch
 	$(UV) sync --quiet --group bench
 	$(BIN)/python -W ignore -m benchmarks.run
 
-compare-algorithms: $(INSTALLED) ## train every algorithm on one experiment, and write results/EXPERIMENT.md
-	$(BIN)/python train.py -m experiment=$(EXPERIMENT) model=$(MODELS) trainer.max_steps=$(STEPS) $(OVERRIDES) \
-	  hydra.sweep.dir=logs/algorithms/$(EXPERIMENT)-$(STEPS)
+compare-algorithms: $(INSTALLED) ## train every algorithm on the same tasks, and write results/EXPERIMENT.md; hours
+	$(BIN)/python train.py -m experiment=$(EXPERIMENT) model=$(MODELS) trainer.max_steps=$(STEPS) \
+	  data.train=null data.meta_batch_size=16 callbacks=needed launcher=local $(OVERRIDES) hydra.sweep.dir=logs/algorithms/$(EXPERIMENT)-$(STEPS)
 	$(BIN)/python -m benchmarks.algorithms logs/algorithms/$(EXPERIMENT)-$(STEPS) results/$(EXPERIMENT).md
 
 lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks

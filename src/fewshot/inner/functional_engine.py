@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.fused import differentiated_once
+from fewshot.backbones.layout import fastest_layout
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
@@ -19,9 +19,7 @@ class FunctionalEngine(FastWeightsEngine):
     chunk = 1
 
     def prepared(self, batch: TaskBatch) -> TaskBatch:
-        if batch.support_x.ndim != 5 or batch.support_x.device.type != "cpu":
-            return batch
-        return batch.with_inputs(*(_channels_last(x[0]).unsqueeze(0) for x in (batch.support_x, batch.query_x)))
+        return batch.with_inputs(*(fastest_layout(x[0]).unsqueeze(0) for x in (batch.support_x, batch.query_x)))
 
     def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
         return {} if self.begin is None else self.begin(chunk.support_x[0], chunk.support_y[0])
@@ -47,14 +45,6 @@ class FunctionalEngine(FastWeightsEngine):
     def _of_task(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self.network, self.weights(fast), (x,))
         return outputs
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """Images ``(B, C, H, W)`` in a layout in which pooling and normalisation run along channels, several times faster."""
-    _, channels, height, width = images.shape
-    # With one channel both layouts are the same but for the strides, which are what PyTorch goes by.
-    strides = (channels * height * width, 1, channels * width, channels)
-    return images.contiguous(memory_format=torch.channels_last).as_strided(images.shape, strides)
 
 
 ENGINE = FunctionalEngine

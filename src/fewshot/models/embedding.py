@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.statistics import RunningStatistics, by_task
 from fewshot.errors import UserError, nearest
 from fewshot.models.base import MetaLearner, OptimizerFactory
@@ -77,7 +78,7 @@ class EmbeddingLearner(MetaLearner):
     def embed(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Features of support ``(T, N*K, ...)`` and query set ``(T, N*Q, ...)``."""
         images = torch.cat([batch.support_x, batch.query_x], dim=1)
-        features = self.features(images.flatten(0, 1))
+        features = self.features(fastest_layout(images.flatten(0, 1)))
         features = features.view(*images.shape[:2], *features.shape[1:])
         shots = batch.support_x.shape[1]
         return features[:, :shots], features[:, shots:]
