@@ -6,6 +6,7 @@ Shapes: ``T`` tasks in a meta-batch, ``N`` ways, ``K`` shots, ``Q`` queries a cl
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -116,9 +117,10 @@ def uniforms(key: Key, indices: Sequence[int] | IntArray, count: int) -> npt.NDA
     words = np.empty((len(indices), count), dtype=np.uint64)
     generator = np.random.Philox(key=key)
     state = generator.state
+    counter = state["state"]["counter"] = np.zeros(4, dtype=np.uint64)
+    state["buffer_pos"] = 4  # forget the words buffered for the previous index
     for row, index in enumerate(indices):
-        state["state"]["counter"] = np.array([0, 0, index, 0], dtype=np.uint64)
-        state["buffer_pos"] = 4  # forget the words buffered for the previous index
+        counter[2] = index
         generator.state = state
         words[row] = generator.random_raw(count)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -136,14 +138,17 @@ def sample_without_replacement(sizes: IntArray, uniform: npt.NDArray[np.float64]
     Returns:
         ``(R, k)``
     """
-    rows = np.arange(len(sizes))
-    deck = np.tile(np.arange(int(sizes.max(initial=uniform.shape[1]))), (len(sizes), 1))
-    for step in range(uniform.shape[1]):
-        pick = step + (uniform[:, step] * (sizes - step)).astype(np.int64)
-        chosen = deck[rows, pick]
-        deck[rows, pick] = deck[:, step]
+    rows, draws = uniform.shape
+    steps = np.arange(draws)
+    deck = np.tile(np.arange(int(sizes.max(initial=draws))), (rows, 1))
+    places = deck.reshape(-1)
+    picks = steps + (uniform * (sizes[:, None] - steps)).astype(np.int64) + deck.shape[1] * np.arange(rows)[:, None]
+    for step in range(draws):
+        pick = picks[:, step]
+        chosen = places[pick]
+        places[pick] = deck[:, step]
         deck[:, step] = chosen
-    return deck[:, : uniform.shape[1]]
+    return deck[:, :draws]
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,21 @@ class ClassPool:
         names = np.asarray(group_names)
         return ClassPool(sizes, tuple(np.flatnonzero(names == name) for name in sorted(set(group_names))))
 
+    @cached_property
+    def members(self) -> IntArray:
+        """The groups' members, one group after another."""
+        return np.concatenate(self.groups)
+
+    @cached_property
+    def group_sizes(self) -> IntArray:
+        """``(groups,)``"""
+        return np.array([len(group) for group in self.groups])
+
+    @cached_property
+    def group_starts(self) -> IntArray:
+        """``(groups,)`` where each group begins among `members`."""
+        return np.cumsum(self.group_sizes) - self.group_sizes
+
     def with_room_for(self, ways: int) -> "ClassPool":
         """The pool without the groups that have fewer than `ways` classes."""
         return replace(self, groups=tuple(group for group in self.groups if len(group) >= ways))
@@ -189,8 +209,7 @@ def draw_tasks(pool: ClassPool, spec: TaskSpec, key: Key, indices: Sequence[int]
     tasks, ways, images = len(indices), spec.ways, spec.images_per_class
     uniform = uniforms(key, indices, 1 + ways + ways * images)
     group = (uniform[:, 0] * len(pool.groups)).astype(np.int64)
-    group_sizes = np.array([len(members) for members in pool.groups])
-    chosen = sample_without_replacement(group_sizes[group], uniform[:, 1 : 1 + ways])
-    classes = np.array([pool.groups[g][row] for g, row in zip(group, chosen, strict=True)], dtype=np.int64).reshape(tasks, ways)
+    chosen = sample_without_replacement(pool.group_sizes[group], uniform[:, 1 : 1 + ways])
+    classes = pool.members[pool.group_starts[group][:, None] + chosen]
     within = sample_without_replacement(pool.sizes[classes].reshape(-1), uniform[:, 1 + ways :].reshape(tasks * ways, images))
     return classes, within.reshape(tasks, ways, images)

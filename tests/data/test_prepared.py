@@ -88,7 +88,7 @@ def test_images_are_those_of_the_source_class_by_class(source, cache):
 
 def test_images_are_mapped_not_read(source, cache):
     split = prepare(source, "train", cache, silent)
-    assert isinstance(split.images, np.memmap)
+    assert isinstance(split.images.base, np.memmap)
     assert not split.images.flags.writeable
 
 
@@ -128,7 +128,7 @@ def test_a_split_pickles_as_its_folder(source, cache):
     assert len(data) < 2000
     again = pickle.loads(data)  # noqa: S301  its own
     assert again == split
-    assert isinstance(again.images, np.memmap)
+    assert isinstance(again.images.base, np.memmap)
     np.testing.assert_array_equal(again.images, split.images)
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 def fastest_layout(images: Tensor) -> Tensor:
     """Images ``(B, C, H, W)`` as their device works on them fastest; other inputs as they are.
 
-    On a processor the channels of a place are neighbours: pooling and normalisation run along them, and the gradients of strided
-    convolutions are twice as fast.
+    On a processor the channels of a place are neighbours: pooling and normalisation run along them, and a strided convolution's
+    gradient is twice as fast.
     """
     if images.ndim != 4 or images.device.type != "cpu":
         return images

@@ -97,6 +97,7 @@ class MetaBatches(Dataset[TaskBatch]):
         self._share = share or Share()
         self._with_images = with_images
         self._shuffle_key = stream_key("shuffled labels", *stream) if shuffled_labels else None
+        self._labels_of_task = [torch.arange(spec.ways).repeat_interleave(n) for n in (spec.shots, spec.queries)]
         groups = [c.group for c in split.classes] if within_group else None
         self._pool = ClassPool.of(split.sizes, groups).with_room_for(spec.ways)
 
@@ -108,25 +109,29 @@ class MetaBatches(Dataset[TaskBatch]):
             raise IndexError(i)
         indices = self._share.part(range(i * self._size, min((i + 1) * self._size, self._total)))
         classes, images = draw_tasks(self._pool, self._spec, self._key, indices)
-        rows = torch.from_numpy(self._split.starts[classes][:, :, None] + images)
-        support, query = (part.flatten(1) for part in torch.split(rows, [self._spec.shots, self._spec.queries], dim=2))
+        rows = self._split.starts[classes][:, :, None] + images
+        shots, queries, ways = self._spec.shots, self._spec.queries, self._spec.ways
+        support = torch.from_numpy(rows[:, :, :shots].reshape(-1, ways * shots))
+        query = torch.from_numpy(rows[:, :, shots:].reshape(-1, ways * queries))
         return TaskBatch(
             support_x=self._images(support),
-            support_y=self._labels(self._spec.shots, indices, part=0),
+            support_y=self._labels(indices, part=0),
             query_x=self._images(query),
-            query_y=self._labels(self._spec.queries, indices, part=1),
-            index=torch.tensor(indices),
+            query_y=self._labels(indices, part=1),
+            index=torch.arange(indices.start, indices.stop),
             support_id=support,
             query_id=query,
             class_id=torch.from_numpy(classes),
         )
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self._split.images[rows]) if self._with_images else torch.empty(0, dtype=torch.uint8)
+        if not self._with_images:
+            return torch.empty(0, dtype=torch.uint8)
+        return torch.from_numpy(self._split.images.take(rows, axis=0))
 
-    def _labels(self, of_each: int, indices: range, part: int) -> torch.Tensor:
-        """Labels ``(T, N*of_each)`` of the tasks' support (`part` 0) or query sets (1), grouped by class unless shuffled."""
-        labels = torch.arange(self._spec.ways).repeat_interleave(of_each).repeat(len(indices), 1)
+    def _labels(self, indices: range, part: int) -> torch.Tensor:
+        """Labels ``(T, N*K)`` of the tasks' support (`part` 0) or ``(T, N*Q)`` query sets (1), grouped by class unless shuffled."""
+        labels = self._labels_of_task[part].expand(len(indices), -1).clone(memory_format=torch.contiguous_format)
         if self._shuffle_key is None:
             return labels
         random = uniforms(self._shuffle_key, [2 * index + part for index in indices], labels.shape[1])

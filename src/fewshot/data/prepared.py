@@ -48,7 +48,8 @@ class PreparedSplit:
         """
         path = self.folder / "images.npy"
         try:
-            images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+            # As a plain array: a gather from NumPy's own class of mapped ones takes twice as long.
+            images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r").view(np.ndarray)
         except OSError as error:
             raise UserError(
                 f"{path} cannot be opened ({error.strerror}); the same command prepares it anew and goes on"
