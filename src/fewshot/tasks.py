@@ -179,12 +179,12 @@ class ClassPool:
 
     @cached_property
     def group_sizes(self) -> IntArray:
-        """``(groups,)``"""
+        """How many members each group has, ``(groups,)``."""
         return np.array([len(group) for group in self.groups])
 
     @cached_property
     def group_starts(self) -> IntArray:
-        """``(groups,)`` where each group begins among `members`."""
+        """Where each group begins among `members`, ``(groups,)``."""
         return np.cumsum(self.group_sizes) - self.group_sizes
 
     def with_room_for(self, ways: int) -> "ClassPool":

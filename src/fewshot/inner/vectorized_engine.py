@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from fewshot.backbones.layout import fastest_layout
+from fewshot.backbones.statistics import by_task
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
 
@@ -56,14 +58,28 @@ class VectorizedEngine(FastWeightsEngine):
         return losses
 
     def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
-        support, query = vmap(partial(self.features, body))(chunk.support_x, chunk.query_x)
-        return support, query
+        support, query = chunk.support_x, chunk.query_x
+        if support.device.type != "cpu":
+            features: tuple[Tensor, Tensor] = vmap(partial(self.features, body))(support, query)
+            return features
+        if self.batch_norm == "transductive":
+            return _embedded(body, support), _embedded(body, query)
+        shots = support.shape[1]
+        both = _embedded(body, torch.cat([support, query], dim=1), first=shots)
+        return both[:, :shots], both[:, shots:]
 
     def _vectorized(self, function, fast: Sequence[Tensor], *inputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         weights = self.weights(fast)
         dims = {name: 0 if name in self.adapted else None for name in weights}
         outputs: Tensor = vmap(function, in_dims=(dims, *(0 for _ in inputs)))(weights, *inputs)
         return outputs
+
+
+def _embedded(body: nn.Module, images: Tensor, first: int | None = None) -> Tensor:
+    """Of images ``(T, B, ...)`` in one batch, normalised task by task."""
+    with by_task(len(images), first):
+        features: Tensor = body(fastest_layout(images.flatten(0, 1)))
+    return features.view(*images.shape[:2], *features.shape[1:])
 
 
 def _channels_last(images: Tensor) -> Tensor:
