@@ -130,7 +130,7 @@ class MetaBatches(Dataset[TaskBatch]):
         return torch.from_numpy(self._split.images.take(rows, axis=0))
 
     def _labels(self, indices: range, part: int) -> torch.Tensor:
-        """Labels ``(T, N*K)`` of the tasks' support (`part` 0) or ``(T, N*Q)`` query sets (1), grouped by class unless shuffled."""
+        """Labels of the tasks' support (`part` 0, ``(T, N*K)``) or query sets (1, ``(T, N*Q)``), by class unless shuffled."""
         labels = self._labels_of_task[part].expand(len(indices), -1).clone(memory_format=torch.contiguous_format)
         if self._shuffle_key is None:
             return labels
