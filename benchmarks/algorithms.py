@@ -6,6 +6,7 @@ Reads what the runs below FOLDER have left, ``results.json`` and ``test_tasks.cs
 
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ HEADER = (
     "algorithm", "test accuracy, %", f"difference to {BASELINE}, points", "steps", "tasks", "images", "tasks/s", "images/s",
     "training, s", "peak memory, MiB", "query forward, M multiply-adds", "adapts", "transductive", "published, %",
 )  # fmt: skip
+
+OF_TRAINING = ("steps", "tasks", "images", "images/s")
+"""Columns that say nothing where all models were trained on the same tasks."""
+DIFFERENT_TRAINING = (
+    "Each model is trained by its own recipe for the same number of outer steps; a task is as large as that recipe has it, so "
+    "that images tell how much was seen."
+)
 
 Run = tuple[dict[str, Any], TaskAccuracies]
 """The results of a run, and its test task by task."""
@@ -94,17 +102,20 @@ def table(runs: dict[str, list[Run]]) -> list[tuple[str, ...]]:
 PAGE = """\
 # {title}
 
-{ways}-way {shots}-shot tasks of {data} with {queries} queries a class; {backbone}; {seeds}. Every model was tested on the same
-{tasks} tasks of unseen classes, with the checkpoint that validated best.
-
-Accuracy: mean over tasks ± half its 95 % interval over tasks (Student's t). Difference: task by task, with its own interval.
-Each model is trained by its own recipe for the same number of outer steps; a task is as large as that recipe has it, so that
-images tell how much was seen. A model is transductive if a query's answer depends on the other queries. Memory: peak resident
-memory of the process, data and libraries included. Published accuracies come from the papers' own protocols and budgets.
+{text}
 
 Measured on {hardware}; commit {commit}; torch {torch}.
 
 {table}
+"""
+TEXT = """\
+{ways}-way {shots}-shot tasks of {data} with {queries} queries a class; {backbone}; {seeds}. Every model was tested on the same
+{tasks} tasks of unseen classes, with the checkpoint that validated best.
+
+Accuracy: mean over tasks ± half its 95 % interval over tasks (Student's t). Difference: task by task, with its own interval.
+{training} Training leaves validation out. A model is transductive if a query's answer depends on the other queries. Memory: peak
+resident memory of the process, data and libraries included. Published accuracies come from the papers' own protocols and budgets,
+which are far larger.
 """
 
 
@@ -114,16 +125,37 @@ def page(runs: dict[str, list[Run]], title: str) -> str:
     protocol, provenance = results["protocol"], results["provenance"]
     machine = provenance["machine"]
     seeds = sorted({tested.seed for group in runs.values() for _, tested in group})
+    same = _same_training(runs)
+    shown = [not same or name not in OF_TRAINING for name in HEADER]
     cells = [HEADER, ("---", *["---:"] * (len(HEADER) - 4), "---", "---", "---"), *table(runs)]
-    return PAGE.format(
-        title=title,
+    rows = [[cell for cell, show in zip(row, shown, strict=True) if show] for row in cells]
+    text = TEXT.format(
         **{key: protocol[key] for key in ("ways", "shots", "data", "queries", "backbone")},
         seeds=f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         tasks=results["test"]["tasks"],
+        training=same or DIFFERENT_TRAINING,
+    )
+    return PAGE.format(
+        title=title,
+        text="\n\n".join(textwrap.fill(part, 120) for part in text.split("\n\n")),
         hardware=", ".join([machine["processor"], f"threads: {machine['threads']}", *machine["accelerators"]]),
         commit=provenance["git_commit"],
         torch=provenance["packages"]["torch"],
-        table="\n".join(f"| {' | '.join(row)} |" for row in cells),
+        table="\n".join(f"| {' | '.join(row)} |" for row in rows),
+    )
+
+
+def _same_training(runs: dict[str, list[Run]]) -> str | None:
+    """What tasks all models were trained on, where it was the same for all."""
+    trained = [results["protocol"]["train"] for group in runs.values() for results, _ in group]
+    if any(train != trained[0] for train in trained):
+        return None
+    train = trained[0]
+    tasks, images = train["steps"] * train["meta_batch_size"], train["ways"] * (train["shots"] + train["queries"])
+    return (
+        f"Each model is trained by its own recipe but for the tasks, which are the same for all: {train['steps']:,} outer steps of "
+        f"{train['meta_batch_size']} tasks with {train['ways']} ways, {train['shots']} shot{'s' if train['shots'] > 1 else ''} and {train['queries']} queries a class: "
+        f"{tasks:,} tasks and {tasks * images:,} images."
     )
 
 

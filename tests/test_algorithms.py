@@ -73,6 +73,22 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert page.startswith("# Algorithms on omniglot_5w1s\n")
     for words in ("5-way 1-shot", "same 2 tasks", "commit c0ffee", "| MAML | 55.00 ±"):
         assert words in unwrapped
+    assert "50 outer steps of 2 tasks with 60 ways, 1 shot and 5 queries a class: 100 tasks and 36,000 images" in unwrapped
+    assert "images/s" not in unwrapped
+
+
+def test_where_models_were_trained_on_other_tasks_each_row_says_on_which(tmp_path):
+    write_run(tmp_path / "runs/a", "MAML", [0.5, 0.6])
+    write_run(
+        tmp_path / "runs/b",
+        "ProtoNet",
+        [0.5, 0.6],
+        train={"ways": 5, "shots": 1, "queries": 5, "meta_batch_size": 2, "steps": 50},
+    )
+    main(str(tmp_path / "runs"), str(tmp_path / "page.md"))
+    page = (tmp_path / "page.md").read_text()
+    assert "| images/s |" in page
+    assert "a task is as large as that recipe has it" in " ".join(page.split())
 
 
 def test_other_tasks_cannot_be_paired(tmp_path):
