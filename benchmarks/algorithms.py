@@ -113,9 +113,9 @@ TEXT = """\
 {tasks} tasks of unseen classes, with the checkpoint that validated best.
 
 Accuracy: mean over tasks ± half its 95 % interval over tasks (Student's t). Difference: task by task, with its own interval.
-{training} Training leaves validation out. A model is transductive if a query's answer depends on the other queries. Memory: peak
-resident memory of the process, data and libraries included. Published accuracies come from the papers' own protocols and budgets,
-which are far larger.
+{training} Training leaves validation out. A model is transductive if a query's answer depends on the other queries.
+Memory: peak resident memory of the process, data and libraries included. Published accuracies come from the papers' own
+protocols and budgets, which are far larger.
 """
 
 
