@@ -152,13 +152,11 @@ def _same_training(runs: dict[str, list[Run]]) -> str | None:
         return None
     train = trained[0]
     tasks, images = train["steps"] * train["meta_batch_size"], train["ways"] * (train["shots"] + train["queries"])
-    size = (
-        f"{train['ways']} ways, {train['shots']} shot{'s' if train['shots'] > 1 else ''} and {train['queries']} queries a class"
-    )
+    shots = f"{train['shots']} shot{'s' if train['shots'] > 1 else ''}"
     return (
         "Each model is trained by its own recipe but for the tasks, which are the same for all: "
-        f"{train['steps']:,} outer steps of {train['meta_batch_size']} tasks with {size}: "
-        f"{tasks:,} tasks and {tasks * images:,} images."
+        f"{train['steps']:,} outer steps of {train['meta_batch_size']} tasks with {train['ways']} ways, {shots} and "
+        f"{train['queries']} queries a class: {tasks:,} tasks and {tasks * images:,} images."
     )
 
 
