@@ -14,13 +14,14 @@ from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
 
 pytestmark = pytest.mark.slow
+SCHEDULE = "{_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: '${trainer.max_steps}'}"
 RECIPE = (
     *TINY,
     "trainer.max_steps=24",
     "trainer.val_check_interval=7",
     "callbacks.last.every_n_steps=4",
     "callbacks.progress.refresh_rate=0",
-    "model.scheduler={_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: '${trainer.max_steps}'}",
+    f"+recipe.outer.scheduler={SCHEDULE}",
 )
 
 

@@ -1,5 +1,10 @@
-"""From a composed config to the objects of a run."""
+"""From a composed config to the objects of a run.
 
+The config stays as it was composed, by which a run is known again: Hydra's ``instantiate`` writes values in place of references
+within whatever the instantiated part refers to, so it is given parts of a copy.
+"""
+
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
@@ -51,13 +56,13 @@ def _build_logger(node: DictConfig, first_step: int) -> Logger:
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
     """The data module; no data are touched."""
     shuffled = cfg.control == "shuffled_labels"
-    datamodule: EpisodicDataModule = instantiate(cfg.data, _convert_="all", shuffled_labels=shuffled)
+    datamodule: EpisodicDataModule = instantiate(deepcopy(cfg).data, _convert_="all", shuffled_labels=shuffled)
     return datamodule
 
 
 def build_model(cfg: DictConfig) -> MetaLearner:
     """The model, its weights drawn from the seed."""
-    model: MetaLearner = instantiate(cfg.model, _convert_="all")
+    model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all")
     return model
 
 
@@ -67,6 +72,7 @@ def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     Args:
         first_step: outer step that the logs go on from; what an earlier process logged of later ones is dropped.
     """
+    cfg = deepcopy(cfg)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
     loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]
     trainer: L.Trainer = instantiate(
