@@ -22,6 +22,9 @@ PUBLISHED = {
         "MAML": "98.7 ± 0.4 (Finn et al. 2017)",
         "FOMAML": "98.3 (Nichol et al. 2018)",
         "MAML++": "99.47 (Antoniou et al. 2019)",
+        "Meta-SGD": "99.53 ± 0.26 (Li et al. 2017)",
+        "iMAML": "99.16 ± 0.35 (Rajeswaran et al. 2019, gradient descent)",
+        "MatchingNet": "98.1 (Vinyals et al. 2016)",
         "Reptile": "97.68 (Nichol et al. 2018, transductive)",
         "ProtoNet": "98.8 (Snell et al. 2017)",
         "RelationNet": "99.6 ± 0.2 (Sung et al. 2018)",
@@ -34,7 +37,7 @@ HEADER = (
 )  # fmt: skip
 
 OF_TRAINING = ("steps", "tasks", "images", "images/s")
-"""Columns that say nothing where all models were trained on the same tasks."""
+"""Columns that are left out where all models were trained on the same tasks."""
 DIFFERENT_TRAINING = (
     "Each model is trained by its own recipe for the same number of outer steps; a task is as large as that recipe has it, so "
     "that images tell how much was seen."
@@ -126,8 +129,9 @@ def page(runs: dict[str, list[Run]], title: str) -> str:
     machine = provenance["machine"]
     seeds = sorted({tested.seed for group in runs.values() for _, tested in group})
     same = _same_training(runs)
-    shown = [not same or name not in OF_TRAINING for name in HEADER]
-    cells = [HEADER, ("---", *["---:"] * (len(HEADER) - 4), "---", "---", "---"), *table(runs)]
+    compared = table(runs)
+    shown = [any(column) and not (same and name in OF_TRAINING) for name, *column in zip(HEADER, *compared, strict=True)]
+    cells = [HEADER, ("---", *["---:"] * (len(HEADER) - 4), "---", "---", "---"), *compared]
     rows = [[cell for cell, show in zip(row, shown, strict=True) if show] for row in cells]
     text = TEXT.format(
         **{key: protocol[key] for key in ("ways", "shots", "data", "queries", "backbone")},

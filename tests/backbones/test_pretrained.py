@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision import models
 
 from fewshot.backbones.pretrained import Pretrained
 from fewshot.errors import UserError
+from fewshot.inner.engine import engine_kind
+from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
+from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet
 from fewshot.models.r2d2 import R2D2
 from tests.models.model_tester import outer_step, random_tasks, sgd, snapshot
@@ -51,8 +56,26 @@ def test_an_image_is_computed_once():
     first = backbone(x[[0, 1, 2, 1]])
     assert torch.equal(first[1], first[3])
     again = backbone(x[[3, 2, 0]])
-    assert sizes == [3, 1]
+    assert sizes == [1] * 4
     assert torch.equal(again[1:], first[[2, 0]])
+
+
+@pytest.mark.parametrize("cached", [0, 100])
+def test_the_bits_do_not_depend_on_what_is_computed_with_it(cached):
+    x = torch.rand(5, *SHAPE)
+    assert torch.equal(make(cached=cached)(x)[[3]], make(cached=cached)(x[[3]]))
+
+
+@pytest.mark.parametrize("kind", ["functional", "vectorized"])
+def test_threads_of_an_inner_loop_share_what_is_known(kind, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    network = torch.nn.Sequential(make(), torch.nn.Linear(512, 3))
+    inner = InnerLoop(lr=0.1, steps=2, eval_steps=2, adapt=("1.*",))
+    engine = engine_kind(kind)(network, inner, InnerRates(inner, network), F.cross_entropy, "transductive")
+    sizes, batch = counted(network[0]), random_tasks(tasks=4)
+    for _ in range(3):
+        engine.meta_gradient(batch, 4)
+    assert sum(sizes) == 4 * (batch.support_x.shape[1] + batch.query_x.shape[1])
 
 
 def test_the_oldest_are_forgotten_first():
@@ -67,6 +90,16 @@ def test_the_oldest_are_forgotten_first():
 def test_without_a_cache_features_are_the_same(backbone):
     x = torch.rand(2, *SHAPE)
     torch.testing.assert_close(make(cached=0)(x), backbone(x))
+
+
+def test_an_inner_loop_is_told_to_leave_it_alone(backbone):
+    def model(**options):
+        inner = InnerLoop(lr=0.1, steps=1, eval_steps=1, **options)
+        return MAML(backbone, ways=3, eval_ways=3, inner=inner, engine="auto", batch_norm="transductive", optimizer=sgd)
+
+    with pytest.raises(UserError, match=r"adapt=\['\*'\] names weights of Pretrained, which are frozen; .*adapt=\[head\.\*\]"):
+        model()
+    model(adapt=("head.*",))
 
 
 def test_it_stays_as_it_was_loaded(backbone):

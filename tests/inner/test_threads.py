@@ -1,6 +1,8 @@
 """Tasks side by side in threads: in order, in the caller's surroundings, and with the same bits as one after another."""
 
+import gc
 import time
+import weakref
 from contextvars import ContextVar
 from functools import partial
 
@@ -10,9 +12,17 @@ from torch import nn
 
 from fewshot.inner.functional_engine import FunctionalEngine
 from fewshot.inner.loop import InnerLoop
-from fewshot.inner.threads import cores, side_by_side
+from fewshot.inner.threads import cores, side_by_side, twin
 from fewshot.inner.vectorized_engine import VectorizedEngine
-from tests.inner.engine_tester import HOOKS, EngineTester, gradients, hooked, random_tasks, uneven_rates
+from tests.inner.engine_tester import (
+    HOOKS,
+    EngineTester,
+    gradients,
+    hooked,
+    network_of,
+    random_tasks,
+    uneven_rates,
+)
 
 
 @pytest.fixture
@@ -71,7 +81,8 @@ def test_jobs_share_the_threads_of_torch_which_are_put_back(threads, of_process,
     assert torch.get_num_threads() == of_operation
 
 
-def test_jobs_see_context_autocast_and_gradients():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_see_context_autocast_and_gradients(workers):
     variable = ContextVar("variable", default="unset")
 
     def seen():
@@ -79,8 +90,45 @@ def test_jobs_see_context_autocast_and_gradients():
 
     variable.set("set")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert list(side_by_side([seen] * 2, 2)) == [("set", True, torch.bfloat16, True)] * 2
-    assert next(side_by_side([seen] * 2, 2))[:2] == ("set", False)
+        assert list(side_by_side([seen] * 2, workers)) == [("set", True, torch.bfloat16, False)] * 2
+    assert list(side_by_side([seen] * 2, workers)) == [("set", False, torch.bfloat16, True)] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_left_in_memory_of_what_failed(workers):
+    """So that the next attempt has all of it; without waiting for the garbage collector."""
+    held = []
+
+    def job():
+        tensor = torch.zeros(10)
+        held.append(weakref.ref(tensor))
+        raise RuntimeError("not enough memory")
+
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError, match="memory") as error:
+            list(side_by_side([job] * 4, workers))
+        del error
+        assert held
+        assert all(tensor() is None for tensor in held)
+    finally:
+        gc.enable()
+
+
+def test_a_twin_holds_the_same_tensors_itself():
+    """Also where a layer stands twice, and where a layer has a list of its weights."""
+    layer = nn.Linear(2, 2)
+    network = nn.Sequential(layer, layer, nn.LSTM(2, 3))
+    other = twin(network)
+    assert all(a is b for a, b in zip(network.parameters(), other.parameters(), strict=True))
+    assert other[0] is other[1] is not layer
+    x = torch.rand(4, 2)
+    before = network(x)[0]
+    for name in ("weight_ih_l0", "bias_hh_l0"):
+        setattr(other[2], name, nn.Parameter(torch.zeros_like(getattr(other[2], name))))
+    other[0].weight = nn.Parameter(torch.zeros(2, 2))
+    assert torch.equal(network(x)[0], before)
+    assert not torch.equal(other(x)[0], before)
 
 
 class TestFunctionalEngineInThreads(EngineTester):
@@ -97,20 +145,59 @@ def built(kind, network, options, **more):
     return kind(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive", begin)
 
 
-@pytest.mark.parametrize("kind", [FunctionalEngine, VectorizedEngine])
-@pytest.mark.parametrize("name", HOOKS)
-def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, monkeypatch):
+KINDS = pytest.mark.parametrize("kind", [FunctionalEngine, VectorizedEngine])
+
+
+def require_same_bits(engine, batch, threads, monkeypatch):
     """Often enough, with tasks enough, that two threads would meet in one network if they shared it."""
     monkeypatch.setattr(VectorizedEngine, "chunk", 2)
-    network, options = hooked(name, steps=2)
-    engine, batch, found = built(kind, network, options), random_tasks(9), []
+    found = []
     for count in (1, 2, 4, 3, 2):
         threads(count)
-        network.zero_grad()
-        losses, outputs = engine.meta_gradient(batch, 9)
-        found.append([losses, outputs, engine.adaptation_path(batch, 2), *gradients(network)])
+        engine.network.zero_grad()
+        losses, outputs = engine.meta_gradient(batch, len(batch))
+        found.append([losses, outputs, engine.adaptation_path(batch, 2), *gradients(engine.network)])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@KINDS
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, monkeypatch):
+    network, options = hooked(name, steps=2)
+    require_same_bits(built(kind, network, options), random_tasks(9), threads, monkeypatch)
+
+
+@KINDS
+@pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bf16"])
+def test_nor_do_those_of_fewer_bits(mixed, adapt, kind, threads, monkeypatch):
+    network, batch = network_of("conv4").float(), random_tasks(9)
+    batch = batch.with_inputs(batch.support_x.float(), batch.query_x.float())
+    engine = built(kind, network, {"steps": 3, "adapt": adapt})
+    engine.rates.float()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        require_same_bits(engine, batch, threads, monkeypatch)
+
+
+@KINDS
+def test_threads_see_the_network_as_it_is_at_each_step(kind, threads):
+    """Its weights after an outer step, its mode and its hooks."""
+    network, batch, modes = network_of("conv4"), random_tasks(6), []
+    threads(3)
+    engine = built(kind, network, {"steps": 2})
+    engine.meta_gradient(batch, 6)
+    torch.optim.SGD(network.parameters(), lr=0.5).step()
+    network.zero_grad()
+    network.eval().register_forward_hook(lambda module, *_: modes.append(module.training))
+    engine.meta_gradient(batch, 6)
+    found = gradients(network)
+    assert modes
+    assert not any(modes)
+    network.zero_grad()
+    threads(1)
+    built(kind, network, {"steps": 2}).meta_gradient(batch, 6)
+    assert all(torch.equal(a, b) for a, b in zip(found, gradients(network), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +211,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, mo
         (VectorizedEngine, None, 2, 14),
         (VectorizedEngine, 6, 2, 6),
         (VectorizedEngine, 6, 1, 3),
+        (VectorizedEngine, 3, 2, 2),
+        (VectorizedEngine, 7, 2, 6),
+        (VectorizedEngine, 17, 3, 15),
         (VectorizedEngine, 1, 4, 1),
     ],
 )

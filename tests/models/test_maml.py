@@ -178,16 +178,20 @@ def test_a_checkpoint_of_something_else_is_refused(change, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_backbone_with_a_memory_is_refused():
-    backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), nn.BatchNorm1d(4))
-    backbone.out_features = 4
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_backbone_through_which_tasks_reach_each_other_is_refused(memory):
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), nn.BatchNorm1d(4, affine=memory, track_running_stats=memory))
+    backbone.out_features, backbone.input_shape = 4, (1, 16, 16)
     with pytest.raises(UserError, match=r"model\.backbone: features\.2 \(BatchNorm1d\) keeps running statistics"):
         make_model(backbone=backbone)
 
 
-def test_a_backbone_that_forgets_at_random_is_refused():
+@pytest.mark.parametrize(
+    "backbone", [ResNet12((1, 16, 16), widths=(2, 2, 2, 2), drop_rate=0.1), nn.Sequential(nn.Flatten(), nn.AlphaDropout())]
+)
+def test_a_backbone_that_forgets_at_random_is_refused(backbone):
     with pytest.raises(UserError, match=r"model\.backbone\.drop_rate"):
-        make_model(backbone=ResNet12((1, 16, 16), widths=(2, 2, 2, 2), drop_rate=0.1))
+        make_model(backbone=backbone)
 
 
 def test_tasks_of_fewer_ways_use_the_first_outputs(toy_data):

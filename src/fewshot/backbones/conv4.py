@@ -9,7 +9,7 @@ from fewshot.backbones.conv import Conv2d
 from fewshot.backbones.convolutional import ConvolutionalBackbone
 from fewshot.backbones.fused import conv_norm_pool_relu, may_fuse
 from fewshot.backbones.init import xavier_
-from fewshot.backbones.norm import BatchNorm, statistics_rows
+from fewshot.backbones.norm import BatchNorm, of_whole_batch
 from fewshot.backbones.pool import MaxPool, PositionMean
 from fewshot.errors import UserError
 
@@ -77,7 +77,7 @@ class _PooledBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = cast(Conv2d, self[0]), cast(BatchNorm, self[1])
-        if may_fuse(x) and statistics_rows() is None and isinstance(self[3], nn.ReLU):
+        if may_fuse(x) and of_whole_batch() and isinstance(self[3], nn.ReLU):
             return conv_norm_pool_relu(x, conv.weight, cast(Tensor, conv.bias), *norm.scale_and_shift(), norm.eps)
         y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return y

@@ -40,9 +40,9 @@ def normalised_by(normaliser: "Normaliser") -> Iterator[None]:
         _normaliser.reset(token)
 
 
-def statistics_rows() -> int | None:
-    """How many rows `BatchNorm` takes its statistics from; None where from all."""
-    return _statistics_rows.get()
+def of_whole_batch() -> bool:
+    """Whether a `BatchNorm` takes its statistics from all rows of its input, and normalises these by itself."""
+    return _statistics_rows.get() is None and _normaliser.get() is None
 
 
 @contextmanager
@@ -90,7 +90,7 @@ class BatchNorm(nn.Module):
 
     def by_batch(self, x: Tensor) -> Tensor:
         """Normalised by the statistics of `x`, or of its first rows within `statistics_from_first`."""
-        rows, (weight, bias) = statistics_rows(), self.scale_and_shift()
+        rows, (weight, bias) = _statistics_rows.get(), self.scale_and_shift()
         if rows is None:
             return batch_norm(x, weight, bias, self.eps)
         dims = [0, *range(2, x.ndim)]

@@ -26,7 +26,8 @@ class Pretrained(Backbone):
     learned; grey ones become three equal channels. Note that ImageNet contains the classes of mini-ImageNet: results on those
     say nothing of unseen classes.
 
-    Features are kept by the content of the image, so that an image is computed once whatever task it is in.
+    Features are kept by the content of the image, so that an image is computed once whatever task it is in. On a processor
+    images are computed one by one: the last bit of a feature does not depend on which others were asked for with it.
 
     Args:
         image_shape: ``(C, H, W)`` with 1 or 3 channels.
@@ -76,8 +77,9 @@ class Pretrained(Backbone):
     def _computed(self, x: Tensor) -> Tensor:
         mean, std = (torch.tensor(values, dtype=x.dtype, device=x.device).view(3, 1, 1) for values in IMAGENET)
         enlarged = F.interpolate(x, (self._side, self._side), mode="bilinear", align_corners=False, antialias=False)
-        features: Tensor = self.network((enlarged.expand(-1, 3, -1, -1) - mean) / std)
-        return features.flatten(1)
+        images = (enlarged.expand(-1, 3, -1, -1) - mean) / std
+        parts = torch.split(images, 1 if x.device.type == "cpu" else len(images))
+        return torch.cat([self.network(part).flatten(1) for part in parts])
 
 
 def _without_head(name: str, weights: str | None) -> nn.Module:

@@ -12,7 +12,7 @@ from fewshot.tasks import TaskBatch
 log = logging.getLogger(__name__)
 
 LARGE = 2**16
-"""Input elements of a task, support and query, from which on a CPU works faster on one task at a time."""
+"""Input elements of a task, support and query, from which on a CPU works faster with operations of one task each."""
 
 
 class AutoEngine(Engine):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from functools import partial
 from math import ceil
 from queue import SimpleQueue
@@ -15,7 +14,7 @@ from fewshot.inner.body import split, through_body
 from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
-from fewshot.inner.threads import cores, side_by_side
+from fewshot.inner.threads import cores, side_by_side, twin
 from fewshot.inner.unrolled import plus, step_by_step, unrolled
 from fewshot.tasks import TaskBatch
 
@@ -31,7 +30,8 @@ class FastWeightsEngine(FastWeights):
     a time.
 
     Attributes:
-        chunk: tasks whose operations are one, at the most, and half of all; on a GPU an engine that stacks them has all in one.
+        chunk: tasks stacked in one operation, at the most. On a processor a batch is at least two chunks, even on one core; on
+            a GPU an engine that stacks tasks has all in one.
         bound: tasks in memory together, at the most; None sets no bound.
     """
 
@@ -40,12 +40,11 @@ class FastWeightsEngine(FastWeights):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.bound = self.inner.task_chunk
-        self._replicas: list[FastWeightsEngine] = []
         parts = split(self)
-        self._body: nn.Module | None = None
-        self._head: FastWeightsEngine | None = None
+        self._split: tuple[nn.Module, FastWeightsEngine] | None = None
         if parts is not None:
-            self._body, self._head = parts[0], self.remade(type(self), network=parts[1])
+            body, head = parts
+            self._split = body, self.remade(type(self), network=head)
 
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         def summed() -> tuple[list[Tensor], list[Tensor], Gradients]:
@@ -68,11 +67,12 @@ class FastWeightsEngine(FastWeights):
         return torch.cat(paths)
 
     def path(self, chunk: TaskBatch, steps: int) -> Tensor:
-        if self._body is None or self._head is None:
+        if self._split is None:
             return super().path(chunk, steps)
+        body, head = self._split
         with torch.no_grad():
-            features = self.embedded(self._body, chunk)
-        return self._head.path(chunk.with_inputs(*features), steps)
+            features = self.embedded(body, chunk)
+        return head.path(chunk.with_inputs(*features), steps)
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
         size, workers = self._shares(batch)
@@ -83,14 +83,16 @@ class FastWeightsEngine(FastWeights):
         bound = min(self.bound or len(batch), len(batch))
         on_cpu = batch.support_x.device.type == "cpu"
         chunks = max(ceil(bound / self.chunk), min(2, bound)) if on_cpu or not self.stacked else 1
-        return ceil(bound / chunks), min(chunks, cores()) if on_cpu else 1
+        # With a bound the chunks that are there at a time stay within it.
+        size = bound // chunks if bound < len(batch) else ceil(bound / chunks)
+        return size, min(chunks, cores()) if on_cpu else 1
 
     def _by_chunks(self, batch: TaskBatch, function: Callable[["FastWeightsEngine", TaskBatch], Result]) -> Iterator[Result]:
         """What a function makes of an engine and each chunk, in order."""
         size, workers = self._shares(batch)
         free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
-        for engine in [self] if workers == 1 else self._replicated(workers):
-            free.put(engine)
+        for _ in range(workers):
+            free.put(self if workers == 1 else self.remade(type(self), network=twin(self.network)))
 
         def job(first: int) -> Result:
             engine = free.get()
@@ -100,17 +102,6 @@ class FastWeightsEngine(FastWeights):
                 free.put(engine)
 
         return side_by_side([partial(job, first) for first in range(0, len(batch), size)], workers)
-
-    def _replicated(self, count: int) -> "list[FastWeightsEngine]":
-        """So many engines like this one, each with a network of its own that has the same parameters and buffers.
-
-        A network that is called on fast weights holds them for that moment: two threads cannot share it, and what a task begins
-        with may be computed by this engine's own meanwhile.
-        """
-        shared = {id(tensor): tensor for tensor in (*self.network.parameters(), *self.network.buffers())}
-        while len(self._replicas) < count:
-            self._replicas.append(self.remade(type(self), network=deepcopy(self.network, dict(shared))))
-        return self._replicas[:count]
 
     def _in_memory(self, batch: TaskBatch, function: Callable[[], Result]) -> Result:
         """Calls a function until memory suffices, with fewer tasks at once each time."""
@@ -124,8 +115,8 @@ class FastWeightsEngine(FastWeights):
             self._halve(at_once)
 
     def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-        if self._body is not None and self._head is not None:
-            return through_body(self, self._body, self._head, chunk, tasks, outer_step)
+        if self._split is not None:
+            return through_body(self, *self._split, chunk, tasks, outer_step)
         if self.inner.outer == "implicit":
             return implicit(self, chunk, tasks)
         if self.inner.outer == "displacement":

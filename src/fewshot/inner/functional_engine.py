@@ -1,4 +1,4 @@
-"""One task after another, the network a function of explicit weights: the fastest on a CPU where images are large."""
+"""Each operation one task's, the network a function of explicit weights: the fastest on a CPU where images are large."""
 
 from collections.abc import Sequence
 

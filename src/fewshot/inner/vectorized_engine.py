@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fewshot.backbones.layout import fastest_layout
+from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.statistics import by_task
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks import TaskBatch
@@ -59,7 +60,8 @@ class VectorizedEngine(FastWeightsEngine):
 
     def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
         support, query = chunk.support_x, chunk.query_x
-        if support.device.type != "cpu":
+        # A GPU normalises all tasks in one operation under vmap, a processor better task by task.
+        if support.device.type != "cpu" and any(isinstance(module, BatchNorm) for module in body.modules()):
             features: tuple[Tensor, Tensor] = vmap(partial(self.features, body))(support, query)
             return features
         if self.batch_norm == "transductive":

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler
 
 from fewshot.errors import UserError, nearest
@@ -69,7 +70,7 @@ class MetaLearner(L.LightningModule, ABC):
         if on_nonfinite not in ON_NONFINITE:
             raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{nearest(on_nonfinite, ON_NONFINITE)}")
         self.automatic_optimization = False
-        _refuse_running_statistics(network)
+        _refuse_statistics_of_others(network)
         self.network = network
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -269,11 +270,12 @@ def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:
     return {name: list(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
 
 
-def _refuse_running_statistics(network: nn.Module) -> None:
+def _refuse_statistics_of_others(network: nn.Module) -> None:
+    """PyTorch's own batch norms, unless they are frozen: tasks reach each other through what these remember or take for one."""
     for name, module in network.named_modules():
         learning = any(parameter.requires_grad for parameter in module.parameters())
-        if getattr(module, "running_mean", None) is not None and learning:
+        if isinstance(module, _BatchNorm) and (learning or module.running_mean is None):
             raise UserError(
-                f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, through which one task's data "
-                "would reach the next; use fewshot.backbones.norm.BatchNorm"
+                f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, or takes the images of several "
+                "tasks for one batch: one task's data would reach another; use fewshot.backbones.norm.BatchNorm"
             )

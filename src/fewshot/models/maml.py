@@ -30,6 +30,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.dropblock import DropBlock
@@ -86,9 +87,15 @@ class MAML(MetaLearner):
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
                 f"choose data.eval.ways<={ways}"
             )
-        if any(isinstance(module, nn.Dropout | DropBlock) for module in backbone.modules()):
+        if any(isinstance(module, _DropoutNd | DropBlock) for module in backbone.modules()):
             raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
         network = nn.Sequential(OrderedDict(features=backbone, head=self.new_head(backbone.out_features, ways)))
+        of_backbone = inner.adapted(network)[: len(list(backbone.parameters()))]
+        if any(of_backbone) and not any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise UserError(
+                f"model.inner.adapt={list(inner.adapt)} names weights of {type(backbone).__name__}, which are frozen; adapt "
+                "the head alone: model.inner.adapt=[head.*]"
+            )
         for norm in network.modules():
             if norm_per_step and isinstance(norm, BatchNorm):
                 norm.for_each_step(inner.steps)

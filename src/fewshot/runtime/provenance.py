@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import yaml
 
+from fewshot.inner.threads import cores
+
 COMMAND = "FEWSHOT_COMMAND"
 """Environment variable with the command line that started the processes of a run."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "learn2learn", "numpy")
@@ -34,7 +36,8 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str,
         "machine": {
             "system": platform.platform(),
             "processor": processor(),
-            "threads": torch.get_num_threads(),
+            "threads": cores(),
+            "threads_of_operation": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
         "config_sha256": _sha256({key: value for key, value in config.items() if key not in ("paths", "resume")}),
