@@ -200,6 +200,7 @@ class EngineTester:
                 slope = central_difference(parameter, i, lambda: self.meta_gradient(network, batch, **options)[0].mean())
                 assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
+    @pytest.mark.slow
     @ORDERS
     @pytest.mark.parametrize("rates", ["per_step", "per_element"])
     def test_gradient_by_learned_rates_equals_finite_differences(self, rates, first_order):

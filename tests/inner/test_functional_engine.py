@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import pytest
+
 from tests.inner.engine_tester import EngineTester
 
 
@@ -9,6 +11,7 @@ class TestFunctionalEngine(EngineTester):
     engine = "functional"
 
 
+@pytest.mark.slow
 class TestFunctionalEngineStepByStep(EngineTester):
     engine = "functional"
     options: ClassVar = {"checkpoint_steps": True}

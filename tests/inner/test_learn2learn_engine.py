@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from learn2learn.algorithms import MAML
 from torch import nn
@@ -31,6 +32,7 @@ class TestLearn2LearnEngine(EngineTester):
         assert all(torch.equal(a, b) for a, b in zip(gradient, gradients(network), strict=True))
 
 
+@pytest.mark.slow
 def test_importing_it_prints_nothing():
     """learn2learn imports gym, which prints a notice of several lines."""
     code = "import fewshot.inner.learn2learn_engine as engine; engine._import_quietly()"

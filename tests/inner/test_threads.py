@@ -131,6 +131,7 @@ def test_a_twin_holds_the_same_tensors_itself():
     assert not torch.equal(other(x)[0], before)
 
 
+@pytest.mark.slow
 class TestFunctionalEngineInThreads(EngineTester):
     engine = "functional"
 

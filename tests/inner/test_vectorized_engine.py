@@ -14,11 +14,13 @@ class TestVectorizedEngine(EngineTester):
     engine = "vectorized"
 
 
+@pytest.mark.slow
 class TestVectorizedEngineStepByStep(EngineTester):
     engine = "vectorized"
     options: ClassVar = {"checkpoint_steps": True}
 
 
+@pytest.mark.slow
 class TestVectorizedEngineInChunks(EngineTester):
     engine = "vectorized"
     options: ClassVar = {"task_chunk": 2}
