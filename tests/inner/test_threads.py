@@ -16,7 +16,6 @@ from fewshot.inner.threads import cores, side_by_side, twin
 from fewshot.inner.vectorized_engine import VectorizedEngine
 from tests.inner.engine_tester import (
     HOOKS,
-    EngineTester,
     gradients,
     hooked,
     network_of,
@@ -131,15 +130,6 @@ def test_a_twin_holds_the_same_tensors_itself():
     assert not torch.equal(other(x)[0], before)
 
 
-@pytest.mark.slow
-class TestFunctionalEngineInThreads(EngineTester):
-    engine = "functional"
-
-    @pytest.fixture(autouse=True)
-    def two_threads(self, threads):
-        threads(2)
-
-
 def built(kind, network, options, **more):
     begin = options.pop("begin", None)
     inner = InnerLoop(lr=0.3, eval_steps=2, **options, **more)
@@ -153,7 +143,7 @@ def require_same_bits(engine, batch, threads, monkeypatch):
     """Often enough, with tasks enough, that two threads would meet in one network if they shared it."""
     monkeypatch.setattr(VectorizedEngine, "chunk", 2)
     found = []
-    for count in (1, 2, 4, 3, 2):
+    for count in (1, 2, 4):
         threads(count)
         engine.network.zero_grad()
         losses, outputs = engine.meta_gradient(batch, len(batch))
