@@ -103,9 +103,13 @@ def table(runs: dict[str, list[Run]]) -> list[tuple[str, ...]]:
 
 
 PAGE = """\
-# {title}
+# Algorithms on {experiment}
 
 {text}
+
+```text
+make compare-algorithms EXPERIMENT={experiment} STEPS={steps} OVERRIDES="seed={seeds}"
+```
 
 Measured on {hardware}; commit {commit}; torch {torch}.
 
@@ -122,7 +126,7 @@ protocols and budgets, which are far larger.
 """
 
 
-def page(runs: dict[str, list[Run]], title: str) -> str:
+def page(runs: dict[str, list[Run]], experiment: str) -> str:
     """The table with all that its figures depend on, in Markdown."""
     results, _ = runs[BASELINE][0]
     protocol, provenance = results["protocol"], results["provenance"]
@@ -140,7 +144,9 @@ def page(runs: dict[str, list[Run]], title: str) -> str:
         training=same or DIFFERENT_TRAINING,
     )
     return PAGE.format(
-        title=title,
+        experiment=experiment,
+        steps=protocol["train"]["steps"],
+        seeds=",".join(map(str, seeds)),
         text="\n\n".join(textwrap.fill(part, 120) for part in text.split("\n\n")),
         hardware=", ".join([machine["processor"], f"threads: {machine['threads']}", *machine["accelerators"]]),
         commit=provenance["git_commit"],
@@ -189,7 +195,7 @@ def main(folder: str, page_path: str) -> None:
     path = Path(page_path)
     path.parent.mkdir(exist_ok=True)
     with written_whole(path) as file:
-        file.write(page(runs_below(Path(folder)), f"Algorithms on {path.stem}").encode())
+        file.write(page(runs_below(Path(folder)), path.stem).encode())
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def test_the_page_says_what_was_measured(tmp_path):
     page = (tmp_path / "results/omniglot_5w1s.md").read_text()
     unwrapped = " ".join(page.split())
     assert page.startswith("# Algorithms on omniglot_5w1s\n")
+    assert '\nmake compare-algorithms EXPERIMENT=omniglot_5w1s STEPS=50 OVERRIDES="seed=0"\n' in page
     for words in ("5-way 1-shot", "same 2 tasks", "commit c0ffee", "| MAML | 55.00 ±"):
         assert words in unwrapped
     assert "50 outer steps of 2 tasks with 60 ways, 1 shot and 5 queries a class: 100 tasks and 36,000 images" in unwrapped
