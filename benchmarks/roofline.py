@@ -7,6 +7,7 @@ if each began and ended in memory: caches make it less.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -21,6 +22,7 @@ from benchmarks.contenders.fewshot_run import built
 from benchmarks.settings import SETTINGS
 from benchmarks.stopwatch import DEVICE
 from fewshot.data.module import EpisodicDataModule
+from fewshot.inner.threads import cores
 from fewshot.tasks import TaskBatch
 
 
@@ -73,14 +75,22 @@ def first_meta_batch(datamodule: EpisodicDataModule, tasks: int) -> TaskBatch:
     return datamodule.scaled(datamodule.meta_batches("train", tasks)[0].to(DEVICE))
 
 
+def use(threads: int) -> None:
+    """So many threads, whether in one operation or for tasks side by side."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
+
 def main() -> None:
-    """Prints the figures of one setting, for each number of torch's threads."""
+    """Prints the figures of one setting, on one core and on all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     setting = SETTINGS[parser.parse_args().setting]
+    most = cores()
     # Counted one task at a time: the counter takes tasks that are groups of one convolution for more work than they are.
     with built(setting, 1, "model.engine=functional") as (datamodule, model, _):
         batch = first_meta_batch(datamodule, setting.tasks)
+        use(1)  # the counters see their own thread alone
         with FlopCounterMode(display=False) as counter, Traffic() as traffic:
             model.to(DEVICE).meta_gradient(batch)
         work, moved = counter.get_total_flops() / setting.tasks, traffic.bytes / setting.tasks
@@ -89,8 +99,8 @@ def main() -> None:
     with built(setting, 1) as (datamodule, model, _):
         batch = first_meta_batch(datamodule, setting.tasks)
         model.to(DEVICE)
-        for threads in sorted({1, torch.get_num_threads()}):
-            torch.set_num_threads(threads)
+        for threads in sorted({1, most}):
+            use(threads)
             speed, bandwidth = machine()
             took = seconds(lambda: model.meta_gradient(batch)) / setting.tasks
             bounds = f"operations {1000 * work / speed:.2f} ms, bytes {1000 * moved / bandwidth:.2f} ms"
