@@ -168,8 +168,11 @@ def outer_loss(engine, batch):
     return total
 
 
-class EngineTester:
-    """Subclasses set `engine`, the name under which a config asks for it, and perhaps `options` of the inner loop."""
+class VariantTester:
+    """What an engine has to pass under any options: it equals the reference, and itself.
+
+    Subclasses set `engine`, the name under which a config asks for it, and perhaps `options` of the inner loop.
+    """
 
     engine: str
     options: ClassVar[dict[str, object]] = {}
@@ -185,35 +188,6 @@ class EngineTester:
         losses, outputs = self.build(network, **options).meta_gradient(batch, tasks or len(batch))
         return losses, outputs, gradients(network)
 
-    @pytest.mark.slow
-    @MODES
-    @ADAPTED
-    @pytest.mark.parametrize("name", NETWORKS)
-    @pytest.mark.parametrize("steps", [1, 3])
-    def test_second_order_gradient_equals_finite_differences(self, name, steps, adapt_norm, batch_norm):
-        """Central differences of the mean query loss after adaptation, along the axis of 2 elements of every parameter."""
-        network, batch = network_of(name), random_tasks()
-        options = {"steps": steps, "adapt_norm": adapt_norm, "batch_norm": batch_norm, "lr": 0.05}
-        _, _, gradient = self.meta_gradient(network, batch, **options)
-        for parameter, computed in zip(network.parameters(), gradient, strict=True):
-            for i in {0, parameter.numel() - 1}:
-                slope = central_difference(parameter, i, lambda: self.meta_gradient(network, batch, **options)[0].mean())
-                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
-
-    @pytest.mark.slow
-    @ORDERS
-    @pytest.mark.parametrize("rates", ["per_step", "per_element"])
-    def test_gradient_by_learned_rates_equals_finite_differences(self, rates, first_order):
-        """The last step's rates act on nothing but the query loss, so there the first order is exact as well."""
-        network, batch, steps = network_of("conv4"), random_tasks(), 1 if first_order else 2
-        engine = self.build(network, steps=steps, lr=0.05, rates=rates, first_order=first_order)
-        engine.meta_gradient(batch, 2)
-        found = gradients(engine.rates)
-        for parameter, computed in zip(engine.rates.parameters(), found, strict=True):
-            for i in {0, parameter.numel() // 2, parameter.numel() - 1}:
-                slope = central_difference(parameter, i, lambda: engine.meta_gradient(batch, 2)[0].mean())
-                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
-
     @pytest.mark.parametrize("rates", ["fixed", "per_step", "per_element"])
     @pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
     @MODES
@@ -228,20 +202,6 @@ class EngineTester:
             results += [engine.adaptation_path(batch, 4), *gradients(network), *gradients(engine.rates)]
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("name", HOOKS)
-    def test_gradient_with_hooks_equals_finite_differences(self, name):
-        """Central differences along 2 elements of every parameter that the outer loop learns."""
-        network, options = hooked(name, steps=3)
-        batch, engine = random_tasks(), self.build(network, lr=0.05, **options)
-        engine.meta_gradient(batch, 2, OUTER_STEP)
-        learned = [p for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
-        found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learned]
-        for parameter, computed in zip(learned, found, strict=True):
-            for i in {0, parameter.numel() - 1}:
-                slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
-                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
     @MODES
     @ORDERS
@@ -452,3 +412,50 @@ class by_support_alone:  # noqa: N801  reads as a phrase
         variance = ((first - mean) ** 2).mean(dim=axes, keepdim=True)
         shape = (1, -1) + (1,) * (x.ndim - 2)
         return (x - mean) / (variance + norm.eps).sqrt() * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+class EngineTester(VariantTester):
+    """What each engine has to pass: all of that, and its gradients are held against finite differences."""
+
+    @pytest.mark.slow
+    @MODES
+    @ADAPTED
+    @pytest.mark.parametrize("name", NETWORKS)
+    @pytest.mark.parametrize("steps", [1, 3])
+    def test_second_order_gradient_equals_finite_differences(self, name, steps, adapt_norm, batch_norm):
+        """Central differences of the mean query loss after adaptation, along the axis of 2 elements of every parameter."""
+        network, batch = network_of(name), random_tasks()
+        options = {"steps": steps, "adapt_norm": adapt_norm, "batch_norm": batch_norm, "lr": 0.05}
+        _, _, gradient = self.meta_gradient(network, batch, **options)
+        for parameter, computed in zip(network.parameters(), gradient, strict=True):
+            for i in {0, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: self.meta_gradient(network, batch, **options)[0].mean())
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+    @pytest.mark.slow
+    @ORDERS
+    @pytest.mark.parametrize("rates", ["per_step", "per_element"])
+    def test_gradient_by_learned_rates_equals_finite_differences(self, rates, first_order):
+        """The last step's rates act on nothing but the query loss, so there the first order is exact as well."""
+        network, batch, steps = network_of("conv4"), random_tasks(), 1 if first_order else 2
+        engine = self.build(network, steps=steps, lr=0.05, rates=rates, first_order=first_order)
+        engine.meta_gradient(batch, 2)
+        found = gradients(engine.rates)
+        for parameter, computed in zip(engine.rates.parameters(), found, strict=True):
+            for i in {0, parameter.numel() // 2, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: engine.meta_gradient(batch, 2)[0].mean())
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", HOOKS)
+    def test_gradient_with_hooks_equals_finite_differences(self, name):
+        """Central differences along 2 elements of every parameter that the outer loop learns."""
+        network, options = hooked(name, steps=3)
+        batch, engine = random_tasks(), self.build(network, lr=0.05, **options)
+        engine.meta_gradient(batch, 2, OUTER_STEP)
+        learned = [p for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
+        found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learned]
+        for parameter, computed in zip(learned, found, strict=True):
+            for i in {0, parameter.numel() - 1}:
+                slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
+                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)

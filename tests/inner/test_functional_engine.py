@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.inner.engine_tester import EngineTester
+from tests.inner.engine_tester import EngineTester, VariantTester
 
 
 class TestFunctionalEngine(EngineTester):
@@ -12,6 +12,6 @@ class TestFunctionalEngine(EngineTester):
 
 
 @pytest.mark.slow
-class TestFunctionalEngineStepByStep(EngineTester):
+class TestFunctionalEngineStepByStep(VariantTester):
     engine = "functional"
     options: ClassVar = {"checkpoint_steps": True}

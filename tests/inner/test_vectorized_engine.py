@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot.inner.vectorized_engine import VectorizedEngine
-from tests.inner.engine_tester import EngineTester, gradients, network_of, random_tasks
+from tests.inner.engine_tester import EngineTester, VariantTester, gradients, network_of, random_tasks
 
 
 class TestVectorizedEngine(EngineTester):
@@ -15,13 +15,13 @@ class TestVectorizedEngine(EngineTester):
 
 
 @pytest.mark.slow
-class TestVectorizedEngineStepByStep(EngineTester):
+class TestVectorizedEngineStepByStep(VariantTester):
     engine = "vectorized"
     options: ClassVar = {"checkpoint_steps": True}
 
 
 @pytest.mark.slow
-class TestVectorizedEngineInChunks(EngineTester):
+class TestVectorizedEngineInChunks(VariantTester):
     engine = "vectorized"
     options: ClassVar = {"task_chunk": 2}
 
