@@ -35,7 +35,7 @@ train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on
 test: $(INSTALLED) ## all tests; those on real data need FEWSHOT_DATA_DIR=FOLDER
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto $(ARGS)
 
-test-fast: $(INSTALLED) ## the tests without the slow ones, under two minutes
+test-fast: $(INSTALLED) ## the tests without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" $(ARGS)
 
 prove: $(INSTALLED) ## run the tests of docs/reliability.md, promise by promise
