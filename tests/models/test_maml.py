@@ -178,11 +178,18 @@ def test_a_checkpoint_of_something_else_is_refused(change, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("memory", [True, False])
-def test_a_backbone_through_which_tasks_reach_each_other_is_refused(memory):
-    backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), nn.BatchNorm1d(4, affine=memory, track_running_stats=memory))
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(4),
+        nn.BatchNorm1d(4, affine=False, track_running_stats=False),
+        nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+    ],
+)
+def test_a_backbone_through_which_tasks_reach_each_other_is_refused(norm):
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), norm)
     backbone.out_features, backbone.input_shape = 4, (1, 16, 16)
-    with pytest.raises(UserError, match=r"model\.backbone: features\.2 \(BatchNorm1d\) keeps running statistics"):
+    with pytest.raises(UserError, match=r"model\.backbone: features\.2 \(\w+Norm1d\) keeps running statistics"):
         make_model(backbone=backbone)
 
 

@@ -271,10 +271,11 @@ def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:
 
 
 def _refuse_statistics_of_others(network: nn.Module) -> None:
-    """PyTorch's own batch norms, unless they are frozen: tasks reach each other through what these remember or take for one."""
+    """PyTorch's own norms: tasks reach each other through what they remember, unless frozen, or take for one batch."""
     for name, module in network.named_modules():
         learning = any(parameter.requires_grad for parameter in module.parameters())
-        if isinstance(module, _BatchNorm) and (learning or module.running_mean is None):
+        remembers = getattr(module, "running_mean", None) is not None
+        if (remembers and learning) or (isinstance(module, _BatchNorm) and not remembers):
             raise UserError(
                 f"model.backbone: {name} ({type(module).__name__}) keeps running statistics, or takes the images of several "
                 "tasks for one batch: one task's data would reach another; use fewshot.backbones.norm.BatchNorm"
