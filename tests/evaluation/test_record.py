@@ -37,6 +37,13 @@ def test_each_step_has_its_interval():
     assert scores.final_loss.mean == 3
 
 
+def test_a_task_that_ends_in_outputs_that_are_not_finite_is_counted():
+    record = TaskRecord()
+    losses = torch.tensor([[1.0, float("nan")], [float("nan"), 1.0], [1.0, float("inf")]])
+    record.update(torch.arange(3), torch.zeros(3, 2), losses)
+    assert record.scores().nonfinite_tasks == 2
+
+
 def test_reset_forgets():
     record = record_of([0, 1])
     record.reset()

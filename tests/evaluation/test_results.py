@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,17 +68,56 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
+PROTOCOL = {"model": "MAML", "backbone": "Conv4", "data": "glyphs", "ways": 5, "shots": 1, "queries": 15, "val_tasks": 200,
+            "batch_norm": "transductive", "eval_steps": 3, "seed": 0}  # fmt: skip
+
+
+def table_of(scores, folder="/logs/run"):
+    """Prints the table of a test and a validation."""
+    metrics = {**metrics_of("test", scores), **metrics_of("val", scores)}
+    print_summary(metrics, section_of_test(scores, "f"), PROTOCOL, {"peak_rss_bytes": 2**30}, folder)
+
+
 def test_the_table_says_accuracy_interval_and_folder(capsys):
-    protocol = {"model": "MAML", "backbone": "Conv4", "data": "glyphs", "ways": 5, "shots": 1, "queries": 15, "val_tasks": 200,
-                "batch_norm": "transductive", "eval_steps": 3, "seed": 0}  # fmt: skip
-    metrics = {**metrics_of("test", SCORES), **metrics_of("val", SCORES)}
-    print_summary(metrics, section_of_test(SCORES, "f"), protocol, {"peak_rss_bytes": 2**30}, "/logs/run")
+    table_of(SCORES)
     out = capsys.readouterr().out
     for text in (
         "MAML · Conv4 · glyphs · 5-way 1-shot",
         "70.00 ± 49.68 %  (3 tasks on unseen classes)",
         "20.0 → 70.0",
         "1024 MiB",
-        "/logs/run",
+        "everything in /logs/run\n",
     ):
         assert text in out
+    assert "not finite" not in out
+
+
+def test_one_task_has_no_interval(capsys):
+    table_of(TaskScores(SCORES.index[:1], SCORES.accuracy[:1], SCORES.loss[:1]))
+    out = capsys.readouterr().out
+    assert "50.00 %  (1 task, which has no interval, on unseen classes)" in out
+    assert "nan" not in out
+
+
+def test_outputs_that_are_not_finite_are_said(capsys):
+    scores = TaskScores(SCORES.index, SCORES.accuracy, np.array([[1.6, 1.0], [1.6, np.nan], [1.6, np.inf]]))
+    table_of(scores)
+    assert "outputs of 2 of the test tasks; such queries count as wrong" in capsys.readouterr().out
+    assert section_of_test(scores, "f")["nonfinite_tasks"] == 2
+    assert metrics_of("test", scores)["test/nonfinite_tasks"] == 2
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_a_narrow_terminal_cuts_nothing(capsys, monkeypatch, columns):
+    """The folder stands on one line, so that it can be copied; every word of the table is there."""
+    folder = "/a/very/long/path/" + "folder/" * 20 + "run"
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for rich
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", columns)
+    table_of(SCORES, folder)
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert f"everything in {folder}\n" in out
+    assert "…" not in out
+    framed = [line for line in out.splitlines() if line.startswith(("│", "┌"))]
+    assert max(len(line) for line in framed) <= int(columns)
+    assert "unseen" in out

@@ -1,5 +1,6 @@
 """Evaluating a finished run again, and on other tasks, as a user types it."""
 
+import csv
 import json
 import shutil
 
@@ -62,6 +63,18 @@ def test_other_ways_shots_queries_steps_and_seed(evaluate):
     assert protocol["train"]["ways"] == 3
     assert results["test"]["tasks"] == 9
     assert len(results["test"]["acc_per_step"]) == 7
+
+
+def test_outputs_that_are_not_finite_are_no_right_answers(evaluate, tmp_path):
+    """The argmax of NaN is class 0: 33 % of three classes."""
+    done, results = evaluate("model.inner.lr=1e20")
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader((tmp_path / "eval/test_tasks.csv").read_text().splitlines()))
+    lost = [float(row["acc_3"]) for row in rows if row["loss_3"] == "nan"]
+    assert len(lost) > 7
+    assert set(lost) == {0}
+    assert results["test"]["nonfinite_tasks"] == results["metrics"]["test/nonfinite_tasks"] >= len(lost)
+    assert f"{results['test']['nonfinite_tasks']} of 14 test tasks ended in outputs that are not finite" in done.out
 
 
 def test_the_last_checkpoint_can_be_chosen(evaluate):

@@ -17,7 +17,8 @@ class TaskScores:
 
     Attributes:
         index: ``(tasks,)`` task numbers.
-        accuracy: ``(tasks, steps+1)`` share of queries classified rightly, before adaptation and after each step.
+        accuracy: ``(tasks, steps+1)`` share of queries classified rightly, before adaptation and after each step. A query whose
+            loss is not finite counts as wrong.
         loss: ``(tasks, steps+1)`` mean query loss.
     """
 
@@ -34,6 +35,11 @@ class TaskScores:
     def final_loss(self) -> Interval:
         """After the last adaptation step."""
         return mean_interval(self.loss[:, -1])
+
+    @property
+    def nonfinite_tasks(self) -> int:
+        """How many tasks have a query whose loss is not finite after the last adaptation step."""
+        return int((~np.isfinite(self.loss[:, -1])).sum())
 
     @property
     def accuracy_per_step(self) -> list[Interval]:

@@ -20,7 +20,8 @@ SCHEMA = 1
 def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
     """The figures of a split after adaptation, named as in ``results.json``; accuracies are fractions.
 
-    Also the accuracy before adaptation, where a model takes steps.
+    Also the accuracy before adaptation, where a model takes steps; and the number of tasks whose outputs are not finite, where
+    there are any.
     """
     before = {f"{split}/acc_before": float(scores.accuracy[:, 0].mean())} if scores.accuracy.shape[1] > 1 else {}
     return {
@@ -28,6 +29,7 @@ def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
         f"{split}/acc_ci95": scores.final_accuracy.ci95,
         **before,
         f"{split}/loss": scores.final_loss.mean,
+        **({f"{split}/nonfinite_tasks": float(scores.nonfinite_tasks)} if scores.nonfinite_tasks else {}),
     }
 
 
@@ -36,6 +38,7 @@ def test_section(scores: TaskScores, per_task_file: str) -> dict[str, Any]:
     per_step = scores.accuracy_per_step
     return {
         "tasks": len(scores.index),
+        "nonfinite_tasks": scores.nonfinite_tasks,
         "acc_per_step": [interval.mean for interval in per_step],
         "acc_per_step_ci95": [interval.ci95 for interval in per_step],
         "ci_method": CI_METHOD,

@@ -1,5 +1,6 @@
 """The table at the end of a run."""
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -9,26 +10,33 @@ from rich.table import Table
 def print_summary(
     metrics: dict[str, float], test: dict[str, Any] | None, protocol: dict[str, Any], cost: dict[str, Any], folder: str
 ) -> None:
-    """Prints accuracies with their intervals, what they were measured on, the cost, and where everything lies."""
+    """Prints accuracies with their intervals, what they were measured on, the cost, and where everything lies.
+
+    Nothing is cut off, however narrow the terminal: cells are folded, and the folder has a line of its own that can be copied.
+    """
     table = Table(show_header=False)
-    table.add_column(style="cyan")
-    table.add_column()
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(overflow="fold")
     if test is not None:
-        table.add_row("test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({test['tasks']} tasks on unseen classes)")
+        table.add_row(
+            "test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({_tasks(test['tasks'])} on unseen classes)"
+        )
         if len(test["acc_per_step"]) > 1:
             table.add_row("by adaptation step", " → ".join(f"{100 * value:.1f}" for value in test["acc_per_step"]))
     if "val/acc" in metrics:
-        table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({protocol['val_tasks']} tasks)")
+        table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({_tasks(protocol['val_tasks'])})")
+    for split in ("test", "val"):
+        if count := metrics.get(f"{split}/nonfinite_tasks"):
+            table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
     table.add_row("protocol", f"{protocol['batch_norm']} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")
     if "train_seconds" in cost:
         table.add_row("training", f"{cost['train_seconds']:.0f} s, {cost['train_tasks_per_second']:.1f} tasks/s")
     table.add_row("peak memory", f"{cost['peak_rss_bytes'] / 2**20:.0f} MiB")
-    table.add_row("everything in", folder)
     console = Console()
-    # A path is worth more whole than framed: outside a terminal nothing is folded.
     console.width = console.width if console.is_terminal else 160
     console.print(_title(protocol), style="bold", highlight=False)
     console.print(table)
+    console.print(f"everything in {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _title(protocol: dict[str, Any]) -> str:
@@ -39,4 +47,10 @@ def _title(protocol: dict[str, Any]) -> str:
 
 
 def _accuracy(metrics: dict[str, float], split: str) -> str:
-    return f"{100 * metrics[f'{split}/acc']:.2f} ± {100 * metrics[f'{split}/acc_ci95']:.2f} %"
+    """With its interval, which one task alone does not have."""
+    mean, ci95 = (100 * metrics[f"{split}/{name}"] for name in ("acc", "acc_ci95"))
+    return f"{mean:.2f} %" if math.isnan(ci95) else f"{mean:.2f} ± {ci95:.2f} %"
+
+
+def _tasks(count: int) -> str:
+    return "1 task, which has no interval," if count == 1 else f"{count} tasks"

@@ -141,7 +141,7 @@ class MetaLearner(L.LightningModule, ABC):
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
         losses, outputs = self.meta_gradient(batch)
-        accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1)
+        accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1) * losses.isfinite()
         sums = torch.stack([losses.sum(), accuracies.sum(), losses.new_tensor(float(self.stop_asked))])
         parameters = self.moved()
         tasks, loss, accuracy, stop = average_over_tasks(parameters, len(batch), sums)
@@ -250,9 +250,9 @@ class MetaLearner(L.LightningModule, ABC):
         outputs = self.evaluate(batch)
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
         exact = torch.float32 if outputs.device.type == "mps" else torch.float64  # MPS has no float64
-        loss = self.query_losses(outputs, targets).mean(dim=-1)
-        accuracy = (outputs.argmax(dim=-1) == targets).to(exact).mean(dim=-1)
-        self._record_of(split).update(batch.index, accuracy, loss)
+        losses = self.query_losses(outputs, targets)
+        right = (outputs.argmax(dim=-1) == targets) & losses.isfinite()  # the argmax of NaN is class 0
+        self._record_of(split).update(batch.index, right.to(exact).mean(dim=-1), losses.mean(dim=-1))
 
     def _record_of(self, split: str) -> TaskRecord:
         return self._val_record if split == "val" else self._test_record
@@ -262,6 +262,11 @@ class MetaLearner(L.LightningModule, ABC):
         scores = record.scores()
         record.reset()
         self.scores[split] = scores
+        if scores.nonfinite_tasks and self.trainer.is_global_zero:
+            log.warning(
+                f"{scores.nonfinite_tasks} of {len(scores.index)} {split} tasks ended in outputs that are not finite: such "
+                "queries count as wrong. Lower model.inner.lr or model.inner.eval_steps"
+            )
         metrics = metrics_of(split, scores)
         self.log_dict(metrics, prog_bar=split == "val")
 

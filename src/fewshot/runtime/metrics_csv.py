@@ -1,4 +1,4 @@
-"""``metrics.csv``: one line for everything logged at once, the same whether the run was interrupted or not."""
+"""``metrics.csv``: one line for everything logged of an outer step, the same whether the run was interrupted or not."""
 
 import csv
 import io
@@ -47,7 +47,10 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._rows.append({"step": step, **metrics})
+        if self._rows and self._rows[-1]["step"] == step:
+            self._rows[-1].update(metrics)
+        else:
+            self._rows.append({"step": step, **metrics})
 
     @rank_zero_only
     def save(self) -> None:

@@ -71,6 +71,7 @@ def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[
     with torch.no_grad(), torch.random.fork_rng(devices), trainer.precision_plugin.val_step_context():
         outputs = model.evaluate(scaled)[:, -1].float()
     confidence, predicted = (tensor.cpu().numpy() for tensor in outputs.softmax(dim=-1).max(dim=-1))
+    predicted[np.isnan(confidence)] = -1  # no class: the outputs are not finite
     return Answers(
         batch.index.numpy(),
         _shown(batch.support_x),
