@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contenders.fewshot_run import built
 from benchmarks.settings import SETTINGS
 from benchmarks.stopwatch import DEVICE
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.inner.threads import cores
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from fewshot.data.module import EpisodicDataModule, EvalTasks
+from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
 from tests.toy import Toy
 
 ROOT = Path(__file__).parents[1]

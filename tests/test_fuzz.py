@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fewshot.data import quickdraw
-from fewshot.data.archives import decode, open_zip, read_member
-from fewshot.data.miniimagenet import MiniImageNet
-from fewshot.data.omniglot import Omniglot
-from fewshot.data.pickles import load_pickle
+from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.pickles import load_pickle
+from fewshot.data.images import quickdraw
+from fewshot.data.images.miniimagenet import MiniImageNet
+from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import find, prepare
 from fewshot.errors import UserError
 from fewshot.runtime.build import build_model

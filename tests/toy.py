@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.source import SPLITS, ImageClass, ImageSource
-from fewshot.tasks import stream_key, uniforms
+from fewshot.tasks.streams import stream_key, uniforms
 
 SIZE = 16
 IMAGES = 12

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.data.module import EpisodicDataModule, EvalTasks
+from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
 from fewshot.data.prepared import PreparedSplit
 from fewshot.data.source import ImageClass
 from fewshot.errors import UserError
@@ -61,7 +61,7 @@ def write_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.
 
 
 def split_list(name: str) -> dict[str, list[str]]:
-    return loads((resources.files("fewshot.data") / "splits" / f"{name}.json").read_text("utf-8"))
+    return loads((resources.files("fewshot.data.images") / "splits" / f"{name}.json").read_text("utf-8"))
 
 
 def class_rows(split: PreparedSplit, ids) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewshot.data.archives import LARGEST_MEMBER, LARGEST_SIDE, decode, open_zip, read_member
+from fewshot.data.files.archives import LARGEST_MEMBER, LARGEST_SIDE, decode, open_zip, read_member
 from fewshot.errors import UserError
 from tests.data.fakes import image_bytes, photo, png_of_size, refusal, write_zip
 

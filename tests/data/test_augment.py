@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fewshot.data.augment import Augment
+from fewshot.data.images.augment import Augment
 
 CROP = v2.RandomCrop(16, padding=4)
 FLIP = v2.RandomHorizontalFlip()

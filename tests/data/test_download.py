@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.data.download import download, fetch_json
+from fewshot.data.files.download import download, fetch_json
 from fewshot.errors import UserError
 from tests.data.fakes import refusal
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fewshot.data.glyphs import DRAWINGS, FACES, Glyphs, draw, load_faces
+from fewshot.data.images.glyphs import DRAWINGS, FACES, Glyphs, draw, load_faces
 from fewshot.data.prepared import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import silent, split_list
@@ -54,7 +54,7 @@ def test_classes_are_sorted_by_name(split):
 
 
 def test_there_are_as_many_classes_as_the_documentation_says():
-    from fewshot.data import glyphs
+    from fewshot.data.images import glyphs
 
     assert sum(CLASSES.values()) >= 1000
     assert f"{sum(CLASSES.values()):,} classes of {DRAWINGS} drawings" in glyphs.__doc__

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fewshot.data.glyphs import load_faces
-from fewshot.data.lookalikes import FACES_NEEDED, alike, candidates, distinct, script_of, splits
+from fewshot.data.images.glyphs import load_faces
+from fewshot.data.images.lookalikes import FACES_NEEDED, alike, candidates, distinct, script_of, splits
 from tests.data.fakes import split_list
 
 

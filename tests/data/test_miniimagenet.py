@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.data import miniimagenet
-from fewshot.data.archives import open_zip
-from fewshot.data.miniimagenet import MiniImageNet
+from fewshot.data.files.archives import open_zip
+from fewshot.data.images import miniimagenet
+from fewshot.data.images.miniimagenet import MiniImageNet
 from tests.data.fakes import (
     PHOTOS,
     data_module,

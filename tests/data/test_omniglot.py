@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.data.archives import open_zip
-from fewshot.data.module import EvalTasks
-from fewshot.data.omniglot import Omniglot
+from fewshot.data.datamodule import EvalTasks
+from fewshot.data.files.archives import open_zip
+from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot.data.pickles import load_pickle
+from fewshot.data.files.pickles import load_pickle
 from tests.data.fakes import photo, refusal
 
 CONTENT = {"image_data": np.stack([photo(i) for i in range(3)]), "class_dict": {"n01": [0, 1], "n02": [2]}}

@@ -5,8 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from fewshot.data.images.quickdraw import FILE, QuickDraw
 from fewshot.data.prepared import prepare
-from fewshot.data.quickdraw import FILE, QuickDraw
 from fewshot.data.source import SPLITS
 from tests.data.fakes import refusal, silent
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from fewshot.data.module import TrainTasks
+from fewshot.data.datamodule import TrainTasks
 from tests.data.fakes import refusal
 from tests.toy import Toy
 

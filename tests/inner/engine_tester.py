@@ -14,7 +14,7 @@ from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 WAYS, SHOTS, QUERIES = 3, 2, 2
 NETWORKS = {

@@ -14,7 +14,7 @@ from fewshot.backbones.resnet12 import ResNet12
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 from tests.inner.engine_tester import uneven_rates
 
 BACKBONES = {

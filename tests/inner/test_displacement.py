@@ -10,7 +10,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.minibatches import shuffled_rows
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 from tests.inner.engine_tester import QUERIES, SHOTS, WAYS, network_of, random_tasks, smooth_network
 
 ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])

@@ -9,7 +9,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 def one_weight(lr, steps, engine="functional"):

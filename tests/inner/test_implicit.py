@@ -11,7 +11,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.implicit import conjugate_gradient
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 from tests.inner.engine_tester import network_of, random_tasks, smooth_network
 
 ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])

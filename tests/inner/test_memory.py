@@ -10,7 +10,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import forecast
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 WAYS, TASKS = 5, 6
 

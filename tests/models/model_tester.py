@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fewshot.backbones.conv4 import Conv4
-from fewshot.data.module import Share
+from fewshot.data.meta_batches import Share
 from fewshot.models.base import MetaLearner
 from fewshot.models.processes import average_over_tasks
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 from tests.ranks import in_processes
 from tests.toy import Toy
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewshot.backbones.conv4 import Conv4
-from fewshot.data.module import Share
+from fewshot.data.meta_batches import Share
 from fewshot.inner.loop import InnerLoop
 from fewshot.models.maml import MAML
 from fewshot.models.processes import average_over_tasks

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from fewshot.tasks import stream_key, uniforms
+from fewshot.tasks.streams import stream_key, uniforms
 from tests.entry import TINY, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left

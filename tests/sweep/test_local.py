@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.sweep.job import Job, State, jobs_in
-from fewshot.tasks import stream_key, uniforms
+from fewshot.tasks.streams import stream_key, uniforms
 from tests.entry import TINY, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left

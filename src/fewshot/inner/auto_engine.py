@@ -7,7 +7,7 @@ from torch import Tensor
 from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import FunctionalEngine
 from fewshot.inner.vectorized_engine import VectorizedEngine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.fast_weights import FastWeights, Gradients
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 def split(engine: FastWeights) -> tuple[nn.Module, nn.Sequential] | None:

@@ -16,7 +16,7 @@ from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
 from fewshot.inner.threads import cores, side_by_side, twin
 from fewshot.inner.unrolled import plus, step_by_step, unrolled
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fewshot.inner.fast_weights import FastWeights, Gradients
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 def displacement(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor, Tensor, Gradients]:

@@ -15,7 +15,7 @@ from fewshot.backbones.norm import statistics_from_first
 from fewshot.errors import UserError, nearest
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss over rows, from outputs and targets."""

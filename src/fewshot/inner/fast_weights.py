@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fewshot.backbones.norm import adaptation_step
 from fewshot.inner.engine import Engine
 from fewshot.inner.minibatches import shuffled_rows
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 Gradients = list[Tensor | None]
 

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from fewshot.backbones.fused import differentiated_once
 from fewshot.backbones.layout import fastest_layout
 from fewshot.inner.chunks import FastWeightsEngine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 class FunctionalEngine(FastWeightsEngine):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.unrolled import plus, query_gradients
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 Vectors = Sequence[Tensor]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
 from fewshot.inner.engine import Engine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 class Learn2LearnEngine(Engine):

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.inner.engine import Engine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from fewshot.tasks import stream_key, uniforms
+from fewshot.tasks.streams import stream_key, uniforms
 
 
 def shuffled_rows(index: Sequence[int], rows: int, size: int, steps: int) -> Tensor:

@@ -11,7 +11,7 @@ from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.statistics import by_task
 from fewshot.inner.chunks import FastWeightsEngine
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 CHUNK = 8
 """Tasks of an operation on a processor: more of them keep more in memory, and are hardly faster."""

@@ -19,7 +19,8 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.processes import average_over_tasks, smallest
-from fewshot.tasks import TaskBatch, stream_key
+from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.streams import stream_key
 
 log = logging.getLogger(__name__)
 

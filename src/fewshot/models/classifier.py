@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fewshot.backbones.backbone import Backbone
 from fewshot.errors import UserError
 from fewshot.models.embedding import EmbeddingLearner
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 CLASSIFIER = "classifier"
 """The part of the network that only training needs."""

@@ -15,7 +15,7 @@ from fewshot.backbones.statistics import RunningStatistics, by_task
 from fewshot.errors import UserError, nearest
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 BATCH_NORM_MODES = ("running", "transductive", "inductive")
 

@@ -43,7 +43,7 @@ from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 class MAML(MetaLearner):

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, whole
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO

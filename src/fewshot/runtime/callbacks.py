@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
 from fewshot.models.base import MetaLearner

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from omegaconf import DictConfig
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.prepared import classes_sha256
 from fewshot.evaluation import results
 from fewshot.evaluation.figures import adaptation_curve

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary

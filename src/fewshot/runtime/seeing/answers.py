@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.models.base import MetaLearner
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 
 @dataclass(frozen=True)

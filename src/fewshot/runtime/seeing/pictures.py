@@ -5,7 +5,7 @@ from typing import cast
 import lightning as L
 import numpy as np
 
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import whole
 from fewshot.evaluation.pictures import task_pictures, worst_tasks
 from fewshot.models.base import MetaLearner

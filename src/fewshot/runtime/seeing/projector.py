@@ -16,14 +16,14 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.data.module import EpisodicDataModule
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import whole
 from fewshot.evaluation.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.models.embedding import EmbeddingLearner
 from fewshot.runtime.seeing.answers import Answers, answers, are_pictures
 from fewshot.runtime.seeing.at_validation import AtValidation
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 FOLDER = "projector"
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fewshot.data.prepared import PreparedSplit
 from fewshot.errors import UserError
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 
 log = logging.getLogger(__name__)
 

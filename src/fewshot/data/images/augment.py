@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from fewshot.tasks import stream_key
+from fewshot.tasks.streams import stream_key
 
 Transform = Callable[[Tensor], Tensor]
 

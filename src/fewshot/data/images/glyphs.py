@@ -6,7 +6,7 @@
 - val: Greek, miscellaneous symbols, number forms, currency signs;
 - test: Cyrillic, Armenian, Georgian, geometric shapes.
 
-No two classes look alike (`fewshot.data.lookalikes`); the surviving characters are listed in ``splits/glyphs.json``.
+No two classes look alike (`fewshot.data.images.lookalikes`); the surviving characters are listed in ``splits/glyphs.json``.
 """
 
 import json
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.outlines import Face, FloatArray, rasterize
+from fewshot.data.images.font_raster import Face, FloatArray, rasterize
 from fewshot.data.source import ImageClass, ImageSource
-from fewshot.tasks import sample_without_replacement, stream_key, uniforms
+from fewshot.tasks.streams import sample_without_replacement, stream_key, uniforms
 
 FACES = tuple(
     [f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")]
@@ -128,7 +128,7 @@ def _cell(position: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
 @cache
 def _characters(split: str) -> list[tuple[int, str]]:
     """Code point and script of each character of a split, sorted by class name."""
-    text = (resources.files("fewshot.data") / "splits" / "glyphs.json").read_text("utf-8")
+    text = (resources.files("fewshot.data.images") / "splits" / "glyphs.json").read_text("utf-8")
     return sorted((ord(c), script) for script, characters in json.loads(text)[split].items() for c in characters)
 
 

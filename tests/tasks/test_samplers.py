@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from fewshot.errors import UserError
-from fewshot.tasks import ClassPool, TaskBatch, TaskSpec, draw_tasks, sample_without_replacement, stream_key, uniforms
+from fewshot.tasks.batch import TaskBatch, TaskSpec
+from fewshot.tasks.samplers import ClassPool, draw_tasks
+from fewshot.tasks.streams import sample_without_replacement, stream_key, uniforms
 
 KEY = stream_key("glyphs", "test", 0)
 FAR = 1_000_000

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from fewshot.data.archives import open_zip
+from fewshot.data.files.archives import open_zip
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 

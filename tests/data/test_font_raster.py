@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fewshot.data.glyphs import font_path
-from fewshot.data.outlines import Face, rasterize
+from fewshot.data.images.font_raster import Face, rasterize
+from fewshot.data.images.glyphs import font_path
 
 
 def closed(*corners):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.archives import decode, open_zip, read_member
-from fewshot.data.download import download, fetch_json
-from fewshot.data.pickles import load_pickle
+from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.download import download, fetch_json
+from fewshot.data.files.pickles import load_pickle
 from fewshot.data.source import SPLITS, ImageClass, ImageSource
 from fewshot.errors import UserError
 
@@ -53,7 +53,7 @@ class MiniImageNet(ImageSource):
 
     def classes(self, split: str) -> list[ImageClass]:
         sizes = self._form.sizes(split)
-        text = (resources.files("fewshot.data") / "splits" / "miniimagenet_ravi.json").read_text("utf-8")
+        text = (resources.files("fewshot.data.images") / "splits" / "miniimagenet_ravi.json").read_text("utf-8")
         expected = sorted(json.loads(text)[split])
         if sorted(sizes) != expected:
             first = min(set(sizes).symmetric_difference(expected))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fewshot.data import resident
-from fewshot.data.module import MetaBatches
-from fewshot.data.resident import ResidentImages
+from fewshot.data import device_cache
+from fewshot.data.device_cache import ResidentImages
+from fewshot.data.meta_batches import MetaBatches
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 from tests.runtime.sameness import what_a_run_left
@@ -56,9 +56,9 @@ def test_a_process_without_tasks_gets_none(toy_data):
 def test_auto_takes_a_gpu_with_ample_room(toy_data, monkeypatch):
     split = toy_data().prepared["train"]
     size, cuda = split.images.nbytes, torch.device("cuda")
-    for free, expected in ((resident.SHARE * size, True), (resident.SHARE * size - 1, False)):
+    for free, expected in ((device_cache.SHARE * size, True), (device_cache.SHARE * size - 1, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free: (free, 2**40))
-        assert resident._has_room(size, cuda) is expected
+        assert device_cache._has_room(size, cuda) is expected
     assert not ResidentImages("auto").hold("train", split, CPU)
 
 

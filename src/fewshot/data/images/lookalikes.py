@@ -2,7 +2,7 @@
 
 Writes ``splits/glyphs.json``; a test holds the file against this code::
 
-    python -m fewshot.data.lookalikes
+    python -m fewshot.data.images.lookalikes
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.data.glyphs import DRAWINGS, FACES, SIZE, load_faces, outline_of
-from fewshot.data.outlines import Face, FloatArray, rasterize
+from fewshot.data.images.font_raster import Face, FloatArray, rasterize
+from fewshot.data.images.glyphs import DRAWINGS, FACES, SIZE, load_faces, outline_of
 
 LETTERS_AND_SIGNS = ("Ll", "Lu", "Lt", "Lo", "Nd", "No", "Po", "Sm", "So", "Sc")
 """Unicode categories admitted. Modifier letters (Lm) are small copies of others; combining marks draw nothing alone."""

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fewshot.data.module import EvalTasks
+from fewshot.data.datamodule import EvalTasks
 from fewshot.data.source import SPLITS
-from fewshot.tasks import TaskBatch
+from fewshot.tasks.batch import TaskBatch
 from tests.data.fakes import CountedToy, Uneven, class_rows, data_module, refusal
 from tests.toy import IMAGES, Toy
 

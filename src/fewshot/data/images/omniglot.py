@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.archives import decode, open_zip, read_member
-from fewshot.data.download import download
+from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.download import download
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, nearest
 
@@ -102,7 +102,7 @@ class Omniglot(ImageSource):
 
     def _characters(self, split: str) -> list[str]:
         if self._partition == "vinyals":
-            text = (resources.files("fewshot.data") / "splits" / "omniglot_vinyals.json").read_text("utf-8")
+            text = (resources.files("fewshot.data.images") / "splits" / "omniglot_vinyals.json").read_text("utf-8")
             return sorted(json.loads(text)[split])
         background = self._located[0][0]
         alphabets = sorted({name.split("/")[0] for name, (path, _) in self._index.items() if path == background})

@@ -1,0 +1,1 @@
+"""Files that others wrote: archives, pickles, downloads."""

@@ -1,0 +1,1 @@
+"""Tasks: what one is made of, and which rows task number `i` consists of."""
