@@ -16,7 +16,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError, whole
@@ -97,14 +96,22 @@ class OptunaSweeper(Sweeper):
         sampler: config of an Optuna sampler; null for Optuna's default.
         pruner: config of an Optuna pruner; null for none.
         params: key -> values, as on the command line.
+        optional: those of `params` that are left out where a config has no such key.
     """
 
     def __init__(
-        self, trials: int, objectives: list[str], directions: list[str], sampler: Any, pruner: Any, params: DictConfig
+        self,
+        trials: int,
+        objectives: list[str],
+        directions: list[str],
+        sampler: Any,
+        pruner: Any,
+        params: DictConfig,
+        optional: list[str],
     ) -> None:
         self._trials, self._objectives, self._directions = trials, objectives, directions
         self._sampler, self._pruner = sampler, pruner
-        self._params = params
+        self._params, self._optional = params, optional
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from fewshot.sweep.study import check_objectives, require_optuna
@@ -112,7 +119,7 @@ class OptunaSweeper(Sweeper):
         require_optuna()
         whole("hydra.sweeper.trials", self._trials, least=1)
         check_objectives(self._objectives, self._directions)
-        self._context = hydra_context
+        self._context, self._config = hydra_context, config
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
         if not isinstance(launcher, JobsLauncher):
             raise UserError(f"hydra/launcher={type(launcher).__name__} runs no study; choose launcher=serial, local or slurm")
@@ -120,19 +127,30 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from fewshot.sweep.launch import run_work
-        from fewshot.sweep.report import conclude
+        from fewshot.sweep.report import Labels, conclude
         from fewshot.sweep.space import search_space
         from fewshot.sweep.study import StudyWork, open_study, print_study
 
-        given = [*(f"{key!s}={values}" for key, values in self._params.items()), *arguments]
-        fixed, varied = search_space(OverridesParser.create(self._context.config_loader).parse_overrides(given))
+        parser = OverridesParser.create(self._context.config_loader)
+        typed = parser.parse_overrides(arguments)
+        varied_groups = {each.get_key_element() for each in typed if each.is_sweep_override()}
+        preset = [
+            f"{key!s}={values}"
+            for key, values in self._params.items()
+            if key not in self._optional or (str(key).split(".")[0] not in varied_groups and self._has(str(key)))
+        ]
+        fixed, varied = search_space([*parser.parse_overrides(preset), *typed])
         objectives = dict(zip(self._objectives, self._directions, strict=True))
         one = len(objectives) == 1  # Optuna prunes by one objective only
         pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
         plan = self._launcher.plan
         machine = self._launcher.machine(plan.folder)
-        study = open_study(plan.folder, objectives, instantiate(self._sampler))
-        work = StudyWork(study, plan, varied, fixed, self._trials, pruner)
-        run_work(work, machine, common=set(fixed))
+        study = open_study(plan.folder, objectives, varied)
+        work = StudyWork(study, plan, varied, fixed, self._trials, self._sampler, pruner)
+        run_work(work, machine, Labels([list(varied)], common=set(fixed)))
         print_study(study, plan.folder)
         conclude(plan.folder, work.jobs())
+
+    def _has(self, key: str) -> bool:
+        """Whether the configs of this study have a key; its choices decide."""
+        return OmegaConf.select(self._config, key, throw_on_missing=False) is not None

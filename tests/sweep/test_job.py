@@ -100,7 +100,7 @@ def test_a_broken_record_takes_one_line(job, text):
 
 
 def test_a_folder_without_jobs(tmp_path):
-    with pytest.raises(UserError, match="holds no jobs of a sweep; choose a folder below logs/train/sweeps"):
+    with pytest.raises(UserError, match="holds no jobs of a sweep and no runs"):
         jobs_in(tmp_path)
 
 

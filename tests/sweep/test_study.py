@@ -1,6 +1,7 @@
 """Optuna studies: the space, what may be an objective, and a study that is killed."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -9,14 +10,16 @@ import time
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from fewshot.errors import UserError
+from fewshot.evaluation.results import write_results
 from fewshot.runtime.journal import STUDY, journal
-from fewshot.sweep.job import State, jobs_in
+from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.space import search_space
-from fewshot.sweep.study import check_objectives, open_study
+from fewshot.sweep.study import StudyWork, check_objectives, objectives_of, open_study
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork, wait_for
 from tests.sweep.test_local import LONG_PROOF, codes, kill, processes_below
@@ -68,6 +71,7 @@ def test_spaces_that_cannot_be(overrides, message):
         (["val/acc"], ["maximize", "minimize"], r"directions has 2 for 1 of hydra\.sweeper\.objectives"),
         (["val/acc"], ["maximise"], r"directions=maximise is unknown; did you mean 'maximize'"),
         (["test/acc"], ["maximize"], r"objectives=test/acc: nothing is chosen on test classes"),
+        (["val/accc"], ["maximize"], r"objectives=val/accc is no figure of results\.json; did you mean 'val/acc'"),
     ],
 )
 def test_objectives_that_cannot_be(objectives, directions, message):
@@ -76,10 +80,86 @@ def test_objectives_that_cannot_be(objectives, directions, message):
 
 
 def test_a_study_of_other_objectives_is_not_gone_on_with(tmp_path):
-    open_study(tmp_path, {"val/acc": "maximize"})
-    open_study(tmp_path, {"val/acc": "maximize"})
-    with pytest.raises(UserError, match="holds a study of"):
-        open_study(tmp_path, {"val/loss": "minimize"})
+    open_study(tmp_path, {"val/loss": "maximize"}, {})
+    study = open_study(tmp_path, {"val/acc": "maximize"}, {})  # nothing was measured yet
+    study.tell(study.ask(), 0.5)
+    open_study(tmp_path, {"val/acc": "maximize"}, {})
+    for other in ({"val/loss": "maximize"}, {"val/acc": "minimize"}):
+        with pytest.raises(UserError, match="holds a study of"):
+            open_study(tmp_path, other, {})
+
+
+def test_other_choices_are_refused_and_other_bounds_are_not(tmp_path):
+    def open_over(*overrides):
+        return open_study(tmp_path, {"val/acc": "maximize"}, space(*overrides)[1])
+
+    study = open_over("a=choice(1,2)", "b=tag(log,interval(1.0,2.0))")
+    study.ask(space("a=choice(1,2)", "b=tag(log,interval(1.0,2.0))")[1])
+    open_over("a=choice(1,2)", "b=tag(log,interval(1.0,9.0))", "c=range(1,3)")
+    message = rf"^a is drawn from choice\(1,2,3\), but the study in {tmp_path} draws it from choice\(1,2\); give the same, or "
+    with pytest.raises(UserError, match=message):
+        open_over("a=choice(1,2,3)")
+    with pytest.raises(UserError, match=r"^b is drawn from interval\(1,3\), but .* from tag\(log,interval\(1\.0,2\.0\)\);"):
+        open_over("b=int(interval(1,3))")
+
+
+class FakePlan:
+    """Jobs that nobody has run."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def job(self, overrides, number, pruner=None):
+        job = Job(self.folder / str(number))
+        job.freeze("{}", list(overrides), [], "", "")
+        return job
+
+
+@pytest.mark.parametrize("sampler", ["TPESampler", "RandomSampler", "QMCSampler"])
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_seeded_study_draws_the_same_however_often_it_is_gone_on_with(tmp_path, sampler):
+    _, varied = space("a=interval(0.0,1.0)")
+    config = OmegaConf.create({"_target_": f"optuna.samplers.{sampler}", "seed": 3})
+
+    def drawn(folder, *totals):
+        folder.mkdir()
+        for trials in totals:
+            study = open_study(folder, {"val/acc": "maximize"}, varied)
+            work = StudyWork(study, FakePlan(folder), varied, [], trials, config)
+            while work.next() is not None:
+                pass
+        return [trial.params["a"] for trial in study.get_trials()]
+
+    once = drawn(tmp_path / "once", 4)
+    assert len(set(once)) == 4
+    assert drawn(tmp_path / "thrice", 1, 2, 4) == once
+
+
+def test_a_figure_that_no_trial_has_ends_the_study(tmp_path):
+    job = FakePlan(tmp_path).job([], 0)
+    protocol = {"seed": 0, "train": {"steps": 1}}
+    metrics, cost = {"val/acc": 0.5, "val/loss": math.nan, "test/acc": 0.5}, {"train_seconds": 2.0}
+    write_results(job.folder / "results.json", metrics=metrics, test=None, protocol=protocol, cost=cost, provenance={})
+    assert objectives_of(job, {"val/acc": "maximize", "cost/train_seconds": "minimize"}) == [0.5, 2.0]
+    assert objectives_of(job, {"val/loss": "minimize"}) is None
+    with pytest.raises(UserError, match=r"=val/acc_before is not in .*; choose one of: val/acc, val/loss, cost/train_seconds$"):
+        objectives_of(job, {"val/acc_before": "maximize"})
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("maml", {"model.inner.lr", "model.optimizer.lr"}),
+        ("protonet", {"model.optimizer.lr"}),
+        ("choice(maml,protonet)", {"model", "model.optimizer.lr"}),
+    ],
+)
+def test_the_preset_varies_what_a_model_has(tmp_path, monkeypatch, model, keys):
+    seen = {}
+    monkeypatch.setattr("fewshot.sweep.launch.run_work", lambda work, *_, **__: seen.update(work.space))
+    done = main("train.py", *TINY, "sweep=optuna", f"model={model}", f"hydra.sweep.dir={tmp_path}")
+    assert (done.code, done.err) == (0, "")
+    assert seen.keys() == keys
 
 
 def test_without_optuna_one_line_names_the_extra(tmp_path):

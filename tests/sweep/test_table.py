@@ -8,11 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy import stats
 
 from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
-from fewshot.sweep.job import Job, jobs_in
+from fewshot.sweep.__main__ import parser, retry
+from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.table import cells, chosen_baseline, csv_text, groups_of, markdown, plot
 from tests.entry import ROOT
 
@@ -84,7 +86,7 @@ def test_other_test_tasks_have_no_paired_difference(sweep):
         finish(folder, 0.8, seed, 0.7, shots=5)
     groups = groups_of(jobs_in(folder))
     header, *rows = cells(groups, chosen_baseline(groups, "model.inner.lr=0.1"))
-    assert header[4] == "difference to model.inner.lr=0.1"
+    assert header[4] == "difference to lr=0.1"
     assert rows[0][4] == "–"
     assert rows[1][4].startswith("+")
 
@@ -92,7 +94,7 @@ def test_other_test_tasks_have_no_paired_difference(sweep):
 def test_a_sweep_without_a_test(tmp_path):
     finish(tmp_path, 0.1, 0, 0.5, tested=False)
     groups = groups_of(jobs_in(tmp_path))
-    assert cells(groups, None)[1] == ["experiment=tiny model.inner.lr=0.1", "1", "60.00", "–", "10"]
+    assert cells(groups, None)[1] == ["experiment=tiny lr=0.1", "1", "60.00", "–", "10"]
     with pytest.raises(UserError, match="nothing to plot"):
         plot(groups, tmp_path / "plot.png")
 
@@ -114,7 +116,7 @@ def test_a_baseline_that_is_none(sweep, words):
 
 def test_nothing_complete(tmp_path):
     Job(tmp_path / "a").freeze("{}", ["seed=0"], [], "", "")
-    with pytest.raises(UserError, match="of 1 jobs none is complete yet"):
+    with pytest.raises(UserError, match="of 1 job none is complete yet"):
         groups_of(jobs_in(tmp_path))
 
 
@@ -126,7 +128,7 @@ def test_commands_on_a_copy_that_may_only_be_read(sweep, tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
     done = command("table", copy, "--baseline", "model.inner.lr=0.1", "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")
     assert done.returncode == 0, done.stderr
-    assert "difference to model.inner.lr=0.1" in done.stdout
+    assert "difference to lr=0.1" in done.stdout
     assert (tmp_path / "t.csv").read_text().startswith("overrides,seeds,val_acc,")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     done = command("status", copy)
@@ -146,7 +148,7 @@ def test_commands_need_no_torch(sweep):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("status", "{}/nowhere"), "holds no jobs of a sweep; choose a folder below logs/train/sweeps"),
+        (("status", "{}/nowhere"), "holds no jobs of a sweep and no runs; choose logs/train/sweeps/NAME or logs/train/runs"),
         (("table", "{}/sweep", "--baseline", "seed=9"), "--baseline='seed=9' fits 0 configs"),
         (("table", "{}/sweep", "--plot", "{}/plot.gif"), "must end in .png, .pdf or .svg"),
     ],
@@ -157,3 +159,29 @@ def test_mistakes_take_one_line(sweep, tmp_path, arguments, message):
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):
+    """Two configs, one of them with two seeds, one of these run twice."""
+    runs = (
+        ("a", ["seed=0"], 0.5),
+        ("b", ["seed=1"], 0.6),
+        ("c", ["model.inner.lr=0.1", "seed=0"], 0.7),
+        ("d", ["seed=1"], 0.6),
+    )
+    for name, overrides, accuracy in runs:
+        folder = tmp_path / "runs" / name
+        (folder / ".hydra").mkdir(parents=True)
+        cfg = compose_config(tmp_path, *overrides)
+        (folder / "composed.yaml").write_text(OmegaConf.to_yaml(cfg))
+        (folder / ".hydra/overrides.yaml").write_text(OmegaConf.to_yaml(["experiment=tiny", *overrides]))
+        protocol = {"seed": cfg.seed, "train": {"steps": 6}}
+        write_results(
+            folder / "results.json", metrics={"val/acc": accuracy}, test=None, protocol=protocol, cost={}, provenance={}
+        )
+    groups = groups_of(jobs_in(tmp_path / "runs"))
+    assert [(group.short, len(group.jobs), group.val_accuracy) for group in groups] == [("lr=0.1", 1, 0.7), ("all", 2, 0.55)]
+    (tmp_path / "runs/a/results.json").unlink()
+    assert [job.state() for job in jobs_in(tmp_path / "runs")].count(State.INTERRUPTED) == 1
+    with pytest.raises(UserError, match=r"holds single runs; python train\.py hydra\.run\.dir=RUN goes on with one"):
+        retry(parser().parse_args(["retry", str(tmp_path / "runs")]))

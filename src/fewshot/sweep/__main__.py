@@ -4,14 +4,16 @@ All but `retry` read ``results.json``, ``test_tasks.csv`` and the jobs' own reco
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
+from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.best import write_experiment
-from fewshot.sweep.job import State, jobs_in
-from fewshot.sweep.report import conclude, console, print_status
+from fewshot.sweep.job import SingleRun, State, jobs_in
+from fewshot.sweep.report import conclude, console, counted, print_status
 from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, plot, terminal_table
 
 
@@ -41,17 +43,17 @@ def best(options: argparse.Namespace) -> None:
     """The config that validates best, as an experiment file; the test plays no part in the choice."""
     group = groups_of(jobs_in(options.folder))[0]
     path = options.experiment or options.folder / "experiment/best.yaml"
-    figure = f"validation accuracy {100 * group.val_accuracy:.2f} % over {len(group.jobs)} seeds"
+    figure = f"validation accuracy {100 * group.val_accuracy:.2f} % over {counted(len(group.jobs), 'seed')}"
     says = f"{group.label}: the best of a sweep, {figure}."
-    write_experiment(group.jobs[0], path, says)
+    more = " ".join(["", *map(shlex.quote, write_experiment(group.jobs[0], path, says))])
     out = console()
     out.print(terminal_table([group], None))
     for job in group.jobs:
         out.print(str(job.folder), markup=False, soft_wrap=True)
     if options.experiment is None:
-        out.print(f"\npython train.py --config-dir={options.folder} experiment=best", markup=False, soft_wrap=True)
+        out.print(f"\npython train.py --config-dir={options.folder} experiment=best{more}", markup=False, soft_wrap=True)
     else:
-        out.print(f"\n{path}", markup=False, soft_wrap=True)
+        out.print(f"\n{path}{more}", markup=False, soft_wrap=True)
 
 
 def retry(options: argparse.Namespace) -> None:
@@ -59,6 +61,8 @@ def retry(options: argparse.Namespace) -> None:
     from fewshot.sweep.launch import run_jobs, this_machine
 
     jobs = jobs_in(options.folder)
+    if any(isinstance(job, SingleRun) for job in jobs):
+        raise UserError(f"{options.folder} holds single runs; python train.py hydra.run.dir=RUN goes on with one")
     left = [job for job in jobs if job.state() not in (State.COMPLETED, State.PRUNED)]
     run_jobs(left, options.folder, this_machine(options.jobs))
     conclude(options.folder, jobs)
@@ -72,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         about = str(command.__doc__)
         each = commands.add_parser(command.__name__, help=about, description=about)
         each.set_defaults(command=command)
-        each.add_argument("folder", type=Path, metavar="DIR", help="the sweep's folder, below logs/train/sweeps")
+        each.add_argument("folder", type=Path, metavar="DIR", help="folder of a sweep in logs/train/sweeps, or of single runs")
         if command is table:
             each.add_argument("--baseline", metavar="OVERRIDES", help="config to compare with, as in 'model.inner.lr=0.1'")
             each.add_argument("--markdown", action="store_true", help="print Markdown")

@@ -41,7 +41,7 @@ def job_id(cfg: DictConfig, without: Sequence[str] = ()) -> str:
         neutral[key] = f"<{key}>"
     values: Any = OmegaConf.to_container(neutral, resolve=True)
     for key in NEUTRAL:
-        _drop(values, key.split("."))
+        drop(values, key)
     return _digest(values)
 
 
@@ -70,11 +70,13 @@ def sweep_name(overrides: Sequence[str]) -> str:
     return f"{readable or 'sweep'}-{_digest([sorted(fixed), sorted(varied)])[:8]}"
 
 
-def _drop(values: Any, path: list[str]) -> None:
-    for name in path[:-1]:
+def drop(values: Any, key: str) -> None:
+    """Takes a dotted key out of plain values, where it is there."""
+    *path, last = key.split(".")
+    for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     if isinstance(values, dict):
-        values.pop(path[-1], None)
+        values.pop(last, None)
 
 
 def _digest(content: Any) -> str:

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
 from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.results import read_results
+from fewshot.runtime.config_files import COMPOSED
 from fewshot.runtime.journal import PRUNED
+from fewshot.sweep.identity import job_id
 
 SCHEMA = 1
-RECORD, FROZEN, LOG, LOCK, RESULTS = "job.json", "job.yaml", "job.log", ".job.lock", "results.json"
+RECORD, FROZEN, LOG, RESULTS = "job.json", "job.yaml", "job.log", "results.json"
 LOG_LINES = 20
 """Of the log, kept in the record of an attempt that failed."""
 LOG_BYTES = 20_000
@@ -43,6 +46,7 @@ class Job:
     """A folder of a sweep, named by what it runs."""
 
     folder: Path
+    lock: ClassVar[str] = ".job.lock"
 
     @property
     def name(self) -> str:
@@ -82,6 +86,10 @@ class Job:
         if not _is_record(record):
             raise UserError(f"{path} is no record of a job (schema {SCHEMA}); delete its folder to run the job anew")
         return dict(record)
+
+    def config(self) -> DictConfig:
+        """What it runs, with Hydra's own node."""
+        return cast(DictConfig, OmegaConf.load(self.folder / FROZEN))
 
     def results(self) -> dict[str, Any] | None:
         """The content of ``results.json``; None where there is none that can be read."""
@@ -129,7 +137,7 @@ class Job:
         Raises:
             Timeout: another process runs it.
         """
-        with FileLock(self.folder / LOCK).acquire(timeout=timeout, poll_interval=0.02):
+        with FileLock(self.folder / self.lock).acquire(timeout=timeout, poll_interval=0.02):
             yield
 
     def begin(self, pid: int) -> None:
@@ -150,7 +158,7 @@ class Job:
         write_json(self.folder / RECORD, {**record, "schema": SCHEMA, "attempts": attempts})
 
     def _is_held(self) -> bool:
-        if not (self.folder / LOCK).is_file():
+        if not (self.folder / self.lock).is_file():
             return False
         try:
             with self.held():
@@ -161,15 +169,41 @@ class Job:
             return False
 
 
+class SingleRun(Job):
+    """A run that no sweep has started, so that runs can be put into one table as the jobs of a sweep are."""
+
+    lock = ".lock"
+
+    def record(self) -> dict[str, Any]:
+        """What a sweep would have written of it."""
+        path = self.folder / ".hydra/overrides.yaml"
+        overrides = [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
+        group = job_id(cast(DictConfig, OmegaConf.load(self.folder / COMPOSED)), without=("seed",))
+        return {"overrides": overrides, "group": group, "attempts": []}
+
+    def config(self) -> DictConfig:
+        cfg = OmegaConf.load(self.folder / COMPOSED)
+        hydra = self.folder / ".hydra/hydra.yaml"
+        if not hydra.is_file():
+            raise UserError(f"{hydra} is missing: the run was not started by train.py; choose another folder")
+        return cast(DictConfig, OmegaConf.merge(cfg, OmegaConf.load(hydra)))
+
+    def state(self) -> State:
+        if self.results() is not None:
+            return State.COMPLETED
+        return State.RUNNING if self._is_held() else State.INTERRUPTED
+
+
 def jobs_in(folder: Path) -> list[Job]:
-    """The jobs of a sweep's folder, in the order of their overrides.
+    """The jobs of a sweep's folder, in the order of their overrides; else the runs of a folder of runs.
 
     Raises:
-        UserError: there are none.
+        UserError: there are neither.
     """
     jobs = [Job(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    jobs = jobs or [SingleRun(path.parent) for path in sorted(folder.glob(f"*/{COMPOSED}"))]
     if not jobs:
-        raise UserError(f"{folder} holds no jobs of a sweep; choose a folder below logs/train/sweeps")
+        raise UserError(f"{folder} holds no jobs of a sweep and no runs; choose logs/train/sweeps/NAME or logs/train/runs")
     return sorted(jobs, key=lambda job: job.record()["overrides"])
 
 

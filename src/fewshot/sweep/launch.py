@@ -8,7 +8,7 @@ from fewshot.sweep.job import Job
 from fewshot.sweep.local import LocalMachine
 from fewshot.sweep.places import Places, cores, gpus
 from fewshot.sweep.pool import Machine, Pool
-from fewshot.sweep.report import Progress, common_overrides
+from fewshot.sweep.report import Labels, Progress, labels_of
 from fewshot.sweep.work import ListedWork, Work
 
 
@@ -34,15 +34,15 @@ def run_jobs(jobs: Sequence[Job], folder: Path, machine: Machine) -> None:
     Raises:
         Stopped: a signal asked for it.
     """
-    progress = Progress(common_overrides(jobs))
+    progress = Progress(labels_of(jobs))
     progress.begins(folder, jobs)
     Pool(machine, progress).run(ListedWork(jobs))
 
 
-def run_work(work: Work, machine: Machine, common: set[str]) -> None:
-    """Runs jobs that are not all known yet; `common` are overrides that need not be said of each.
+def run_work(work: Work, machine: Machine, labels: Labels) -> None:
+    """Runs jobs that are not all known yet.
 
     Raises:
         Stopped: a signal asked for it.
     """
-    Pool(machine, Progress(common)).run(work)
+    Pool(machine, Progress(labels)).run(work)

@@ -6,13 +6,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
 from filelock import Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fewshot.runtime.cli import CONFIGS
-from fewshot.sweep.job import FROZEN, LOG, Job
+from fewshot.sweep.job import LOG, Job
 from fewshot.sweep.one_job import BUSY
 from fewshot.sweep.places import Place, Places
 
@@ -68,7 +67,7 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
 @lru_cache(maxsize=1)
 def _config(job: Job) -> DictConfig:
     """Kept while the job waits for GPUs."""
-    return cast(DictConfig, OmegaConf.load(job.folder / FROZEN))
+    return job.config()
 
 
 def start_process(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.runtime.cli import CONFIGS, mistakes_explained
-from fewshot.sweep.job import FROZEN, Job
+from fewshot.sweep.job import Job
 
 BUSY = 75
 """Exit code where another process runs the job (EX_TEMPFAIL)."""
@@ -52,7 +52,7 @@ def run(folder: Path) -> int:
 
 def frozen(job: Job) -> DictConfig:
     """The config of a job as Hydra would hand it over, for the folder where the job lies today."""
-    cfg = cast(DictConfig, OmegaConf.load(job.folder / FROZEN))
+    cfg = job.config()
     known = OmegaConf.structured(HydraConf)
     OmegaConf.set_struct(known, False)  # Hydra adds keys to it as it goes
     hydra = OmegaConf.merge(known, cfg.hydra)

@@ -5,10 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fewshot.sweep.job import Job, State
+from fewshot.sweep.labels import common_overrides, short_label
 
 EXIT_BASE, EXIT_MOST = 10, 110
 """The exit code of a sweep is 10 plus the number of jobs that failed, 110 where a hundred or more did."""
@@ -18,19 +21,44 @@ STYLES = {State.COMPLETED: "green", State.FAILED: "bold red", State.INTERRUPTED:
 def console() -> Console:
     """Standard output; outside a terminal nothing is folded."""
     out = Console(highlight=False)
-    out.width = out.width if out.is_terminal else 160
+    out.width = out.width if out.is_terminal else 1000
     return out
 
 
-def common_overrides(jobs: Sequence[Job]) -> set[str]:
-    """The overrides that all jobs share, which tell none from another."""
-    each = [set(job.record()["overrides"]) for job in jobs]
-    return set.intersection(*each) if len(each) > 1 else set()
+def counted(number: int, noun: str) -> str:
+    """As in ``1 job`` and ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def label(job: Job, common: set[str]) -> str:
-    """What tells a job from the others of its sweep."""
-    return " ".join(override for override in job.record()["overrides"] if override not in common) or job.name
+def plain_table(*header: str) -> Table:
+    """A table whose cells are folded where they are too wide, never cut; what they hold is no markup."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for title in header:
+        table.add_column(Text(title), overflow="fold")
+    return table
+
+
+class Labels:
+    """What each job of a sweep is called in lines and tables.
+
+    Args:
+        jobs: the overrides of each, as far as they are known.
+        common: overrides that need not be said.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[str]], common: set[str] | None = None) -> None:
+        self._common = common_overrides(jobs) if common is None else common
+        self._among = [override for job in jobs for override in job if override not in self._common]
+
+    def of(self, job: Job) -> str:
+        """The overrides that tell a job from the others."""
+        own = [override for override in job.record()["overrides"] if override not in self._common]
+        return short_label(own, self._among) or job.name
+
+
+def labels_of(jobs: Sequence[Job]) -> Labels:
+    """The labels of jobs that are all known."""
+    return Labels([job.record()["overrides"] for job in jobs])
 
 
 def accuracy(job: Job, split: str) -> str:
@@ -54,44 +82,42 @@ class Progress:
     """Says which jobs start and how they end.
 
     Args:
-        common: overrides that need not be said.
+        labels: of the jobs.
     """
 
-    def __init__(self, common: set[str]) -> None:
-        self._common = common
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
         self._console = console()
 
     def begins(self, folder: Path, jobs: Sequence[Job]) -> None:
         self._console.print(
-            f"{len(jobs)} jobs in {folder}: {summary(jobs)}; each says more in its job.log",
+            f"{counted(len(jobs), 'job')} in {folder}: {summary(jobs)}; each says more in its job.log",
             markup=False,
             soft_wrap=True,
         )
 
     def started(self, job: Job) -> None:
-        self._console.print(f"started      {label(job, self._common)}", markup=False, soft_wrap=True)
+        self._console.print(f"started      {self._labels.of(job)}", markup=False, soft_wrap=True)
 
     def ended(self, job: Job) -> None:
         state = job.state()
         outcome = f"val {accuracy(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
-        self._console.print(f"{state.value:12} {label(job, self._common)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
+        self._console.print(f"{state.value:12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
 
     def stopping(self, running: int) -> None:
-        self._console.print(f"stopping {running} jobs, each after the step in hand; once more to kill them")
+        self._console.print(f"stopping {counted(running, 'job')}, each after the step in hand; once more to kill them")
 
 
 def status_table(jobs: Sequence[Job]) -> Table:
     """A line a job."""
-    common = common_overrides(jobs)
-    table = Table("job", "overrides", "state", "attempts", "validation", "test")
+    labels = labels_of(jobs)
+    table = plain_table("job", "overrides", "state", "validation", "test")
     for job in jobs:
-        state = job.state()
-        style = STYLES.get(state, "")
+        state, attempts = job.state(), len(job.record()["attempts"])
         table.add_row(
-            job.name,
-            label(job, common),
-            f"[{style}]{state.value}[/]" if style else state.value,
-            str(len(job.record()["attempts"])),
+            Text(job.name),
+            Text(labels.of(job)),
+            Text(state.value + (f", attempt {attempts}" if attempts > 1 else ""), style=STYLES.get(state, "")),
             accuracy(job, "val"),
             accuracy(job, "test"),
         )
@@ -113,7 +139,7 @@ def print_status(folder: Path, jobs: Sequence[Job]) -> None:
             out.print(f"\n{job.name} failed, {reason(job)}; the end of {job.folder / 'job.log'}:", markup=False, soft_wrap=True)
             for line in job.record()["attempts"][-1].get("log_tail", []):
                 out.print(f"    {line}", markup=False, soft_wrap=True)
-    out.print(f"\n{len(jobs)} jobs in {folder}: {summary(jobs)}", markup=False, soft_wrap=True)
+    out.print(f"\n{counted(len(jobs), 'job')} in {folder}: {summary(jobs)}", markup=False, soft_wrap=True)
 
 
 def exit_code(jobs: Sequence[Job]) -> int:
@@ -133,6 +159,6 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> None:
         print("stopped: not all jobs are complete; the same command goes on", file=sys.stderr)
     elif code:
         failed = sum(job.state() == State.FAILED for job in jobs)
-        print(f"error: {failed} of {len(jobs)} jobs failed; the same command tries them once more", file=sys.stderr)
+        print(f"error: {failed} of {counted(len(jobs), 'job')} failed; the same command tries them once more", file=sys.stderr)
     if code:
         sys.exit(code)

@@ -25,6 +25,18 @@ def search_space(overrides: Sequence[Override]) -> tuple[list[str], dict[str, "B
     return fixed, varied
 
 
+def in_words(distribution: "BaseDistribution") -> str:
+    """A distribution as it is written on the command line."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return f"choice({','.join(map(str, distribution.choices))})"
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return str(distribution)
+    interval = f"interval({distribution.low},{distribution.high})"
+    return f"tag(log,{interval})" if distribution.log else interval
+
+
 def _distribution(override: Override) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from fewshot.runtime.journal import STUDY, journal
 from fewshot.sweep.best import write_experiment
 from fewshot.sweep.job import Job, State
 from fewshot.sweep.plan import Plan
-from fewshot.sweep.report import console
+from fewshot.sweep.report import console, counted
+from fewshot.sweep.space import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 DIRECTIONS = ("maximize", "minimize")
+FIGURES = (
+    "val/acc", "val/acc_before", "val/acc_ci95", "val/loss", "cost/train_seconds", "cost/train_tasks",
+    "cost/train_tasks_per_second", "cost/total_seconds", "cost/skipped_steps", "cost/peak_rss_bytes", "cost/peak_device_bytes",
+)  # fmt: skip
+"""What a study may be about. Models without adaptation have no ``val/acc_before``, machines without a GPU no device memory."""
 
 
 def require_optuna() -> None:
@@ -59,17 +66,15 @@ def check_objectives(objectives: Sequence[str], directions: Sequence[str]) -> No
             raise UserError(
                 f"hydra.sweeper.objectives={name}: nothing is chosen on test classes; choose a figure of val/ or cost/"
             )
+        if name not in FIGURES:
+            raise UserError(f"hydra.sweeper.objectives={name} is no figure of results.json{nearest(name, FIGURES)}")
 
 
-def open_study(
-    folder: Path,
-    objectives: Mapping[str, str],
-    sampler: "BaseSampler | None" = None,
-) -> "Study":
+def open_study(folder: Path, objectives: Mapping[str, str], space: "Mapping[str, BaseDistribution]") -> "Study":
     """The study in a sweep's folder, begun or gone on with.
 
     Raises:
-        UserError: one with other objectives lies there.
+        UserError: one with other objectives lies there, or one that draws a key from other values.
     """
     import optuna
 
@@ -78,15 +83,58 @@ def open_study(
         storage=journal(folder),
         study_name=STUDY,
         directions=["maximize" if direction == "maximize" else "minimize" for direction in objectives.values()],
-        sampler=sampler,
         load_if_exists=True,
     )
-    known = study.user_attrs.get("objectives")
-    if known is None:
-        study.set_user_attr("objectives", dict(objectives))
-    elif known != dict(objectives):
+    known = study.user_attrs.get("objectives", dict(objectives))
+    if list(known.values()) != list(objectives.values()) or (known != dict(objectives) and study.best_trials):
         raise UserError(f"{folder} holds a study of {known}, not of {dict(objectives)}; choose another hydra.sweep.dir")
+    study.set_user_attr("objectives", dict(objectives))
+    _require_same_values(study, folder, space)
     return study
+
+
+def _require_same_values(study: "Study", folder: Path, space: "Mapping[str, BaseDistribution]") -> None:
+    """Refuses other choices, or another kind of numbers, than earlier trials have drawn from: Optuna cannot go on with them."""
+    for trial in study.get_trials(deepcopy=False):
+        for key in trial.distributions.keys() & space.keys():
+            before, now = trial.distributions[key], space[key]
+            if not _compatible(before, now):
+                raise UserError(
+                    f"{key} is drawn from {in_words(now)}, but the study in {folder} draws it from {in_words(before)}; "
+                    "give the same, or choose another hydra.sweep.dir"
+                )
+
+
+def _compatible(before: "BaseDistribution", now: "BaseDistribution") -> bool:
+    from optuna.distributions import check_distribution_compatibility
+
+    try:
+        check_distribution_compatibility(before, now)
+    except ValueError:
+        return False
+    return True
+
+
+def sampler_of(config: Any, trial: int) -> "BaseSampler | None":
+    """The sampler that draws a trial; None for Optuna's default.
+
+    A seed is moved on with the trial's number. With one sampler for each command, a study that is gone on with, or that two
+    machines share, would draw its first trials again.
+
+    Args:
+        config: of a sampler, with its ``_target_``.
+        trial: number of the trial.
+    """
+    from hydra.utils import instantiate
+
+    if config is None:
+        return None
+    seed = config.get("seed")
+    # what these two draw is a place in an order that the seed makes, and the study knows which places are taken
+    in_order = str(config["_target_"]).endswith(("GridSampler", "QMCSampler"))
+    moved = {} if seed is None or in_order else {"seed": (int(seed) + trial) % 2**32}
+    sampler: BaseSampler = instantiate(config, **moved)
+    return sampler
 
 
 @dataclass
@@ -97,6 +145,7 @@ class StudyWork:
         space: what each varied key is drawn from.
         fixed: overrides of every trial.
         trials: how many there are to be.
+        sampler: the config of a sampler; None for Optuna's default.
         pruned_by: the config of a pruner that a job asks after each validation; None for none.
     """
 
@@ -105,6 +154,7 @@ class StudyWork:
     space: "dict[str, BaseDistribution]"
     fixed: Sequence[str]
     trials: int
+    sampler: Any = None
     pruned_by: Any = None
 
     def __post_init__(self) -> None:
@@ -121,7 +171,9 @@ class StudyWork:
             for trial in self.study.get_trials(deepcopy=False):
                 if self._unfinished(trial) and self._is_to_start(trial.number):
                     return self._hand_out(trial.number)
-            while len(self.study.get_trials(deepcopy=False)) < self.trials:
+            while (begun := len(self.study.get_trials(deepcopy=False))) < self.trials:
+                if self.sampler is not None:
+                    self.study.sampler = sampler_of(self.sampler, begun)
                 number = self.study.ask(self.space).number
                 if self._is_to_start(number):
                     return self._hand_out(number)
@@ -184,12 +236,20 @@ class StudyWork:
 
 
 def objectives_of(job: Job, objectives: Mapping[str, str]) -> list[float] | None:
-    """The figures of a complete job that a study is about; None where one is missing or no number."""
+    """The figures of a complete job that a study is about; None where one is no number.
+
+    Raises:
+        UserError: the job has no such figure, so no other trial will.
+    """
     results = job.results()
     if results is None:
         return None
     figures = {**results["metrics"], **{f"cost/{name}": value for name, value in results["cost"].items()}}
-    values = [figures.get(name, math.nan) for name in objectives]
+    for name in objectives:
+        if name not in figures:
+            known = ", ".join(figure for figure in FIGURES if figure in figures)
+            raise UserError(f"hydra.sweeper.objectives={name} is not in {job.folder}/results.json; choose one of: {known}")
+    values = [figures[name] for name in objectives]
     return None if any(not isinstance(value, int | float) or math.isnan(value) for value in values) else values
 
 
@@ -211,7 +271,7 @@ def print_study(study: "Study", folder: Path) -> None:
     out = console()
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     count = ", ".join(f"{states.count(state)} {state.name.lower()}" for state in TrialState if state in states)
-    out.print(f"{len(states)} trials: {count}")
+    out.print(f"{counted(len(states), 'trial')}: {count}")
     if TrialState.COMPLETE not in states:
         return
     best = study.best_trials
@@ -219,5 +279,6 @@ def print_study(study: "Study", folder: Path) -> None:
         name = "best" if len(best) == 1 else f"best-{trial.number}"
         figures = zip(study.user_attrs["objectives"], trial.values, strict=True)
         says = f"Trial {trial.number} of a study: " + ", ".join(f"{figure} {value:.6g}" for figure, value in figures)
-        write_experiment(Job(folder / trial.user_attrs["job"]), folder / f"experiment/{name}.yaml", f"{says}.")
-        out.print(f"{says}; python train.py --config-dir={folder} experiment={name}", markup=False, soft_wrap=True)
+        more = write_experiment(Job(folder / trial.user_attrs["job"]), folder / f"experiment/{name}.yaml", f"{says}.")
+        command = shlex.join(["python", "train.py", f"--config-dir={folder}", f"experiment={name}", *more])
+        out.print(f"{says}; {command}", markup=False, soft_wrap=True)

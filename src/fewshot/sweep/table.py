@@ -6,20 +6,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import Spread, TaskAccuracies, over_seeds, paired_difference, task_accuracies
 from fewshot.evaluation.files import written_whole
 from fewshot.sweep.job import Job
+from fewshot.sweep.labels import short_label, varied
+from fewshot.sweep.report import counted, plain_table
 
 CSV_COLUMNS = (
     "overrides", "seeds", "val_acc", "test_acc", "test_acc_ci95_tasks", "test_acc_ci95_seeds",
     "difference", "difference_ci95_tasks", "difference_ci95_seeds", "train_seconds",
 )  # fmt: skip
+
+TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
+SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
+LABEL_WIDTH = 40
+"""Letters of a config in a line beside the plot."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Group:
 
     Attributes:
         label: overrides that tell it from the other groups.
+        short: the same, in fewer words.
         jobs: one a seed.
         val_accuracy: mean over seeds; NaN where none was validated.
         tested: the tests of those runs that were tested.
@@ -36,6 +46,7 @@ class Group:
     """
 
     label: str
+    short: str
     jobs: tuple[Job, ...]
     val_accuracy: float
     tested: tuple[TaskAccuracies, ...]
@@ -56,23 +67,22 @@ def groups_of(jobs: Sequence[Job]) -> list[Group]:
     """
     complete = {job: results for job in jobs if (results := job.results()) is not None}
     if not complete:
-        raise UserError(f"of {len(jobs)} jobs none is complete yet; see python -m fewshot.sweep status DIR")
-    members: dict[str, list[Job]] = {}
-    for job in complete:
-        members.setdefault(job.record()["group"], []).append(job)
-    each = [_without_seed(job) for job in complete]
-    common = set.intersection(*each) if len(members) > 1 else set()
-    groups = [_group(found, complete, common) for found in members.values()]
+        raise UserError(f"of {counted(len(jobs), 'job')} none is complete yet; see python -m fewshot.sweep status DIR")
+    members: dict[str, dict[int, Job]] = {}
+    for job, results in complete.items():
+        members.setdefault(job.record()["group"], {})[results["protocol"].get("seed")] = job  # a run done again counts once
+    told_apart = varied([_without_seed(next(iter(found.values()))) for found in members.values()])
+    groups = [_group(list(found.values()), complete, told_apart) for found in members.values()]
     return sorted(groups, key=lambda group: -math.inf if math.isnan(group.val_accuracy) else group.val_accuracy, reverse=True)
 
 
 def chosen_baseline(groups: Sequence[Group], words: str) -> Group:
-    """The group whose overrides include all that are named.
+    """The group whose overrides include all that are named, in full or as tables have them.
 
     Raises:
         UserError: none or several do.
     """
-    found = [group for group in groups if set(words.split()) <= set(group.label.split())]
+    found = [group for group in groups if set(words.split()) <= {*group.label.split(), *group.short.split()}]
     if len(found) != 1:
         labels = ", ".join(f"'{group.label}'" for group in found or groups)
         raise UserError(f"--baseline='{words}' fits {len(found)} configs; choose one of: {labels}")
@@ -82,9 +92,9 @@ def chosen_baseline(groups: Sequence[Group], words: str) -> Group:
 def terminal_table(groups: Sequence[Group], baseline: Group | None) -> Table:
     """For the terminal."""
     header, *rows = cells(groups, baseline)
-    table = Table(*header)
+    table = plain_table(*header)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -99,11 +109,11 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
     """A header and a row a group, in percent, each mean with its intervals over tasks and over seeds."""
     header = ["config", "seeds", "validation", "test ± tasks ± seeds", "seconds"]
     if baseline is not None:
-        header.insert(4, f"difference to {baseline.label}")
+        header.insert(4, f"difference to {baseline.short}")
     rows = []
     for group in groups:
         row = [
-            group.label,
+            group.short,
             str(len(group.jobs)),
             _percent(group.val_accuracy),
             _spread(group.accuracy),
@@ -141,30 +151,32 @@ def plot(groups: Sequence[Group], path: Path) -> None:
         raise UserError("nothing to plot: no run of this sweep was tested (test=false)")
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot={path} must end in .png, .pdf or .svg")
-    figure = Figure(figsize=(7, 1.2 + 0.45 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(8, 1.8 + 0.45 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for height, group in enumerate(shown):
         spread = over_seeds(group.tested)
         center = 100 * spread.mean
-        axes.errorbar(center, height, xerr=100 * spread.ci95_tasks, color="tab:blue", marker="o", capsize=4)
+        axes.errorbar(center, height, xerr=100 * spread.ci95_tasks, label="95 % interval over tasks", **TASKS)
         if not math.isnan(spread.ci95_seeds):
-            axes.errorbar(center, height, xerr=100 * spread.ci95_seeds, color="tab:orange", linewidth=5, alpha=0.45)
-        axes.plot(
-            [100 * float(np.mean(run.accuracy)) for run in group.tested], [height] * len(group.tested), "k|", markersize=9
-        )
-    axes.set_yticks(range(len(shown)), [group.label for group in shown])
-    axes.set(xlabel="test accuracy, %; 95 % intervals over tasks (thin) and over seeds (wide); a tick a seed")
+            axes.errorbar(center, height, xerr=100 * spread.ci95_seeds, label="95 % interval over seeds", **SEEDS)
+        seeds = [100 * float(np.mean(run.accuracy)) for run in group.tested]
+        axes.plot(seeds, [height] * len(seeds), "k|", markersize=9, label="a seed")
+    axes.set_yticks(range(len(shown)), [fill(group.short, LABEL_WIDTH, break_on_hyphens=False) for group in shown], fontsize=8)
+    axes.set(xlabel="test accuracy, %")
     axes.grid(axis="x", alpha=0.3)
+    handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     with written_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:], dpi=120)
 
 
-def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], common: set[str]) -> Group:
+def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], told_apart: list[str]) -> Group:
     results = [complete[job] for job in jobs]
-    overrides = [override for override in jobs[0].record()["overrides"] if override in _without_seed(jobs[0]) - common]
+    overrides = [override for override in _without_seed(jobs[0]) if override in told_apart]
     tested = [run for job in jobs if (run := task_accuracies(job.folder, complete[job])) is not None]
     return Group(
         label=" ".join(overrides) or "all",
+        short=short_label(overrides, told_apart) or "all",
         jobs=tuple(jobs),
         val_accuracy=float(np.mean([each["metrics"].get("val/acc", math.nan) for each in results])),
         tested=tuple(tested),
@@ -173,8 +185,8 @@ def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], common: set[str
     )
 
 
-def _without_seed(job: Job) -> set[str]:
-    return {override for override in job.record()["overrides"] if not override.startswith("seed=")}
+def _without_seed(job: Job) -> list[str]:
+    return [override for override in job.record()["overrides"] if not override.startswith("seed=")]
 
 
 def _difference(group: Group, baseline: Group) -> Spread | None:
