@@ -92,14 +92,14 @@ def test_without_a_cache_features_are_the_same(backbone):
     torch.testing.assert_close(make(cached=0)(x), backbone(x))
 
 
-def test_an_inner_loop_is_told_to_leave_it_alone(backbone):
+def test_an_inner_loop_leaves_it_alone(backbone):
     def model(**options):
         inner = InnerLoop(lr=0.1, steps=1, eval_steps=1, **options)
         return MAML(backbone, ways=3, eval_ways=3, inner=inner, engine="auto", batch_norm="transductive", optimizer=sgd)
 
-    with pytest.raises(UserError, match=r"adapt=\['\*'\] names weights of Pretrained, which are frozen; .*adapt=\[head\.\*\]"):
-        model()
-    model(adapt=("head.*",))
+    with pytest.raises(UserError, match=r"features\.\*'\] names weights of Pretrained, which are frozen; .*adapt=\[head\.\*\]"):
+        model(adapt=("features.*",))
+    assert list(model()._evaluator.chosen(random_tasks()).adapted) == ["head.weight", "head.bias"]
 
 
 def test_it_stays_as_it_was_loaded(backbone):

@@ -121,9 +121,12 @@ HOOKS = {
     "second order from the start": {"annealing": Annealing(100, multi_step=0.2, first_order=0.25)},
     "norms for each step": {"prepare": with_norms_for_each_step},
     "context": {"prepare": lambda network, _: with_context(network), "adapt": ("*.context",)},
-    "begun": {"prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features},
+    "begun": {
+        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "adapt": ("*", "1.*"),
+    },
     "begun, proximal": {
-        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "proximal": 0.7
+        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "adapt": ("*", "1.*"),
+        "proximal": 0.7,
     },
 }  # fmt: skip
 """What an inner loop can do beyond plain steps: options of `InnerLoop`, and what is done to the network before."""

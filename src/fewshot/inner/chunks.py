@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.inner.body import split, through_body
+from fewshot.inner.call import unfused_attention
 from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.implicit import implicit
@@ -46,6 +47,7 @@ class FastWeightsEngine(FastWeights):
             body, head = parts
             self._split = body, self.remade(type(self), network=head)
 
+    @unfused_attention()
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         def summed() -> tuple[list[Tensor], list[Tensor], Gradients]:
             losses, outputs = [], []
@@ -62,6 +64,7 @@ class FastWeightsEngine(FastWeights):
             parameter.grad = plus(parameter.grad, found)
         return torch.cat(losses), torch.cat(outputs)
 
+    @unfused_attention()
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
         paths = self._in_memory(batch, lambda: list(self._by_chunks(batch, lambda engine, part: engine.path(part, steps))))
         return torch.cat(paths)
@@ -92,7 +95,7 @@ class FastWeightsEngine(FastWeights):
         size, workers = self._shares(batch)
         free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
         for _ in range(workers):
-            free.put(self if workers == 1 else self.remade(type(self), network=twin(self.network)))
+            free.put(self.remade(type(self), network=twin(self.network)))
 
         def job(first: int) -> Result:
             engine = free.get()

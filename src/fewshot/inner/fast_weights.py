@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
+from fewshot.inner.call import Call
 from fewshot.inner.engine import Engine
 from fewshot.inner.minibatches import shuffled_rows
 from fewshot.tasks.batch import TaskBatch
@@ -24,6 +25,7 @@ class FastWeights(Engine):
     Attributes:
         adapted: the parameters that the inner loop changes, by name.
         outer: what the outer loop learns: parameters of the network, then those of the rates.
+        call: the network as a function of weights by name and inputs.
         stacked: whether fast weights have a leading dimension of tasks.
     """
 
@@ -34,6 +36,7 @@ class FastWeights(Engine):
         named = list(zip(self.network.named_parameters(), self.inner.adapted(self.network), strict=True))
         self.adapted = {name: parameter for (name, parameter), adapted in named if adapted}
         self._shared = {name: parameter for (name, parameter), adapted in named if not adapted}
+        self.call = Call(self.network)
         self.outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
 
     @abstractmethod
@@ -88,10 +91,10 @@ class FastWeights(Engine):
         return {**self._shared, **dict(zip(self.adapted, fast, strict=True))}
 
     def slopes(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
-        """The gradients of the support losses at a step (Algorithm 1, line 5)."""
+        """The gradients of the support losses at a step (Algorithm 1, line 5); 0 by what no output depends on."""
         with adaptation_step(step):
             loss = self.losses(self.outputs(fast, chunk.support_x), chunk.support_y).sum()
-        slopes = torch.autograd.grad(loss, fast, create_graph=second_order)
+        slopes = torch.autograd.grad(loss, fast, create_graph=second_order, materialize_grads=True)
         if not self.inner.proximal:
             return slopes
         anchors = self.start(chunk)

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import FunctionalEngine
+from fewshot.inner.threads import twin
 from fewshot.tasks.batch import TaskBatch
 
 
 def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
     """Norm of the support loss's gradient in each adaptation step, over all that is adapted, ``(T, steps)``."""
     inner, norms = engine.inner, []
-    looking = engine.remade(FunctionalEngine)
+    looking = engine.remade(FunctionalEngine, network=twin(engine.network))
     for number in range(len(batch)):
         chunk = looking.prepared(batch.slice(number, number + 1))
         for step, fast in zip(range(inner.steps), looking.descent(chunk, inner.steps), strict=False):

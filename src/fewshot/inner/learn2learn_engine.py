@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
+from fewshot.inner.call import own_buffers, unfused_attention
 from fewshot.inner.engine import Engine
 from fewshot.tasks.batch import TaskBatch
 
@@ -31,6 +32,7 @@ class Learn2LearnEngine(Engine):
         self._maml = maml.MAML(self.network, lr=self.inner.lr, first_order=self.inner.first_order)
         self._adapted = self.inner.adapted(self.network)
 
+    @unfused_attention()
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         losses, outputs = [], []
         for task in batch:
@@ -39,7 +41,7 @@ class Learn2LearnEngine(Engine):
             for step, weight in enumerate(self.inner.loss_weights(outer_step)):
                 self._adapt(learner, start, step, task, second_order=self.inner.second_order(outer_step))
                 if weight:
-                    with adaptation_step(step):
+                    with adaptation_step(step), own_buffers(learner):
                         query = self.query_outputs(learner, task.support_x, task.query_x)
                     loss = self.loss(query, task.query_y)
                     parts.append(weight * loss / tasks)
@@ -49,6 +51,7 @@ class Learn2LearnEngine(Engine):
             outputs.append(query.detach())
         return torch.stack(losses), torch.stack(outputs)
 
+    @unfused_attention()
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
         paths = []
         for task in batch:
@@ -59,7 +62,7 @@ class Learn2LearnEngine(Engine):
                 if done:
                     with torch.enable_grad():
                         self._adapt(learner, start, done - 1, task, second_order=False)
-                with torch.no_grad(), adaptation_step(max(done - 1, 0)):
+                with torch.no_grad(), adaptation_step(max(done - 1, 0)), own_buffers(learner):
                     path.append(self.query_outputs(learner, task.support_x, task.query_x))
             paths.append(torch.stack(path))
         return torch.stack(paths)
@@ -68,25 +71,26 @@ class Learn2LearnEngine(Engine):
         """A clone of the network for a task, and the parameters that it begins with."""
         learner: nn.Module = self._maml.clone()
         begun = {} if self.begin is None else self.begin(task.support_x, task.support_y)
-        for name, parameter in list(learner.named_parameters()):
+        values = {}
+        for (name, parameter), adapted in zip(learner.named_parameters(), self._adapted, strict=True):
             value = begun.get(name.removeprefix("module."), parameter)
-            if value is not parameter or not value.requires_grad:
-                owner, _, leaf = name.rpartition(".")
-                # learn2learn's own update puts tensors here that are no parameters.
-                held: dict[str, Any] = learner.get_submodule(owner)._parameters
-                held[leaf] = value if value.requires_grad else value.detach().requires_grad_()
+            values[parameter] = value.detach().requires_grad_() if adapted and not value.requires_grad else value
+        for module in learner.modules():
+            # learn2learn's own update puts tensors here that are no parameters.
+            held: dict[str, Any] = module._parameters
+            held |= {leaf: values[parameter] for leaf, parameter in held.items() if parameter is not None}
         return learner, list(learner.parameters())
 
     def _adapt(self, learner: nn.Module, start: list[Tensor], step: int, task: TaskBatch, second_order: bool) -> None:
         """One inner step: what ``learner.adapt(loss)`` does, but of what is adapted alone and at its rates."""
         parameters = list(learner.parameters())
-        with adaptation_step(step):
+        with adaptation_step(step), own_buffers(learner):
             loss = self.loss(learner(task.support_x), task.support_y)
         chosen, anchors = (
             [parameter for parameter, adapted in zip(of_all, self._adapted, strict=True) if adapted]
             for of_all in (parameters, start)
         )
-        gradients = list(torch.autograd.grad(loss, chosen, create_graph=second_order))
+        gradients = list(torch.autograd.grad(loss, chosen, create_graph=second_order, materialize_grads=True))
         if self.inner.proximal:
             pulls = [self.inner.proximal * (now - then) for now, then in zip(chosen, anchors, strict=True)]
             gradients = [gradient + pull for gradient, pull in zip(gradients, pulls, strict=True)]

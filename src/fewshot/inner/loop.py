@@ -27,7 +27,8 @@ class InnerLoop:
         first_order: drop the derivatives of the inner gradients (FOMAML, section 5.2).
         adapt_norm: whether the scale and shift of batch normalisation are adapted too, as in learn2learn. False adapts the
             other parameters only, as in the original code; the outer loop learns all of them either way.
-        adapt: which parameters are adapted, as patterns of their names (``head.*``).
+        adapt: which parameters are adapted, as patterns of their names (``head.*``). Frozen ones (without ``requires_grad``)
+            are left, unless a pattern names nothing else.
         rates: ``fixed``: `lr` everywhere. ``per_step``: one learned rate a parameter tensor and step (Antoniou et al. 2019,
             section 3.4). ``per_element``: one learned rate a weight (Meta-SGD, Li et al. 2017).
         transform: of the inner gradients, learned: ``none``, ``meta_curvature`` or ``kronecker`` (`fewshot.inner.transforms`).
@@ -130,11 +131,13 @@ class InnerLoop:
             UserError: it changes none.
         """
         norm = {id(p) for m in network.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
-        adapted = [
-            any(fnmatchcase(name, pattern) for pattern in self.adapt) and (self.adapt_norm or id(parameter) not in norm)
-            for name, parameter in network.named_parameters()
-        ]
-        if not any(adapted):
+        every_name = list(network.named_parameters(remove_duplicate=False))
+        chosen: set[int] = set()
+        for pattern in self.adapt:
+            named = [p for name, p in every_name if fnmatchcase(name, pattern) and (self.adapt_norm or id(p) not in norm)]
+            chosen.update(id(p) for p in [p for p in named if p.requires_grad] or named)
+        adapted = [id(parameter) in chosen for parameter in network.parameters()]
+        if not chosen:
             names = ", ".join(sorted({name.split(".")[0] for name, _ in network.named_parameters()}))
             raise UserError(
                 f"model.inner.adapt={list(self.adapt)} names no parameter; those of this network begin with {names}"

@@ -61,13 +61,14 @@ def twin(network: nn.Module) -> nn.Module:
     """A network with the same tensors, hooks and settings as another, which holds them itself.
 
     ``torch.func.functional_call`` puts weights in the place of a network's parameters for the moment of a call, so that two
-    threads cannot call one network.
+    threads cannot call one network. What a network writes into itself when it is called stays in its twin.
     """
     made: dict[nn.Module, nn.Module] = {}
 
     def of(module: nn.Module) -> nn.Module:
         if module not in made:
-            made[module] = other = copy(module)
+            made[module] = other = module.__new__(type(module))  # some modules refuse to be copied
+            other.__dict__ |= vars(module)
             # Lists too: a recurrent network has one of its weights.
             other.__dict__ |= {name: copy(value) for name, value in vars(module).items() if type(value) is list}
             for place in ("_parameters", "_buffers"):

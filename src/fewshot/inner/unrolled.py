@@ -36,7 +36,7 @@ def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: 
         leaves = [weight.requires_grad_() for weight in path[step]]
         after = engine.step(leaves, step, chunk, inner.second_order(outer_step))
         found = torch.autograd.grad(after, [*leaves, *outer], towards, allow_unused=True)
-        towards, more = _split(found, len(leaves))
+        towards, more = _split(found, leaves)
         total = [plus(a, b) for a, b in zip(total, more, strict=True)]
         if step and weights[step - 1]:
             _, _, of_fast, more = query_gradients(engine, path[step], step, chunk, tasks)
@@ -54,12 +54,13 @@ def query_gradients(
     outputs = engine.queries_after(steps, leaves, chunk)
     losses = engine.losses(outputs, chunk.query_y)
     found = torch.autograd.grad(losses.sum() / tasks, [*leaves, *engine.learned(chunk)], allow_unused=True)
-    return losses.detach(), outputs.detach(), *_split(found, len(leaves))
+    return losses.detach(), outputs.detach(), *_split(found, leaves)
 
 
-def _split(gradients: Sequence[Tensor | None], fast: int) -> tuple[list[Tensor], Gradients]:
-    """Those of the fast weights, and those of the outer loop's parameters."""
-    return [gradient for gradient in gradients[:fast] if gradient is not None], list(gradients[fast:])
+def _split(gradients: Sequence[Tensor | None], fast: Sequence[Tensor]) -> tuple[list[Tensor], Gradients]:
+    """Those of the fast weights, 0 by what no output depends on, and those of the outer loop's parameters."""
+    of_fast = zip(fast, gradients, strict=False)
+    return [torch.zeros_like(weight) if g is None else g for weight, g in of_fast], list(gradients[len(fast) :])
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import BatchNorm
@@ -46,11 +46,11 @@ class VectorizedEngine(FastWeightsEngine):
         return channels_last.expand(tasks, *channels_last.shape).contiguous().movedim(-1, 2)
 
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
-        return self._vectorized(lambda weights, x: functional_call(self.network, weights, (x,)), fast, x)
+        return self._vectorized(self.call, fast, x)
 
     def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         def of_task(weights: dict[str, Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
-            return self.query_outputs(lambda x: functional_call(self.network, weights, (x,)), support_x, query_x)
+            return self.query_outputs(partial(self.call, weights), support_x, query_x)
 
         return self._vectorized(of_task, fast, chunk.support_x, chunk.query_x)
 

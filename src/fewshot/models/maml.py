@@ -87,7 +87,8 @@ class MAML(MetaLearner):
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
                 f"choose data.eval.ways<={ways}"
             )
-        if any(isinstance(module, _DropoutNd | DropBlock) for module in backbone.modules()):
+        drops = [module for module in backbone.modules() if isinstance(module, _DropoutNd | DropBlock)]
+        if any(drop.rate if isinstance(drop, DropBlock) else drop.p for drop in drops):
             raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
         network = nn.Sequential(OrderedDict(features=backbone, head=self.new_head(backbone.out_features, ways)))
         of_backbone = inner.adapted(network)[: len(list(backbone.parameters()))]

@@ -9,6 +9,8 @@ whose last term all classes share: the linear layer with weight 2 c_k and bias -
 does. It is where adaptation begins; the outer gradient flows through it into the features.
 """
 
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -36,12 +38,13 @@ class ProtoMAML(MAML):
                 f"data.eval.ways={eval_ways} but the inner loop learns rates or transforms for a head of {ways} classes "
                 f"(data.ways in training); choose data.eval.ways={ways}"
             )
-        super().__init__(backbone, ways, eval_ways, inner, **others)
-        if not all(inner.adapted(self.network)[-2:]):
+        if not all(any(fnmatchcase(f"head.{leaf}", pattern) for pattern in inner.adapt) for leaf in ("weight", "bias")):
             raise UserError(
                 f"model.inner.adapt={list(inner.adapt)} leaves out the head, which proto-MAML begins anew in every task; "
                 "add head.*"
             )
+        # Frozen across tasks, it is adapted because a pattern names it alone.
+        super().__init__(backbone, ways, eval_ways, replace(inner, adapt=(*inner.adapt, "head.*")), **others)
 
     def new_head(self, features: int, ways: int) -> nn.Linear:
         """A place for the tasks' heads; what is in it is never used."""

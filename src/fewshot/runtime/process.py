@@ -65,6 +65,7 @@ def quieten() -> None:
         r".*GPU available but not used.*",
         r".*`srun` command is available on your system but is not used.*",  # on a cluster's login node
         r".*Found .* module.* in eval mode.*",
+        r"The \.grad attribute of a Tensor that is not a leaf.*",  # learn2learn with recurrent layers
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # lightning with torch 2.9 and later
     ):
         warnings.filterwarnings("ignore", message=message)

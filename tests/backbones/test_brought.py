@@ -1,0 +1,257 @@
+"""Networks that people bring: each engine computes what a plain loop over the network itself does, and leaves it as it was."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from fewshot.inner.engine import engine_kind
+from fewshot.inner.gradients import inner_gradient_norms
+from fewshot.inner.loop import InnerLoop
+from fewshot.inner.rates import InnerRates
+from fewshot.tasks.batch import TaskBatch
+
+WAYS, STEPS, LR, WIDTH = 2, 2, 0.5, 4
+ENGINES = ("functional", "vectorized", "learn2learn")
+
+
+class Aliased(nn.Module):
+    """Its layers have two names each."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.rest = nn.Linear(8, 5), nn.Linear(5, WIDTH)
+        self.net = nn.Sequential(self.stem, nn.Tanh(), self.rest)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Tied(nn.Module):
+    """Two layers share a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, WIDTH)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+
+class Frozen(nn.Module):
+    """One layer among others is not to be learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 5).requires_grad_(False), nn.Linear(5, WIDTH)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)))
+
+
+class Unused(nn.Module):
+    """One layer is there and never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Linear(8, WIDTH), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.tanh(self.used(x))
+
+
+class Recurrent(nn.Module):
+    """The input is a sequence."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind(2, WIDTH, batch_first=True)
+
+    def forward(self, x):
+        return self.kind(x.view(-1, 4, 2))[0][:, -1]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=6, dropout=0.0, activation="gelu", batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x.view(-1, 2, 4)).mean(dim=1)
+
+
+class Counting(nn.Module):
+    """It writes into a buffer and a list, and goes by the buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(8, WIDTH), []
+        self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(len(x))
+        return torch.tanh(self.layer(x)) * self.calls
+
+
+class Branching(nn.Module):
+    """What it does depends on the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, WIDTH)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x)) if x.sum() > 0 else self.layer(x)
+
+
+def convolutional(norm):
+    return nn.Sequential(
+        nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 4, 3, padding=1), norm, nn.Tanh(), nn.Flatten(), nn.Linear(16, WIDTH)
+    )
+
+
+BROUGHT = {
+    "plain": lambda: nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, WIDTH)),
+    "aliased": Aliased,
+    "tied": Tied,
+    "frozen": Frozen,
+    "unused": Unused,
+    "lstm": lambda: Recurrent(nn.LSTM),
+    "gru": lambda: Recurrent(nn.GRU),
+    "rnn": lambda: Recurrent(nn.RNN),
+    "attention": Attention,
+    "group norm": lambda: convolutional(nn.GroupNorm(2, 4)),
+    "instance norm": lambda: convolutional(nn.InstanceNorm1d(4, affine=True)),
+    "layer norm": lambda: nn.Sequential(nn.Linear(8, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, WIDTH)),
+    "parametrized": lambda: nn.Sequential(parametrizations.orthogonal(nn.Linear(8, 8)), nn.Tanh(), nn.Linear(8, WIDTH)),
+    "in place": lambda: nn.Sequential(nn.Linear(8, 5), nn.ELU(inplace=True), nn.Linear(5, WIDTH)),
+    "counting": Counting,
+    "branching": Branching,
+    "dropout of 0": lambda: nn.Sequential(nn.Linear(8, 5), nn.Dropout(0.0), nn.Tanh(), nn.Linear(5, WIDTH)),
+}  # fmt: skip
+NOT_VECTORIZED = {"lstm", "gru", "rnn", "branching"}
+"""What PyTorch's vmap cannot do."""
+
+
+def tasks(count=2):
+    generator = torch.Generator().manual_seed(1)
+    support, query = (torch.randn(count, rows, 8, generator=generator, dtype=torch.float64) for rows in (2 * WAYS, 3 * WAYS))
+    labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(count, 1) for of_each in (2, 3)]
+    ids = torch.zeros(count, 0, dtype=torch.int64)
+    return TaskBatch(support, labels[0], query, labels[1], torch.arange(count), ids, ids)
+
+
+def network_of(name):
+    torch.manual_seed(0)
+    return nn.Sequential(BROUGHT[name](), nn.Linear(WIDTH, WAYS)).double()
+
+
+def engine_of(kind, network, **options):
+    inner = InnerLoop(lr=LR, steps=STEPS, eval_steps=STEPS, **options)
+    return engine_kind(kind)(network, inner, InnerRates(inner, network), nn.functional.cross_entropy, "transductive")
+
+
+def state(network):
+    """The tensors themselves, and what is in them."""
+    held = [*network.parameters(), *network.buffers()]
+    return held, [tensor.detach().clone() for tensor in held]
+
+
+def by_hand(name, batch):
+    """The network's answers after plain descent in place, and gradients of their loss by central differences."""
+
+    def answers():
+        outputs = []
+        for task in batch:
+            network = network_of(name)
+            network.load_state_dict(weights, strict=False)
+            buffers = [buffer.clone() for buffer in network.buffers()]
+
+            def fresh(x, network=network, buffers=buffers):
+                for buffer, value in zip(network.buffers(), buffers, strict=True):
+                    buffer.copy_(value)
+                return network(x)
+
+            optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=LR)
+            for _ in range(STEPS):
+                optimizer.zero_grad()
+                with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+                    nn.functional.cross_entropy(fresh(task.support_x), task.support_y).backward()
+                optimizer.step()
+            outputs.append(fresh(task.query_x).detach())
+        return torch.stack(outputs)
+
+    weights = {key: value.clone() for key, value in network_of(name).named_parameters(remove_duplicate=False)}
+    weights = {key: value.detach() for key, value in weights.items()}
+    network, gradients = network_of(name), []
+    for parameter in network.parameters():
+        same = [key for key, other in network.named_parameters(remove_duplicate=False) if other is parameter]
+        values = []
+        for sign in (1, -1):
+            for key in same:
+                weights[key].view(-1)[0] += sign * 1e-6
+            outputs = answers().flatten(0, 1)
+            values.append(nn.functional.cross_entropy(outputs, batch.query_y.flatten()).item())
+            for key in same:
+                weights[key].view(-1)[0] -= sign * 1e-6
+        gradients.append((values[0] - values[1]) / 2e-6)
+    return answers(), gradients
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # learn2learn's, of recurrent layers
+@pytest.mark.parametrize("name", BROUGHT)
+def test_every_engine_computes_what_the_network_does_and_leaves_it_alone(name, monkeypatch):
+    batch = tasks()
+    outputs, gradients = by_hand(name, batch)
+    for kind in ENGINES:
+        if kind == "vectorized" and name in NOT_VECTORIZED:
+            continue
+        for threads in ("1", "2"):
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+            network = network_of(name)
+            held, before = state(network)
+            engine = engine_of(kind, network)
+            for _ in range(2):  # the second time as the first
+                network.zero_grad()
+                found = engine.meta_gradient(batch, 2)[1]
+                path = engine.adaptation_path(batch, STEPS)
+                inner_gradient_norms(engine, batch)
+                torch.testing.assert_close(found, outputs, rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(path[:, -1], outputs, rtol=1e-9, atol=1e-11)
+                for parameter, slope in zip(network.parameters(), gradients, strict=True):
+                    computed = 0.0 if parameter.grad is None else parameter.grad.view(-1)[0].item()
+                    assert not parameter.requires_grad or computed == pytest.approx(slope, rel=1e-5, abs=1e-7)
+            after = [*network.parameters(), *network.buffers()]
+            assert all(a is b and torch.equal(a, value) for a, b, value in zip(after, held, before, strict=True))
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_pattern_may_name_a_tied_weight_by_either_name(kind):
+    network, batch = network_of("tied"), tasks()
+    paths = [engine_of(kind, network, adapt=(name,)).adaptation_path(batch, 2) for name in ("0.a.weight", "0.b.weight")]
+    assert torch.equal(*paths)
+    assert not torch.equal(paths[0][:, 0], paths[0][:, 2])
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_what_is_frozen_is_adapted_where_a_pattern_names_nothing_else(kind):
+    network, batch = network_of("frozen"), tasks()
+    everything, rest, frozen = (
+        engine_of(kind, network, adapt=adapt).adaptation_path(batch, 2) for adapt in (("*",), ("0.b.*", "1.*"), ("0.a.*",))
+    )
+    assert torch.equal(everything, rest)
+    assert not torch.equal(frozen[:, 0], frozen[:, 2])
+
+
+@pytest.mark.parametrize("by_steps", [False, True])
+def test_a_layer_that_is_not_used_can_be_passed_step_by_step(by_steps):
+    network, batch = network_of("unused"), tasks()
+    for kind in ("functional", "vectorized"):
+        engine = engine_of(kind, network)
+        engine = engine.remade(type(engine), inner=replace(engine.inner, checkpoint_steps=by_steps))
+        engine.meta_gradient(batch, 2)
+    assert not any(parameter.grad is not None and parameter.grad.any() for parameter in network[0].spare.parameters())
