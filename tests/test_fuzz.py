@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.archives import open_zip, read_member
 from fewshot.data.files.pickles import load_pickle
 from fewshot.data.images import quickdraw
+from fewshot.data.images.decode import FORMATS, decode
 from fewshot.data.images.miniimagenet import MiniImageNet
 from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import find, prepare
@@ -108,7 +109,7 @@ pytestmark = [pytest.mark.timeout(120 + BROKEN_FILES), pytest.mark.slow]
 
 
 def test_pickles(tmp_path):
-    content = {"image_data": np.stack([photo(i) for i in range(2)]), "class_dict": {"n01": [0], "n02": range(1, 2)}}
+    content = {"image_data": np.stack([photo(i) for i in range(2)]), "class_dict": {"n01": [np.int64(0)], "n02": range(1, 2)}}
     # The pixels, which are most of the file, would take most of the edits.
     data = pickle.dumps(content | {"image_data": content["image_data"][:, :2, :2]}, protocol=4)
     path = tmp_path / "cache.pkl"
@@ -148,10 +149,17 @@ def test_archives(tmp_path, compression):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_images(tmp_path, kind, mode):
     path = tmp_path / "image"
     fuzz(path, image_bytes(photo(0)[:16, :16], kind), lambda: decode(path.read_bytes(), mode, (8, 8), str(path)))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.int32), ("TIFF", np.float32)])
+def test_deep_images(tmp_path, kind, dtype):
+    path, grey = tmp_path / "image", photo(0)[:16, :16, 0] / 255
+    valid = image_bytes(grey.astype(dtype) if dtype is np.float32 else (grey * np.iinfo(dtype).max).astype(dtype), kind)
+    fuzz(path, valid, lambda: decode(path.read_bytes(), "L", (8, 8), str(path)))
 
 
 def test_quickdraw(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
 from fewshot.data.prepared import PreparedSplit
-from fewshot.data.source import ImageClass
+from fewshot.data.source import SPLITS, ImageClass
 from fewshot.errors import UserError
 from tests.toy import Toy
 
@@ -197,5 +197,5 @@ class Uneven(Toy):
         return [ImageClass(f"{split}{i:03d}", "large" if i < 6 else f"small{i // 2}", 8 + i) for i in range(self._classes)]
 
     def images(self, split):
-        for number, entry in enumerate(self.classes(split)):
+        for number, entry in enumerate(self.classes(split), start=100 * SPLITS.index(split)):
             yield np.full((entry.size, *self.image_shape), number, dtype=np.uint8)

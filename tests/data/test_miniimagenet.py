@@ -143,6 +143,119 @@ def test_an_image_of_another_size_is_resized(tmp_path, six_images):
     np.testing.assert_array_equal(next(source.images("val"))[0].transpose(1, 2, 0), expected)
 
 
+# Lists and folders as people have them
+
+
+def in_class_folders(folder, rows):
+    """The pictures, each in a folder of its class."""
+    for i, (name, label) in enumerate(rows):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / name).write_bytes(image_bytes(photo(i % PHOTOS)))
+
+
+def expected_images(rows):
+    return np.stack([photo(i % PHOTOS) for i in range(len(rows))]).reshape(16, 6, 84, 84, 3).transpose(0, 1, 4, 2, 3)
+
+
+FOUND = photo_names("val", 6)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        pytest.param("{name}.jpg", id="name"),
+        pytest.param("{label}/{name}.jpg", id="below images"),
+        pytest.param("images/{label}/{name}.jpg", id="path"),
+        pytest.param(".\\images\\{label}\\{name}.jpg", id="backslashes"),
+        pytest.param("elsewhere/{name}.jpg", id="another folder"),
+        pytest.param("{name}.JPEG", id="another suffix"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["folders", "zip"])
+def test_class_folders_beside_a_list_are_searched(tmp_path, six_images, listed, packed):
+    write_csv(tmp_path / "val.csv", [(listed.format(name=name[:-4], label=label), label) for name, label in FOUND])
+    if packed:
+        pictures = {f"images/{label}/{name}": image_bytes(photo(i % PHOTOS)) for i, (name, label) in enumerate(FOUND)}
+        write_zip(tmp_path / "images.zip", pictures)
+    else:
+        in_class_folders(tmp_path / "images", FOUND)
+    np.testing.assert_array_equal(list(MiniImageNet(str(tmp_path)).images("val")), expected_images(FOUND))
+
+
+def test_a_name_that_each_class_has_is_looked_for_in_the_folder_of_its_class(tmp_path, six_images):
+    rows = [(f"{i % 6}.jpg", label) for i, (_, label) in enumerate(FOUND)]
+    in_class_folders(tmp_path / "images", rows)
+    write_csv(tmp_path / "val.csv", [(f"{label}/{name}", label) for name, label in rows])
+    np.testing.assert_array_equal(list(MiniImageNet(str(tmp_path)).images("val")), expected_images(rows))
+
+
+def test_an_image_in_the_folder_of_another_class_is_not_taken(tmp_path, six_images):
+    moved = [(FOUND[0][0], FOUND[-1][1]), *FOUND[1:]]
+    in_class_folders(tmp_path / "images", moved)
+    write_csv(tmp_path / "val.csv", FOUND)
+    assert f"lacks 1 of the 96 images of the val split (first: {FOUND[0][0]})" in refusal(
+        MiniImageNet(str(tmp_path)).classes, "val"
+    )
+
+
+def test_two_images_of_one_name_are_refused(tmp_path, six_images):
+    in_class_folders(tmp_path / "images", FOUND)
+    (tmp_path / "images" / FOUND[0][0]).write_bytes(image_bytes(photo(3)))
+    write_csv(tmp_path / "val.csv", FOUND)
+    assert f"{FOUND[0][0]} of class {FOUND[0][1]} may be " in refusal(MiniImageNet(str(tmp_path)).classes, "val")
+
+
+def test_two_names_of_one_image_are_refused(tmp_path, six_images):
+    """Else it could be support and query image of one task."""
+    in_class_folders(tmp_path / "images", FOUND)
+    name, label = FOUND[0]
+    write_csv(tmp_path / "val.csv", [*FOUND[:1], (f"images/{label}/{name}", label), *FOUND[2:]])
+    assert "are one image" in refusal(MiniImageNet(str(tmp_path)).classes, "val")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_image_in_two_archives_must_be_the_same(tmp_path, six_images, same):
+    source = of_rows(tmp_path, FOUND)
+    write_zip(tmp_path / "later.zip", {f"images/{FOUND[0][0]}": image_bytes(photo(0 if same else 5))})
+    if same:
+        np.testing.assert_array_equal(list(source.images("val")), expected_images(FOUND))
+    else:
+        assert "images.zip" in (message := refusal(source.classes, "val"))
+        assert "later.zip" in message
+
+
+def test_an_unfinished_archive_beside_whole_data_does_not_matter(tmp_path, six_images):
+    source = of_rows(tmp_path, FOUND)
+    (tmp_path / "other.zip").write_bytes(b"PK\x03\x04 and no more")
+    assert len(source.classes("val")) == 16
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""], ids=["byte-order mark", "none"])
+def test_a_list_saved_by_a_spreadsheet_is_read(tmp_path, six_images, start):
+    source = of_rows(tmp_path, FOUND)
+    lines = "\r\n".join(["filename, label, note", *(f"{name}, {label}, x" for name, label in FOUND), ""])
+    (tmp_path / "val.csv").write_bytes(start + lines.encode())
+    assert len(source.classes("val")) == 16
+
+
+def test_the_lists_of_the_splits_in_use_are_enough(tmp_path, six_images):
+    """As to evaluate a checkpoint."""
+    source = of_rows(tmp_path, FOUND)
+    (tmp_path / "train.csv").unlink()
+    assert len(source.classes("val")) == 16
+    assert f"{tmp_path / 'train.csv'} is missing" in refusal(source.classes, "train")
+
+
+@pytest.mark.parametrize("folder", ["val", "validation", "valid"])
+def test_a_folder_for_each_class_of_a_split_is_enough(tmp_path, six_images, folder):
+    in_class_folders(tmp_path / folder, FOUND)
+    (tmp_path / folder / FOUND[0][1] / ".DS_Store").write_bytes(b"")
+    source = MiniImageNet(str(tmp_path))
+    np.testing.assert_array_equal(list(source.images("val")), expected_images(FOUND))
+    assert len(source.files("val")) == 96
+    assert "test=false" in refusal(source.classes, "test")
+
+
 # Missing files
 
 
@@ -247,7 +360,7 @@ def test_a_list_that_is_no_csv_is_refused(tmp_path, content):
     assert f"{tmp_path / 'val.csv'} cannot be read" in refusal(source.classes, "val")
 
 
-@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/secret.jpg", "images/../../secret.jpg", "", ".", "a/b.jpg"])
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/secret.jpg", "images/../../secret.jpg", "", ".", "a\\..\\b.jpg"])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     source = of_rows(tmp_path, [])
     write_csv(tmp_path / "val.csv", [(name, "n01532829")])
@@ -272,7 +385,8 @@ def test_a_row_without_label_is_refused(tmp_path):
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, six_images):
     rows = photo_names("val", 6)
     source = of_rows(tmp_path, rows)
-    write_zip(tmp_path / "later.zip", {f"images/{rows[3][0]}": image_bytes(photo(1), "JPEG")[:900]})
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / rows[3][0]).write_bytes(image_bytes(photo(1), "JPEG")[:900])
     assert rows[3][0] in refusal(lambda: next(source.images("val")))
 
 

@@ -129,6 +129,22 @@ def test_arrays_of_numpy_1_and_of_numpy_2_are_read(tmp_path, protocol, core):
     np.testing.assert_array_equal(load_pickle(saved(tmp_path, data)), CONTENT["image_data"])
 
 
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32])
+def test_lists_of_numpy_numbers_are_read(tmp_path, protocol, core, kind):
+    data = with_core(pickle.dumps([kind(3), kind(250)], protocol=protocol), core)
+    numbers = load_pickle(saved(tmp_path, data))
+    assert numbers == [3, 250]
+    assert {type(number) for number in numbers} == {kind}
+
+
+def test_an_object_in_place_of_a_number_is_refused(tmp_path):
+    scalar = np.int64(0).__reduce__()[0]
+    for arguments in ((np.dtype(object), b"12345678"), (np.dtype("i8"), b"1234")):
+        assert "cache.pkl" in refusal(load_pickle, saved(tmp_path, pickle.dumps(Calls(scalar, *arguments), protocol=4)))
+
+
 def test_strings_of_python_2_are_read(tmp_path):
     assert load_pickle(saved(tmp_path, b"\x80\x02U\x04n01\xe9.")) == "n01é"
 

@@ -1,6 +1,7 @@
 """Tests of prepared splits: right bytes, remade when they must be, and whole whatever happens meanwhile."""
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -14,11 +15,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
-from fewshot.data.source import ImageClass
+from fewshot.data.source import ImageClass, require
 from fewshot.errors import UserError
-from tests.data.fakes import CountedToy, HeldToy, Uneven, refusal, silent
+from tests.data.fakes import CountedToy, HeldToy, Uneven, data_module, refusal, silent
 from tests.toy import IMAGES, Toy
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +182,33 @@ def test_other_code_prepares_anew(source, cache, tmp_path):
     assert find(newer, "train", cache) is not None
 
 
+class Sized(CountedToy):
+    """A data set whose shape the config says, cut out of the toy's."""
+
+    def __init__(self, size: int = 16, inverted: bool = False) -> None:
+        super().__init__()
+        self.image_shape = (1, size, size)
+        self._size, self._inverted = size, inverted
+
+    def images(self, split):
+        for images in super().images(split):
+            yield images[:, :, : self._size, : self._size] ^ np.uint8(255 * self._inverted)
+
+
+@pytest.mark.parametrize("change", [{"size": 8}, {"inverted": True}])
+def test_images_made_with_other_options_are_made_anew(cache, change):
+    prepare(Sized(), "train", cache, silent)
+    other = Sized(**change)
+    assert find(other, "train", cache) is None
+    np.testing.assert_array_equal(prepare(other, "train", cache, silent).images, np.concatenate(list(other.images("train"))))
+    assert find(Sized(), "train", cache) is None
+
+
+def test_options_are_what_a_source_was_made_with_but_its_folder():
+    assert Omniglot("anywhere", rotations=False).options == {"partition": "'vinyals'", "rotations": "False"}
+    assert pickle.loads(pickle.dumps(Omniglot("anywhere", "lake"))).options["partition"] == "'lake'"  # noqa: S301  its own
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -231,9 +261,9 @@ def test_an_older_mapping_survives_a_remake(source, cache, tmp_path):
     np.testing.assert_array_equal(mapped, all_images())
 
 
-def test_what_was_made_is_found_without_its_sources(source, cache):
+def test_what_was_made_is_found_without_its_sources(source, cache, tmp_path):
     before = prepare(source, "train", cache, silent)
-    gone = Gone()
+    gone = Gone(folder=str(tmp_path / "source"))
     assert prepare(gone, "train", cache, silent) == before
     assert gone.made == 0
 
@@ -244,6 +274,33 @@ def test_missing_sources_are_said_where_nothing_was_made(cache):
 
 
 # Failures
+
+
+class NotAnImage(Toy):
+    """A user's own data set, which opens its images with Pillow."""
+
+    def images(self, split):
+        yield Image.open(io.BytesIO(b"no image"))
+
+
+class NoFolder(Toy):
+    def classes(self, split):
+        return list(Path("/nowhere/at all").iterdir())
+
+
+def test_a_source_that_cannot_read_its_files_is_not_taken_for_a_cache_that_cannot_be_written(cache):
+    message = refusal(prepare, NotAnImage(), "train", cache, silent)
+    assert message.startswith("toy: a file cannot be read (cannot identify image file")
+    message = refusal(prepare, NoFolder(), "train", cache, silent)
+    assert message.startswith(
+        "toy: /nowhere/at all cannot be read (No such file or directory); replace it or set paths.data_dir"
+    )
+    assert message == refusal(data_module(NoFolder(), cache).check, ["train"])
+
+
+def test_what_is_required_is_there_or_named(tmp_path):
+    assert require(tmp_path) == tmp_path
+    assert f"{tmp_path / 'images'} is missing" in refusal(require, tmp_path / "images")
 
 
 def test_a_source_that_fails_midway_leaves_nothing(cache):

@@ -12,6 +12,7 @@ from fewshot.tasks.streams import stream_key, uniforms
 from tests.entry import TINY, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
+from tests.toy import Toy
 
 pytestmark = pytest.mark.slow
 SCHEDULE = "{_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: '${trainer.max_steps}'}"
@@ -176,6 +177,18 @@ def test_another_config_is_not_mixed_into_a_run(tmp_path, more, message):
     assert done.err.count("\n") == 1
     assert what_a_run_left(tmp_path / "run") == left
     assert overrides.read_text() == before
+
+
+def test_other_images_behind_the_data_set_are_refused(tmp_path, monkeypatch):
+    """Such as files replaced between a kill and the same command."""
+    finish(tmp_path, "trainer.max_steps=8")
+    before, images = what_a_run_left(tmp_path / "run"), Toy.images
+    monkeypatch.setattr(Toy, "images", lambda toy, split: (255 - part for part in images(toy, split)))
+    done = main("train.py", *arguments(tmp_path, "trainer.max_steps=16", "resume=true", f"paths.cache_dir={tmp_path / 'new'}"))
+    assert done.code == 2
+    assert "last.ckpt was trained with other images: those of the train split of toy have been replaced since" in done.err
+    assert done.err.count("\n") == 1
+    assert what_a_run_left(tmp_path / "run") == before
 
 
 def test_two_runs_in_one_folder(tmp_path):

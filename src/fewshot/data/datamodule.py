@@ -13,8 +13,9 @@ from torchvision.transforms import v2
 from fewshot.data.device_cache import ResidentImages
 from fewshot.data.images.augment import Augment, Transform
 from fewshot.data.meta_batches import MetaBatches, Share
+from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
 from fewshot.data.prepared import PreparedSplit, find, prepare
-from fewshot.data.source import ImageClass, ImageSource
+from fewshot.data.source import ImageClass, ImageSource, reading
 from fewshot.errors import UserError, whole
 from fewshot.tasks.batch import TaskBatch, TaskSpec
 
@@ -139,10 +140,12 @@ class EpisodicDataModule(L.LightningDataModule):
             UserError: data are missing or corrupt, or too small for the tasks asked for.
         """
         found = {split: find(self.source, split, self._cache_dir) for split in splits}
-        if not all(found.values()):
-            self.source.obtain()
-        for split, prepared in found.items():
-            classes = prepared.classes if prepared else tuple(self.source.classes(split))
+        with reading(self.source):
+            if not all(found.values()):
+                self.source.obtain()
+            listed = {split: p.classes if p else tuple(self.source.classes(split)) for split, p in found.items()}
+        refuse_shared_names(self.source.name, listed)
+        for split, classes in listed.items():
             if split == "train":
                 _require_room(classes, self.train_spec, self._train_key, split, within_group=False)
                 self.train_classes = len(classes)
@@ -150,9 +153,19 @@ class EpisodicDataModule(L.LightningDataModule):
                 _require_room(classes, self.eval_spec, "data.eval", split, self.eval.within_group)
 
     def prepare(self, splits: Sequence[str]) -> None:
-        """Decodes what has not been decoded yet; nothing of it is shown to a model here."""
+        """Decodes what has not been decoded yet; nothing of it is shown to a model here.
+
+        Raises:
+            UserError: an image cannot be decoded, or classes of two splits have the same images.
+        """
         for split in splits:
             self.prepared[split] = prepare(self.source, split, self._cache_dir, log.info)
+        refuse_shared_images(self.source.name, self.prepared)
+
+    @property
+    def images_sha256(self) -> dict[str, str]:
+        """Of each prepared split, for provenance and to know the same data again."""
+        return {split: prepared.images_sha256 for split, prepared in self.prepared.items()}
 
     def setup(self, stage: str) -> None:
         """Opens the splits that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""

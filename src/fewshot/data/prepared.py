@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from fewshot.data.source import ImageClass, ImageSource
+from fewshot.data.source import ImageClass, ImageSource, reading
 from fewshot.errors import UserError
 
 FORMAT = 2
@@ -32,12 +32,14 @@ class PreparedSplit:
         classes: sorted by name.
         images_sha256: of the images' bytes.
         sources_sha256: of the files that they were made from.
+        contents: digest of each class's images, whatever their order.
     """
 
     folder: Path
     classes: tuple[ImageClass, ...]
     images_sha256: str
     sources_sha256: str
+    contents: tuple[str, ...]
 
     @cached_property
     def images(self) -> npt.NDArray[np.uint8]:
@@ -97,8 +99,6 @@ def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str
             found = find(source, split, cache_dir)  # another process may have made it meanwhile
             return found if found is not None else _make(source, split, folder)
     except OSError as error:
-        if error.filename and cache_dir not in Path(error.filename).parents:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); replace the file") from error
         raise UserError(
             f"paths.cache_dir={cache_dir} cannot be written ({error.strerror or error}); "
             "make room there or set paths.cache_dir=FOLDER"
@@ -106,33 +106,48 @@ def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str
 
 
 def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | None:
-    """The prepared split, if it is there, whole, current, and its sources have not changed since."""
+    """The prepared split, if it is there, whole, of this source with these options, and its files have not changed since."""
     folder = cache_dir / source.name / split
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
         if meta.pop("meta_sha256") != _meta_sha256(meta):
             return None
-        if meta["format"] != FORMAT or meta["version"] != source.version:
+        if any(meta[key] != value for key, value in _identity(source).items()):
             return None
         if _sha256(folder / "images.npy") != meta["file_sha256"]:
             return None
         prepared = PreparedSplit(
-            folder, tuple(ImageClass(*entry) for entry in meta["classes"]), meta["images_sha256"], meta["sources_sha256"]
+            folder,
+            tuple(ImageClass(*entry) for entry in meta["classes"]),
+            meta["images_sha256"],
+            meta["sources_sha256"],
+            tuple(meta["contents"]),
         )
         stamps = meta["sources_stamp"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     try:
         return prepared if _stamp(source.files(split)) == stamps else None
-    except UserError:
+    except (UserError, OSError):
         return prepared  # the sources are gone or incomplete; what was made from them remains true
+
+
+def _identity(source: ImageSource) -> dict[str, object]:
+    """What prepared images must agree in with the source that is asked for."""
+    shape = list(source.image_shape)
+    return {"format": FORMAT, "version": source.version, "image_shape": shape, "options": source.options}
+
+
+def _images(source: ImageSource, split: str) -> Iterator[npt.NDArray[np.uint8]]:
+    with reading(source):
+        yield from source.images(split)
 
 
 def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    classes = tuple(source.classes(split))
-    files = source.files(split)
+    with reading(source):
+        classes, files = tuple(source.classes(split)), source.files(split)
     rows = sum(c.size for c in classes)
     shape = (rows, *source.image_shape)
     for remains in folder.parent.glob(f"{split}.part-*"):
@@ -141,7 +156,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
     part.mkdir()
     try:
         _require_room(part, int(np.prod(shape)))
-        digest = hashlib.sha256()
+        digest, contents = hashlib.sha256(), []
         with (
             (part / "images.npy").open("wb") as file,
             Progress(
@@ -151,27 +166,29 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             task = bar.add_task(f"{source.name} {split}, classes", total=len(classes))
-            for wanted, images in zip(classes, source.images(split), strict=True):
+            for wanted, images in zip(classes, _images(source, split), strict=True):
                 if images.shape != (wanted.size, *source.image_shape) or images.dtype != np.uint8:
                     raise UserError(f"{source.name}: class {wanted.name} gave images {images.shape} {images.dtype}")
                 data = images.tobytes()
                 digest.update(data)
+                each = sorted(hashlib.sha256(image).digest() for image in np.ascontiguousarray(images))
+                contents.append(hashlib.sha256(b"".join(each)).hexdigest())
                 file.write(data)
                 bar.advance(task)
             file.flush()
             os.fsync(file.fileno())
-        sources_sha256 = _sources_sha256(files)
+        with reading(source):
+            sources_sha256, stamp = _sources_sha256(files), _stamp(files)
         meta = {
-            "format": FORMAT,
+            **_identity(source),
             "name": source.name,
             "split": split,
-            "version": source.version,
-            "image_shape": list(source.image_shape),
             "images_sha256": digest.hexdigest(),
             "file_sha256": _sha256(part / "images.npy"),
             "sources_sha256": sources_sha256,
-            "sources_stamp": _stamp(files),
+            "sources_stamp": stamp,
             "classes": [list(asdict(c).values()) for c in classes],
+            "contents": contents,
         }
         (part / "meta.json").write_text(json.dumps(meta | {"meta_sha256": _meta_sha256(meta)}, indent=1), "utf-8")
         if folder.exists():  # outdated or corrupt; processes that mapped it keep their mapping
@@ -179,7 +196,7 @@ def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return PreparedSplit(folder, classes, digest.hexdigest(), sources_sha256)
+    return PreparedSplit(folder, classes, digest.hexdigest(), sources_sha256, tuple(contents))
 
 
 def _require_room(folder: Path, needed: int) -> None:

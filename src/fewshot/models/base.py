@@ -220,6 +220,7 @@ class MetaLearner(L.LightningModule, ABC):
             "skipped_steps": self.skipped_steps,
             "max_steps": self.trainer.max_steps,
             "data": self.trainer.datamodule.source.name,  # type: ignore[attr-defined]
+            "data_sha256": self.trainer.datamodule.images_sha256,  # type: ignore[attr-defined]
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
         }
 

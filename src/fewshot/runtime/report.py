@@ -71,9 +71,7 @@ class Report:
             test=test,
             protocol=protocol,
             cost=cost,
-            provenance=provenance(
-                plain(self.cfg, resolve=False), {split: data.images_sha256 for split, data in self.datamodule.prepared.items()}
-            ),
+            provenance=provenance(plain(self.cfg, resolve=False), self.datamodule.images_sha256),
         )
         print_summary(metrics, test, protocol, cost, str(self.folder))
         return metrics
@@ -83,6 +81,7 @@ class Report:
         data, spec = self.datamodule, self.datamodule.eval_spec
         return {
             "data": data.source.name,
+            "image_shape": list(data.image_shape),
             "split": self.split,
             "splits_sha256": {split: classes_sha256(prepared.classes) for split, prepared in data.prepared.items()},
             "splits_classes": {split: len(prepared.classes) for split, prepared in data.prepared.items()},

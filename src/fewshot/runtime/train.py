@@ -99,9 +99,11 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
             _require_same_data(checkpoint, datamodule)
             model.on_load_checkpoint(checkpoint)
             trainer.callbacks.insert(0, Resume(checkpoint, trainer.max_steps))  # type: ignore[attr-defined]
+        datamodule.prepare(_splits(cfg))
+        if checkpoint is not None:
+            _require_same_images(checkpoint, datamodule)
         if rank() == 0:
             claim(cfg, folder, fresh=checkpoint is None)
-        datamodule.prepare(_splits(cfg))
         datamodule.first_step = done
         _announce(cfg, datamodule, model, folder, done)
         show_config(trainer, cfg, done)
@@ -168,3 +170,13 @@ def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModul
         raise UserError(
             f"{LAST} was trained on {trained_on}, the config asks for {datamodule.source.name}; choose another hydra.run.dir"
         )
+
+
+def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
+    trained_on = checkpoint["fewshot"].get("data_sha256", {})  # older checkpoints lack it
+    for split in ("train", "val"):
+        if trained_on.get(split, datamodule.images_sha256[split]) != datamodule.images_sha256[split]:
+            raise UserError(
+                f"{LAST} was trained with other images: those of the {split} split of {datamodule.source.name} have been "
+                "replaced since; put them back or choose another hydra.run.dir"
+            )

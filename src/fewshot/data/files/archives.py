@@ -1,19 +1,13 @@
-"""Reading archives and images that nobody vouches for: members are read by name, never extracted, and stay data."""
+"""Reading archives that nobody vouches for: members are read by name, never extracted, and stay data."""
 
-import io
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from fewshot.errors import UserError
 
 LARGEST_MEMBER = 16 * 2**20
 """Bytes; no image of a few-shot data set comes near, a zip bomb does not stop before."""
-LARGEST_SIDE = 4096
-"""Pixels; a header that promises more is refused before anything is decoded."""
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -34,6 +28,20 @@ def _opened(path: Path, *_stamp: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+def members(path: Path) -> dict[str, tuple[int, int]]:
+    """An archive's files in its own order, each once: name -> checksum and size, which tell contents apart.
+
+    Raises:
+        UserError: it is no zip, or holds a name twice with different content.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for entry in open_zip(path).infolist():
+        content = (entry.CRC, entry.file_size)
+        if found.setdefault(entry.filename, content) != content:
+            raise UserError(f"{path} holds {entry.filename} twice, with different content; pack it anew with one of them")
+    return {name: content for name, content in found.items() if not name.endswith("/")}
+
+
 def read_member(path: Path, name: str) -> bytes:
     """A member's bytes.
 
@@ -51,28 +59,3 @@ def read_member(path: Path, name: str) -> bytes:
     if size > LARGEST_MEMBER:
         raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
     return content
-
-
-def decode(data: bytes, mode: str, size: tuple[int, int], origin: str) -> npt.NDArray[np.uint8]:
-    """An image file as ``(H, W)`` (mode ``L``) or ``(H, W, 3)`` (mode ``RGB``), resized by Lanczos where it has another size.
-
-    Args:
-        data: PNG or JPEG.
-        size: ``(H, W)`` wanted, pixels.
-        origin: what to call the image in an error.
-
-    Raises:
-        UserError: it is no image of these kinds, truncated, or absurdly large.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if max(image.size) > LARGEST_SIDE:
-                raise UserError(f"{origin} claims {image.size[0]}x{image.size[1]} pixels; replace the file")
-            converted = image.convert(mode)
-            if converted.size != size[::-1]:
-                converted = converted.resize(size[::-1], Image.Resampling.LANCZOS)
-            return np.asarray(converted)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{origin} cannot be decoded ({error}); replace the file") from error

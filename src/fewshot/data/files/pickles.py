@@ -4,6 +4,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fewshot.errors import UserError
 
 ADMITTED = {
@@ -19,8 +21,21 @@ ADMITTED = {
 """What an array of numbers needs; lists, dicts, strings and numbers need no name."""
 
 
+SCALAR = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+"""How NumPy writes a single number, as in a list of labels."""
+
+
+def _number(dtype: np.dtype[Any], data: bytes | str) -> Any:
+    """A NumPy number from its bytes; NumPy's own function would also take objects."""
+    if dtype.hasobject:
+        raise pickle.UnpicklingError("it holds an object in place of a number")
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype, count=1)[0]
+
+
 class _DataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in SCALAR:
+            return _number
         if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no data")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)  # as NumPy 2 calls what NumPy 1 wrote

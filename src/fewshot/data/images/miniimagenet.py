@@ -2,21 +2,24 @@
 
 import csv
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download, fetch_json
 from fewshot.data.files.pickles import load_pickle
-from fewshot.data.source import SPLITS, ImageClass, ImageSource
+from fewshot.data.images.decode import decode
+from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
 from fewshot.errors import UserError
 
 RECORD = "https://zenodo.org/api/records/7978538"
@@ -27,9 +30,11 @@ IMAGES_PER_CLASS = 600
 class MiniImageNet(ImageSource):
     """mini-ImageNet in the split of Ravi & Larochelle, from the forms that people have.
 
-    - ``train.csv``, ``val.csv``, ``test.csv`` (``filename,label``) with the JPEGs in ``images/`` or inside zip archives;
+    - ``train.csv``, ``val.csv``, ``test.csv`` (``filename,label``) with the JPEGs inside zip archives or in ``images/``, which
+      comes first, in folders or not;
+    - ``train/``, ``val/``, ``test/`` with a folder of JPEGs for each class;
     - the pickles ``mini-imagenet-cache-{train,val,test}.pkl`` (``image_data``, ``class_dict``), which are downloaded where
-      neither form is found.
+      no form is found.
 
     Args:
         data_dir: holds these files, directly or in ``miniimagenet/``.
@@ -41,7 +46,9 @@ class MiniImageNet(ImageSource):
 
     def __init__(self, data_dir: str) -> None:
         self._root = Path(data_dir)
-        self._folder = next((f for f in (self._root / "miniimagenet", self._root) if _holds_data(f)), None)
+        self._folder = next(
+            (folder for folder in (self._root / "miniimagenet", self._root) if any(form.is_in(folder) for form in FORMS)), None
+        )
 
     def obtain(self) -> None:
         if self._folder is None:
@@ -53,8 +60,7 @@ class MiniImageNet(ImageSource):
 
     def classes(self, split: str) -> list[ImageClass]:
         sizes = self._form.sizes(split)
-        text = (resources.files("fewshot.data.images") / "splits" / "miniimagenet_ravi.json").read_text("utf-8")
-        expected = sorted(json.loads(text)[split])
+        expected = sorted(_labels()[split])
         if sorted(sizes) != expected:
             first = min(set(sizes).symmetric_difference(expected))
             raise UserError(
@@ -80,7 +86,7 @@ class MiniImageNet(ImageSource):
                 f"paths.data_dir={self._root} holds no mini-ImageNet; put train.csv, val.csv, test.csv and the images "
                 "(a folder images/, or zip archives) there or in its miniimagenet/"
             )
-        return _Jpegs(self._folder) if (self._folder / "train.csv").is_file() else _Pickles(self._folder)
+        return next(form for form in FORMS if form.is_in(self._folder))(self._folder)
 
 
 class _Form(ABC):
@@ -88,6 +94,11 @@ class _Form(ABC):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @staticmethod
+    @abstractmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder holds a split of this form."""
 
     @abstractmethod
     def files(self, split: str) -> list[Path]:
@@ -102,63 +113,146 @@ class _Form(ABC):
         """A class's images ``(size, H, W, 3)``."""
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where an image lies.
+
+    Attributes:
+        path: of the file, or of the archive that holds it.
+        member: its name in the archive; None of a file.
+        content: checksum and size of a member.
+    """
+
+    path: Path
+    member: str | None = None
+    content: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.member}" if self.member else str(self.path)
+
+    @property
+    def folder(self) -> str:
+        return PurePosixPath(self.member).parent.name if self.member else self.path.parent.name
+
+    def read(self) -> bytes:
+        try:
+            return read_member(self.path, self.member) if self.member else self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror}); replace the file") from error
+
+
 class _Jpegs(_Form):
-    """csv files, and JPEGs in a folder or in zip archives."""
+    """JPEGs, however they are listed and kept."""
+
+    @abstractmethod
+    def places(self, split: str) -> dict[str, list[_Place]]:
+        """Label -> its images."""
+
+    def sizes(self, split: str) -> dict[str, int]:
+        return {label: len(places) for label, places in self.places(split).items()}
+
+    def images(self, split: str, label: str) -> npt.NDArray[np.uint8]:
+        places = self.places(split)[label]
+        data = [place.read() for place in places]
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+            decoded = pool.map(lambda item: decode(item[1], "RGB", (SIZE, SIZE), str(item[0])), zip(places, data, strict=True))
+            return np.stack(list(decoded))
+
+
+class _Listed(_Jpegs):
+    """csv files, and JPEGs in ``images/``, which come first, or in zip archives."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._listed: dict[str, dict[str, list[str]]] = {}
+        self._found: dict[str, dict[str, list[_Place]]] = {}
+        self._broken: list[UserError] = []
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        return any((folder / f"{split}.csv").is_file() for split in SPLITS)
 
     def files(self, split: str) -> list[Path]:
-        self._complete(split)
-        names = [name for listed in self._list(split).values() for name in listed]
-        return [self._folder / f"{split}.csv", *sorted({self._index[name][0] for name in names})]
+        used = {place.path for places in self.places(split).values() for place in places}
+        return [self._folder / f"{split}.csv", *sorted(used)]
 
-    def sizes(self, split: str) -> dict[str, int]:
-        self._complete(split)
-        return {label: len(names) for label, names in self._list(split).items()}
+    def places(self, split: str) -> dict[str, list[_Place]]:
+        if split not in self._found:
+            self._found[split] = self._locate(split)
+        return self._found[split]
 
-    def images(self, split: str, label: str) -> npt.NDArray[np.uint8]:
-        names = self._list(split)[label]
-        data = [self._read(name) for name in names]
-        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
-            decoded = pool.map(lambda item: decode(item[1], "RGB", (SIZE, SIZE), item[0]), zip(names, data, strict=True))
-            return np.stack(list(decoded))
-
-    def _list(self, split: str) -> dict[str, list[str]]:
-        if split not in self._listed:
-            self._listed[split] = _read_csv(self._folder / f"{split}.csv")
-        return self._listed[split]
-
-    @cached_property
-    def _index(self) -> dict[str, tuple[Path, str | None]]:
-        """File name -> the file itself, or the archive that holds it and its name there."""
-        index: dict[str, tuple[Path, str | None]] = {}
-        for archive in sorted(self._folder.glob("*.zip")):
-            members = (member for member in open_zip(archive).namelist() if not member.endswith("/"))
-            index.update({Path(member).name: (archive, member) for member in members})
-        images = self._folder / "images"
-        if images.is_dir():
-            index.update({path.name: (path, None) for path in images.iterdir()})
-        return index
-
-    def _complete(self, split: str) -> None:
-        names = [name for listed in self._list(split).values() for name in listed]
-        missing = [name for name in names if name not in self._index]
+    def _locate(self, split: str) -> dict[str, list[_Place]]:
+        listed = _read_csv(self._folder / f"{split}.csv")
+        places: dict[str, list[_Place]] = {label: [] for label in listed}
+        known: dict[_Place, str] = {}
+        missing = []
+        for name, label in ((name, label) for label, names in listed.items() for name in names):
+            place = self._find(name, label)
+            if place is None:
+                missing.append(name)
+            elif known.setdefault(place, name) != name:
+                raise UserError(f"{self._folder / f'{split}.csv'}: {name} and {known[place]} are one image; replace the file")
+            else:
+                places[label].append(place)
+        if missing and self._broken:
+            raise self._broken[0]
         if missing:
             skip = " or run with test=false, which needs no test images" if split == "test" else ""
             raise UserError(
-                f"{self._folder} lacks {len(missing)} of the {len(names)} images of the {split} split (first: {missing[0]}); "
-                f"put them into {self._folder / 'images'} or a zip archive beside {split}.csv,"
+                f"{self._folder} lacks {len(missing)} of the {len(missing) + len(known)} images of the {split} split "
+                f"(first: {missing[0]}); put them into {self._folder / 'images'} or a zip archive beside {split}.csv,"
                 f"{skip or ' or set paths.data_dir'}"
             )
+        return places
 
-    def _read(self, name: str) -> bytes:
-        path, member = self._index[name]
+    def _find(self, name: str, label: str) -> _Place | None:
+        """The image that a list means, by its path, or by its name in any folder but one of another class."""
+        if "/" in name and (self._folder / name).is_file():
+            return _Place(self._folder / name)
+        found = [p for p in self._index.get(_key(name), ()) if p.folder == label or p.folder not in _every_label()]
+        found = [place for place in found if not place.member] or found
+        if len(found) > 1 and any(place.content is None or place.content != found[0].content for place in found):
+            raise UserError(f"{name} of class {label} may be {found[0]} or {found[1]}; leave one of them")
+        return found[0] if found else None
+
+    @cached_property
+    def _index(self) -> dict[str, list[_Place]]:
+        """File name -> where such files are; an archive that cannot be opened is only missed where an image is."""
+        index: dict[str, list[_Place]] = {}
+        for archive in sorted(self._folder.glob("*.zip")):
+            for member, content in self._members(archive).items():
+                index.setdefault(_key(member), []).append(_Place(archive, member, content))
+        for parent, _, names in os.walk(self._folder / "images"):
+            for name in names:
+                index.setdefault(_key(name), []).append(_Place(Path(parent, name)))
+        return index
+
+    def _members(self, archive: Path) -> dict[str, tuple[int, int]]:
         try:
-            return read_member(path, member) if member else path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); replace the file") from error
+            return members(archive)
+        except UserError as error:
+            self._broken.append(error)
+            return {}
+
+
+class _Folders(_Jpegs):
+    """A folder for each split with a folder for each class."""
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        return any(_class_folders(folder, split) for split in SPLITS)
+
+    def files(self, split: str) -> list[Path]:
+        return [place.path for places in self.places(split).values() for place in places]
+
+    def places(self, split: str) -> dict[str, list[_Place]]:
+        folders = _class_folders(self._folder, split)
+        if not folders:
+            skip = " or run with test=false" if split == "test" else ""
+            raise UserError(f"{self._folder / split} has no folder of any {split} class; put them there{skip}")
+        return {
+            folder.name: [_Place(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+            for folder in folders
+        }
 
 
 class _Pickles(_Form):
@@ -167,6 +261,10 @@ class _Pickles(_Form):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._read: tuple[str, npt.NDArray[np.uint8], dict[str, list[int]]] | None = None
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        return any(_pickle(folder, split).is_file() for split in SPLITS)
 
     def files(self, split: str) -> list[Path]:
         path = _pickle(self._folder, split)
@@ -190,8 +288,34 @@ class _Pickles(_Form):
         return self._read[1], self._read[2]
 
 
-def _holds_data(folder: Path) -> bool:
-    return (folder / "train.csv").is_file() or any(_pickle(folder, split).is_file() for split in SPLITS)
+FORMS: tuple[type[_Form], ...] = (_Listed, _Folders, _Pickles)
+"""In the order in which they are looked for."""
+
+
+@cache
+def _labels() -> dict[str, list[str]]:
+    """The classes of each split."""
+    text = (resources.files("fewshot.data.images") / "splits" / "miniimagenet_ravi.json").read_text("utf-8")
+    labels: dict[str, list[str]] = json.loads(text)
+    return labels
+
+
+@cache
+def _every_label() -> frozenset[str]:
+    return frozenset().union(*_labels().values())
+
+
+def _key(name: str) -> str:
+    """What a file is looked for by, whatever its folder and however its suffix is written."""
+    path = PurePosixPath(name)
+    return f"{path.stem}{path.suffix.lower().replace('.jpeg', '.jpg')}"
+
+
+def _class_folders(folder: Path, split: str) -> list[Path]:
+    """The folders of a split's classes."""
+    names = ("val", "validation", "valid") if split == "val" else (split,)
+    parent = next((folder / name for name in names if (folder / name).is_dir()), None)
+    return sorted(path for path in parent.iterdir() if path.name in _every_label()) if parent else []
 
 
 def _pickle(folder: Path, split: str) -> Path:
@@ -234,20 +358,19 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
     listed: dict[str, list[str]] = {}
     known: set[str] = set()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
+        with require(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
             if not {"filename", "label"} <= set(rows.fieldnames or ()):
                 raise UserError(f"{path} has no header 'filename,label'; replace the file")
             for row in rows:
-                name, label = row["filename"], row["label"]
-                if not name or not label or Path(name).name != name:
+                name, label = (row["filename"] or "").replace("\\", "/"), row["label"]
+                parts = PurePosixPath(name).parts
+                if not parts or not label or parts[0] == "/" or ".." in parts or "\0" in name:
                     raise UserError(f"{path}, line {rows.line_num}: '{name},{label}' is no image and label; replace the file")
                 if name in known:
                     raise UserError(f"{path}, line {rows.line_num}: {name} is listed twice; replace the file")
                 known.add(name)
                 listed.setdefault(label, []).append(name)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; put it there") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}); replace the file") from error
     return listed

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.archives import decode, open_zip, read_member
+from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download
+from fewshot.data.images.decode import decode
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, nearest
 
@@ -68,8 +69,8 @@ class Omniglot(ImageSource):
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         for character in self._characters(split):
-            path, members = self._index[character]
-            drawings = [255 - decode(read_member(path, name), "L", (SIZE, SIZE), f"{path}: {name}") for name in members]
+            path, names = self._index[character]
+            drawings = [255 - decode(read_member(path, name), "L", (SIZE, SIZE), f"{path}: {name}") for name in names]
             upright = np.stack(drawings)[:, None]
             for turn in self._turns(split):
                 yield np.ascontiguousarray(np.rot90(upright, turn, axes=(2, 3)))
@@ -94,7 +95,7 @@ class Omniglot(ImageSource):
         """``Alphabet/characterNN`` -> its archive and its drawings' members, in the order of the artists."""
         index: dict[str, tuple[Path, list[str]]] = {}
         for path, archive in self._located:
-            for member in sorted(open_zip(path).namelist()):
+            for member in sorted(members(path)):
                 parts = member.split("/")
                 if len(parts) == 4 and parts[0] == archive and member.endswith(".png"):
                     index.setdefault(f"{parts[1]}/{parts[2]}", (path, []))[1].append(member)
@@ -117,9 +118,9 @@ class Omniglot(ImageSource):
 
     def _complete(self, split: str) -> None:
         for character in self._characters(split):
-            path, members = self._index.get(character, (self._root, []))
-            if len(members) != DRAWINGS:
+            path, names = self._index.get(character, (self._root, []))
+            if len(names) != DRAWINGS:
                 raise UserError(
-                    f"{path} has {len(members)} drawings of {character} instead of {DRAWINGS}; "
+                    f"{path} has {len(names)} drawings of {character} instead of {DRAWINGS}; "
                     f"delete {', '.join(path.name for path, _ in self._located)} and run again to download them"
                 )

@@ -1,0 +1,111 @@
+"""Image files of all kinds as arrays of uint8: the one place where pixels are read."""
+
+import io
+import logging
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "WEBP", "TIFF")
+"""Pillow's names of what is read."""
+TIFF_BITS, TIFF_SAMPLE_FORMAT, TIFF_SIGNED = 258, 339, 2
+"""Tags of a TIFF, and what the latter says of signed numbers."""
+
+
+def decode(data: bytes, mode: str, size: tuple[int, int], origin: str, crop: bool = False) -> npt.NDArray[np.uint8]:
+    """An image file as ``(H, W)`` (mode ``L``) or ``(H, W, 3)`` (mode ``RGB``).
+
+    An image is turned as its EXIF says, scaled from its bit depth to 8 bits (floats are taken as 0 to 1), composited on white
+    where it is transparent, converted to `mode`, and resized by Lanczos where it has another size.
+
+    Args:
+        data: PNG, JPEG, PPM, BMP, WebP or TIFF (its first page), grey, palette, colour or CMYK, with or without alpha.
+        size: ``(H, W)`` wanted, pixels.
+        origin: what to call the image in an error, its path.
+        crop: keep the ratio of width to height by cutting off the longer side, the centre stays; else the image is stretched.
+
+    Raises:
+        UserError: it is no image of these kinds, truncated, absurdly large (Pillow's limit), or without a known range.
+    """
+    from PIL import Image, ImageOps
+
+    _refuse_bombs()
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            converted = _opaque(_to_8_bits(image)).convert(mode)
+        if converted.size != size[::-1]:
+            converted = converted.resize(size[::-1], Image.Resampling.LANCZOS, _centre(converted.size, size) if crop else None)
+        return np.asarray(converted)
+    except Exception as error:  # a hostile image raises whatever it likes
+        raise UserError(f"{origin} cannot be decoded ({error}); replace the file") from error
+
+
+@cache
+def _refuse_bombs() -> None:
+    """Pillow only warns of images that have between one and two times its limit of pixels."""
+    from PIL import Image
+
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def _to_8_bits(image: "Image.Image") -> "Image.Image":
+    """Grey of 16 or 32 bits or floats, from black to white of its bit depth; Pillow's own `convert` cuts off at 255."""
+    from PIL import Image
+
+    if image.mode != "F" and image.mode.split(";")[0] != "I":
+        return image
+    values, white = np.asarray(image).astype(np.float64), 1.0
+    if image.mode != "F":
+        tags = getattr(image, "tag_v2", {})
+        bits = tags.get(TIFF_BITS, (16,))[0]
+        signed = tags.get(TIFF_SAMPLE_FORMAT, (1,))[0] == TIFF_SIGNED
+        white = 2.0 ** (bits - signed) - 1
+        if not signed:
+            values %= 2.0**bits  # Pillow has no unsigned 32 bits
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= white):  # nor where they are none
+        raise ValueError(f"its numbers go from {low:g} to {high:g} instead of from 0 to {white:g}")
+    scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    if high and not scaled.any():
+        raise ValueError(f"its numbers go up to {high:g} of {white:g}, which is black; save it with fewer bits")
+    grey = Image.fromarray(scaled)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(values != transparent).convert("L"))
+    return grey
+
+
+def _opaque(image: "Image.Image") -> "Image.Image":
+    """The image on white, where it is transparent."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image
+    _say_composited()
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+@cache
+def _say_composited() -> None:
+    log.info("Transparent images are composited on white")
+
+
+def _centre(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box of an image ``(W, H)`` around its centre that has the ratio of ``(H, W)``."""
+    width, height = size
+    scale = min(width / wanted[1], height / wanted[0])
+    left, top = (width - scale * wanted[1]) / 2, (height - scale * wanted[0]) / 2
+    return left, top, width - left, height - top

@@ -1,0 +1,48 @@
+"""Tests that classes in two splits are refused, whether they share a name or images."""
+
+import numpy as np
+
+from fewshot.data.source import SPLITS
+from tests.data.fakes import data_module, refusal
+from tests.toy import Toy
+
+
+class Shared(Toy):
+    """Some classes of the validation split are in the training split too: by name, or by their images in another order."""
+
+    def __init__(self, names: int = 0, images: int = 0) -> None:
+        super().__init__(images=16)
+        self._shared_names, self._shared_images = names, images
+
+    def classes(self, split):
+        classes = super().classes(split)
+        if split == "val":
+            classes[: self._shared_names] = super().classes("train")[: self._shared_names]
+        return classes
+
+    def images(self, split):
+        copies = list(super().images("train"))[: self._shared_images] if split == "val" else []
+        for i, images in enumerate(super().images(split)):
+            yield np.ascontiguousarray(copies[i][::-1]) if i < len(copies) else images
+
+
+def test_a_shared_name_is_refused_before_anything_is_decoded(tmp_path):
+    message = refusal(data_module(Shared(names=7), tmp_path / "cache").check, SPLITS)
+    assert "the train and val splits share 7 of their classes (train000, train001, train002, train003, train004" in message
+    assert "and 2 more" in message
+    assert not (tmp_path / "cache").exists()
+
+
+def test_shared_images_are_refused_once_they_are_prepared(tmp_path):
+    module = data_module(Shared(images=2), tmp_path / "cache")
+    module.check(SPLITS)
+    message = refusal(module.prepare, SPLITS)
+    assert "the train and val splits share 2 of their classes (train000 = val000, train001 = val001)" in message
+    assert message == refusal(module.prepare, SPLITS)  # also of what was prepared before
+
+
+def test_splits_that_share_nothing_are_accepted(tmp_path):
+    module = data_module(Shared(), tmp_path / "cache")
+    module.check(SPLITS)
+    module.prepare(SPLITS)
+    assert set(module.images_sha256) == set(SPLITS)
