@@ -26,6 +26,7 @@ def what_a_run_left(folder: Path) -> dict[str, object]:
 def state(path: Path) -> dict[str, object]:
     """A checkpoint's content without times and places."""
     content = torch.load(path, weights_only=True)
+    content["callbacks"].pop("SourceHistory")  # of the source code, not of the run
     callbacks = {
         name.split("{")[0]: {
             key: value

@@ -57,7 +57,7 @@ def write_per_task(path: Path, scores: TaskScores) -> None:
 
 
 def write_results(path: Path, **sections: Any) -> None:
-    """Writes ``results.json``: ``status``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``."""
+    """Writes ``results.json``: ``status``, ``cut_short``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``."""
     write_json(path, {"schema": SCHEMA, **sections})
 
 

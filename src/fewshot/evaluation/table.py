@@ -1,6 +1,7 @@
 """The table at the end of a run."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -8,11 +9,20 @@ from rich.table import Table
 
 
 def print_summary(
-    metrics: dict[str, float], test: dict[str, Any] | None, protocol: dict[str, Any], cost: dict[str, Any], folder: str
+    metrics: dict[str, float],
+    test: dict[str, Any] | None,
+    protocol: dict[str, Any],
+    cost: dict[str, Any],
+    folder: str,
+    cut_short: Sequence[str] = (),
 ) -> None:
     """Prints accuracies with their intervals, what they were measured on, the cost, and where everything lies.
 
     Nothing is cut off, however narrow the terminal: cells are folded, and the folder has a line of its own that can be copied.
+
+    Args:
+        metrics, test, protocol, cost, cut_short: sections of ``results.json``.
+        folder: of the run.
     """
     table = Table(show_header=False)
     table.add_column(style="cyan", overflow="fold")
@@ -28,6 +38,8 @@ def print_summary(
     for split in ("test", "val"):
         if count := metrics.get(f"{split}/nonfinite_tasks"):
             table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
+    if cut_short:
+        table.add_row("[red]cut short[/red]", ", ".join(cut_short))
     table.add_row("protocol", f"{protocol['batch_norm']} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")
     if "train_seconds" in cost:
         table.add_row("training", f"{cost['train_seconds']:.0f} s, {cost['train_tasks_per_second']:.1f} tasks/s")

@@ -222,6 +222,7 @@ class MetaLearner(L.LightningModule, ABC):
             "data": self.trainer.datamodule.source.name,  # type: ignore[attr-defined]
             "data_sha256": self.trainer.datamodule.images_sha256,  # type: ignore[attr-defined]
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
+            "val_tasks": len(self.scores["val"].index) if "val" in self.scores else 0,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

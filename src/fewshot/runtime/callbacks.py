@@ -6,9 +6,21 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from hydra.utils import get_object
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    Callback,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    RichProgressBar,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
 from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, whole
@@ -19,6 +31,29 @@ from fewshot.runtime.seeing.board import show_scalars
 from fewshot.runtime.signals import Stopped, StopRequest
 
 Kind = TypeVar("Kind", bound=Callback)
+
+UNFIT = {
+    StochasticWeightAveraging: "averages once an epoch, and a run is one epoch; take EMAWeightAveraging or WeightAveraging",
+    BaseFinetuning: "freezes and unfreezes by epochs, and a run is one epoch",
+    ModelPruning: "replaces parameters that the inner loop adapts",
+    GradientAccumulationScheduler: "adds up gradients that outer steps do not share; set data.meta_batch_size",
+    BatchSizeFinder: "looks for a batch size that tasks do not have; set data.meta_batch_size",
+    LearningRateFinder: "needs Lightning's own optimization, which outer steps do not use; set model.optimizer.lr",
+}
+"""Lightning's callbacks that a run of outer steps cannot have, with the reason."""
+
+
+def refuse_unfit(callbacks: DictConfig) -> None:
+    """Refuses callbacks that would compute something else than they say, or stop a run from going on as it was.
+
+    Raises:
+        UserError: one is of `UNFIT`.
+    """
+    for name, node in callbacks.items():
+        kind = get_object(node._target_)
+        for unfit, reason in UNFIT.items():
+            if isinstance(kind, type) and issubclass(kind, unfit):
+                raise UserError(f"callbacks.{name!s}: {kind.__name__} {reason}; remove it")
 
 
 def the(trainer: L.Trainer, kind: type[Kind]) -> Kind:
@@ -99,6 +134,10 @@ class SaveLast(Checkpoint):
     Args:
         dirpath: folder.
         every_n_steps: outer steps between checkpoints.
+
+    Attributes:
+        conditions: digest of all that can end training before ``trainer.max_steps``. A checkpoint written when training has
+            ended keeps it: under the same conditions there is no step left to take.
     """
 
     def __init__(self, dirpath: str, every_n_steps: int) -> None:
@@ -106,6 +145,8 @@ class SaveLast(Checkpoint):
         whole("callbacks.last.every_n_steps", every_n_steps, least=1)
         self._every_n_steps = every_n_steps
         self._saved_step = 0
+        self.conditions = ""
+        self._ended_under: str | None = None
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         done = trainer.global_step
@@ -114,11 +155,16 @@ class SaveLast(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._ended_under = self.conditions
         self.save(trainer)
+
+    def has_ended(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether a checkpoint is of a run that has taken all the steps that it would take now."""
+        return bool(checkpoint["callbacks"].get(self.state_key, {}).get("ended_under") == self.conditions)
 
     def save(self, trainer: L.Trainer) -> None:
         """Writes the state between two outer steps; log entries first, so that none is missing after a kill."""
-        if trainer.global_step == self._saved_step:
+        if trainer.global_step == self._saved_step and self._ended_under is None:
             return
         for logger in trainer.loggers:
             logger.save()
@@ -132,7 +178,7 @@ class SaveLast(Checkpoint):
         self._saved_step = state_dict["saved_step"]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"saved_step": self._saved_step}
+        return {"saved_step": self._saved_step, "ended_under": self._ended_under}
 
 
 class StopWhenAsked(Callback):

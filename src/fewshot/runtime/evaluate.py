@@ -11,6 +11,7 @@ from fewshot.runtime.build import build_data, build_model, build_trainer
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.folder import claim, held
+from fewshot.runtime.limits import require_batches
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
@@ -51,6 +52,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     content = read_checkpoint(checkpoint)
 
     datamodule = build_data(cfg)
+    require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
     model = build_model(cfg)
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)

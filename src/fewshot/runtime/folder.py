@@ -69,11 +69,15 @@ def unfinished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
 
 
 def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
-    """The results of this run where it is complete: as many outer steps as asked for, and tested if asked for."""
+    """The results of this run where it is complete.
+
+    A run of the same config has done all that it would do again, even where something cut it short (``trainer.max_time``, early
+    stopping). One of a changed config must have taken as many outer steps as asked for, and be tested if asked for.
+    """
     path = folder / "results.json"
     if not (folder / COMPOSED).is_file():
         return None
-    _require_same(cfg, folder)
+    changed = _require_same(cfg, folder)
     try:
         results = read_results(path)
     except FileNotFoundError:
@@ -83,7 +87,7 @@ def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     steps = 0 if cfg.control == "random_init" else cfg.trainer.max_steps
     tested = not cfg.test or (results["test"] or {}).get("tasks") == cfg.data.test_tasks
-    return results if tested and results["protocol"]["train"].get("steps") == steps else None
+    return results if not changed or (tested and results["protocol"]["train"].get("steps") == steps) else None
 
 
 def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
@@ -108,8 +112,12 @@ def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
             file.write(text.encode())
 
 
-def _require_same(cfg: DictConfig, folder: Path) -> None:
-    """Refuses to continue a run of another config: the same command continues, with ``resume=true`` one changed a little."""
+def _require_same(cfg: DictConfig, folder: Path) -> set[str]:
+    """Refuses to continue a run of another config: the same command continues, with ``resume=true`` one changed a little.
+
+    Returns:
+        the dotted keys that have changed.
+    """
     here: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     different = _differences(load_config(folder / COMPOSED), here)
     different = {key for key in different if key != "resume" and not key.startswith("paths.")}
@@ -119,6 +127,7 @@ def _require_same(cfg: DictConfig, folder: Path) -> None:
         key = min(essential or different)
         remedy = "give the same config" if essential else "set resume=true to continue it all the same"
         raise UserError(f"hydra.run.dir={folder} holds a run with another {key}; {remedy}, or choose another folder")
+    return different
 
 
 def _changeable(key: str) -> bool:

@@ -2,37 +2,45 @@
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 
 from fewshot.inner.threads import cores
+from fewshot.runtime.ranks import rank
+
+log = logging.getLogger(__name__)
 
 COMMAND = "FEWSHOT_COMMAND"
 """Environment variable with the command line that started the processes of a run."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "learn2learn", "numpy")
 
 
-def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str, Any]:
+def provenance(config: dict[str, Any], data_sha256: dict[str, str], earlier_sources: list[dict[str, Any]]) -> dict[str, Any]:
     """The section ``provenance`` of ``results.json``.
 
     Args:
         config: with its references; folders do not count, so that runs of one config share their hash.
         data_sha256: of each split's prepared images.
+        earlier_sources: versions of the source code that took some of the outer steps.
     """
     return {
-        **_git(),
+        **source_version(),
+        "earlier_sources": earlier_sources,
         "command": json.loads(os.environ.get(COMMAND, "null")) or command(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "machine": {
             "system": platform.platform(),
             "processor": processor(),
@@ -40,7 +48,7 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str]) -> dict[str,
             "threads_of_operation": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config_sha256": _sha256({key: value for key, value in config.items() if key not in ("paths", "resume")}),
+        "config_sha256": sha256({key: value for key, value in config.items() if key not in ("paths", "resume")}),
         "data_sha256": data_sha256,
     }
 
@@ -59,13 +67,19 @@ def memory_cost() -> dict[str, int]:
     return cost
 
 
-def _sha256(config: dict[str, Any]) -> str:
+def sha256(config: dict[str, Any]) -> str:
+    """Of plain values, whatever the order of keys."""
     return hashlib.sha256(yaml.safe_dump(config, sort_keys=True).encode()).hexdigest()
 
 
-def _git() -> dict[str, Any]:
-    """Commit of the code, and whether the working tree differs from it; null outside a checkout."""
-    folder = Path(__file__).parent
+@cache
+def source_version() -> dict[str, Any]:
+    """The source code that this process began with.
+
+    Returns:
+        commit and whether the working tree differs from it, null outside a checkout; sha256 of the package's Python files.
+    """
+    folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str | None:
         try:
@@ -76,7 +90,44 @@ def _git() -> dict[str, Any]:
             return None
 
     commit = git("rev-parse", "HEAD")
-    return {"git_commit": commit, "git_dirty": bool(git("status", "--porcelain")) if commit else None}
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+    return {
+        "git_commit": commit,
+        "git_dirty": bool(git("status", "--porcelain")) if commit else None,
+        "source_sha256": digest.hexdigest(),
+    }
+
+
+class SourceHistory(Callback):
+    """Keeps in each checkpoint which versions of the source code took its outer steps; says so where there are several.
+
+    Attributes:
+        earlier: versions before this process's own, the first first.
+    """
+
+    def __init__(self) -> None:
+        self.earlier: list[dict[str, Any]] = []
+        source_version()  # of now: files may be edited while the run goes on
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"versions": [*self.earlier, source_version()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        *before, last = state_dict["versions"]
+        self.earlier = before
+        if last["source_sha256"] != source_version()["source_sha256"]:
+            self.earlier = [*before, last]
+            if rank() == 0:
+                log.warning(
+                    f"The source code was changed since this run began ({_name(last)} then, {_name(source_version())} now); it "
+                    "goes on with today's, and results.json names both"
+                )
+
+
+def _name(version: dict[str, Any]) -> str:
+    return f"{str(version['git_commit'])[:10]}{', edited' if version['git_dirty'] else ''}"
 
 
 def processor() -> str:

@@ -33,8 +33,11 @@ class Report:
 
     Attributes:
         split: that the figures show: the test split, or the validation split of a run without a test.
-        training: size of the training tasks and meta-batches, and number of outer steps.
+        training: size of the training tasks and meta-batches, and number of outer steps taken.
+        max_steps: outer steps that were asked for; None in an evaluation.
         val_metrics: of the checkpoint that was kept.
+        val_tasks: that these were measured on; None where validation is not spoken of.
+        earlier_sources: versions of the source code that took some of the outer steps before this one (`SourceHistory`).
     """
 
     cfg: DictConfig
@@ -44,8 +47,11 @@ class Report:
     trainer: L.Trainer
     split: str
     training: dict[str, Any]
+    max_steps: int | None = None
     val_metrics: dict[str, float] = field(default_factory=dict)
+    val_tasks: int | None = None
     cost: dict[str, Any] = field(default_factory=dict)
+    earlier_sources: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self) -> dict[str, float]:
         """Writes and prints everything.
@@ -61,20 +67,32 @@ class Report:
             results.write_per_task(self.folder / "test_tasks.csv", scores)
             test = results.test_section(scores, "test_tasks.csv")
         cost = self.cost | memory_cost()
-        protocol = self.protocol()
+        protocol, cut_short = self.protocol(), self.cut_short()
         self._draw(scores)
         show_results(self.trainer, metrics, protocol)
         results.write_results(
             self.folder / "results.json",
-            status="completed",
+            status="cut short" if cut_short else "completed",
+            cut_short=cut_short,
             metrics=metrics,
             test=test,
             protocol=protocol,
             cost=cost,
-            provenance=provenance(plain(self.cfg, resolve=False), self.datamodule.images_sha256),
+            provenance=provenance(plain(self.cfg, resolve=False), self.datamodule.images_sha256, self.earlier_sources),
         )
-        print_summary(metrics, test, protocol, cost, str(self.folder))
+        print_summary(metrics, test, protocol, cost, str(self.folder), cut_short)
         return metrics
+
+    def cut_short(self) -> list[str]:
+        """What was done of less than was asked for, as in "37 of 60,000 outer steps"."""
+        done = {"outer steps": self.training["steps"], **{f"{split} tasks": count for split, count in self._tasks().items()}}
+        asked = {"outer steps": self.max_steps, **{f"{split} tasks": count for split, count in self.datamodule.tasks.items()}}
+        return [f"{count:,} of {asked[what]:,} {what}" for what, count in done.items() if count < (asked[what] or 0)]
+
+    def _tasks(self) -> dict[str, int]:
+        """How many tasks of each split were measured."""
+        found = {} if self.val_tasks is None else {"val": self.val_tasks}
+        return {**found, self.split: len(self.model.scores[self.split].index)}
 
     def protocol(self) -> dict[str, Any]:
         """All that a figure depends on, in plain values."""
@@ -90,8 +108,7 @@ class Report:
             "queries": spec.queries,
             "within_group": data.eval.within_group,
             "eval_seed": data.eval.seed,
-            "val_tasks": data.tasks["val"],
-            "test_tasks": data.tasks["test"],
+            **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,
             **self.model.description,
             "precision": str(self.trainer.precision),

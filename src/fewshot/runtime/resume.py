@@ -32,6 +32,8 @@ class Resume(Callback):
         restore_model(checkpoint, cast(MetaLearner, pl_module))
         self._restore_optimizer(checkpoint, trainer)
         restore_callbacks(checkpoint, trainer)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_load_checkpoint(trainer, pl_module, checkpoint)  # some keep more in it than their state
         set_counters(checkpoint, trainer)
 
     def _restore_optimizer(self, checkpoint: dict[str, Any], trainer: L.Trainer) -> None:

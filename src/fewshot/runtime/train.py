@@ -14,11 +14,13 @@ from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.build import build_data, build_model, build_trainer, check_numbers
-from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, the
+from fewshot.runtime.build import build_data, build_model, build_trainer, check_numbers, plain
+from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refuse_unfit, the
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.folder import claim, held, results_of, unfinished
+from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.process import set_up_process
+from fewshot.runtime.provenance import SourceHistory, sha256
 from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
@@ -52,7 +54,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         results = results_of(cfg, folder)
         if results is not None:
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
-            print_summary(results["metrics"], results["test"], results["protocol"], results["cost"], str(folder))
+            cut_short = results.get("cut_short", [])
+            print_summary(results["metrics"], results["test"], results["protocol"], results["cost"], str(folder), cut_short)
             return dict(results["metrics"])
         if not wants_several(cfg):
             return run_training(cfg, folder)
@@ -75,7 +78,9 @@ def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
         raise UserError(f"trainer.precision={precision} is not supported{reason}; choose one of: {', '.join(PRECISIONS)}")
     if cfg.control is not None and cfg.control not in CONTROLS:
         raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
+    refuse_unfit(cfg.callbacks)
     datamodule, model = build_data(cfg), build_model(cfg)
+    require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
     model.know_classes(datamodule.train_classes)
     return datamodule, model
@@ -92,7 +97,13 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         datamodule, model = check(cfg)
         done = checkpoint["global_step"] if checkpoint else 0
         trainer = build_trainer(cfg, first_step=done)
-        trainer.callbacks.insert(0, StopWhenAsked(request, the(trainer, SaveLast)))  # type: ignore[attr-defined]
+        if checkpoint is not None and not cfg.trainer.get("overfit_batches"):
+            trainer.limit_train_batches = steps_left(trainer, done)
+        last = the(trainer, SaveLast)
+        last.conditions = sha256(
+            {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
+        )
+        trainer.callbacks[:0] = [StopWhenAsked(request, last), SourceHistory()]  # type: ignore[attr-defined]
         for needed in (Throughput, ModelCheckpoint):
             the(trainer, needed)
         if checkpoint is not None:
@@ -111,10 +122,10 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         if cfg.val_at_start and not done:
             trainer.validate(model, datamodule, verbose=False)
             log.info(f"Before training: val/acc {model.scores['val'].final_accuracy.mean:.4f}")
-        if cfg.control != "random_init" and done < trainer.max_steps:
-            trainer.fit(model, datamodule)
-        elif checkpoint is not None:
+        if checkpoint is not None and (done == trainer.max_steps or last.has_ended(checkpoint)):
             restore_finished(checkpoint, trainer, model)
+        elif cfg.control != "random_init":
+            trainer.fit(model, datamodule)
         return _conclude(cfg, folder, datamodule, model, trainer, started)
 
 
@@ -123,14 +134,14 @@ def _conclude(
 ) -> dict[str, float]:
     """Tests the best checkpoint and reports."""
     cost = train_cost(trainer, started)
-    steps = 0 if cfg.control == "random_init" else trainer.max_steps
     path = the(trainer, ModelCheckpoint).best_model_path or None
-    kept = read_checkpoint(Path(path))["fewshot"]["val_metrics"] if path else {}
+    kept: dict[str, Any] = read_checkpoint(Path(path))["fewshot"] if path else {"val_metrics": {}, "val_tasks": 0}
     if cfg.test:
         trainer.test(model, datamodule, ckpt_path=path, verbose=False)
     else:
         trainer.validate(model, datamodule, ckpt_path=path, verbose=False)
-        kept = kept or metrics_of("val", model.scores["val"])
+        if path is None:
+            kept = {"val_metrics": metrics_of("val", model.scores["val"]), "val_tasks": len(model.scores["val"].index)}
     if rank() > 0:
         return {}
     return Report(
@@ -140,8 +151,11 @@ def _conclude(
         model,
         trainer,
         split="test" if cfg.test else "val",
-        training={**asdict(datamodule.train_spec), "meta_batch_size": datamodule.meta_batch_size, "steps": steps},
-        val_metrics=kept,
+        training={**asdict(datamodule.train_spec), "meta_batch_size": datamodule.meta_batch_size, "steps": trainer.global_step},
+        max_steps=0 if cfg.control == "random_init" else cfg.trainer.max_steps,
+        val_metrics=kept["val_metrics"],
+        val_tasks=kept.get("val_tasks", datamodule.tasks["val"]),
+        earlier_sources=the(trainer, SourceHistory).earlier,
         cost={**cost, "skipped_steps": model.skipped_steps},
     ).write()
 
