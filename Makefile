@@ -68,6 +68,7 @@ clean: ## remove the environment and caches; logs and data stay
 
 $(INSTALLED): pyproject.toml | $(filter .tools/bin/uv,$(UV))
 	@$(PYTHON) .ci/compiler.py
+	@echo "Installing PyTorch with CUDA, Lightning, learn2learn and what they need into .venv: gigabytes, which take minutes"
 	$(UV) sync --quiet
 	@touch $@
 

@@ -95,7 +95,7 @@ def test_the_table_says_accuracy_interval_and_folder(capsys):
 def test_one_task_has_no_interval(capsys):
     table_of(TaskScores(SCORES.index[:1], SCORES.accuracy[:1], SCORES.loss[:1]))
     out = capsys.readouterr().out
-    assert "50.00 %  (1 task, which has no interval, on unseen classes)" in out
+    assert "50.00 %, no interval  (1 task on unseen classes)" in out
     assert "nan" not in out
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import time
 
@@ -110,6 +111,10 @@ def test_asked_to_stop(reference, tmp_path, signum, code):
     assert time.monotonic() - asked < 10
     assert "Traceback" not in (tmp_path / "out").read_text()
     assert not (tmp_path / "run/results.json").exists()
+    stopped, command = (tmp_path / "out").read_text().splitlines()[-2:]
+    assert stopped == f"stopped: {signum.name}; go on with"
+    assert command == shlex.join(["python", "train.py", *(word for word in arguments(tmp_path) if "hydra.run" not in word),
+                                  f"hydra.run.dir={tmp_path / 'run'}"])  # fmt: skip
     require_same(finish(tmp_path), reference[0])
 
 
@@ -168,15 +173,18 @@ def test_a_prolonged_schedule_goes_on_from_where_the_longer_one_would_be(tmp_pat
 )
 def test_another_config_is_not_mixed_into_a_run(tmp_path, more, message):
     finish(tmp_path)
-    left, overrides = what_a_run_left(tmp_path / "run"), tmp_path / "run/.hydra/overrides.yaml"
-    before = overrides.read_text()
-    assert "experiment=tiny" in before
+    left, files = (
+        what_a_run_left(tmp_path / "run"),
+        [tmp_path / "run" / name for name in (".hydra/overrides.yaml", "train.log")],
+    )
+    before = [file.read_text() for file in files]
+    assert "experiment=tiny" in before[0]
     done = main("train.py", *arguments(tmp_path), *more)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
     assert what_a_run_left(tmp_path / "run") == left
-    assert overrides.read_text() == before
+    assert [file.read_text() for file in files] == before
 
 
 def test_other_images_behind_the_data_set_are_refused(tmp_path, monkeypatch):

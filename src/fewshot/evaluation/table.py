@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fewshot.evaluation.intervals import Interval
+
 
 def print_summary(
     metrics: dict[str, float],
@@ -29,12 +31,12 @@ def print_summary(
     table.add_column(overflow="fold")
     if test is not None:
         table.add_row(
-            "test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({_tasks(test['tasks'])} on unseen classes)"
+            "test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({tasks_text(test['tasks'])} on unseen classes)"
         )
         if len(test["acc_per_step"]) > 1:
             table.add_row("by adaptation step", " → ".join(f"{100 * value:.1f}" for value in test["acc_per_step"]))
     if "val/acc" in metrics:
-        table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({_tasks(protocol['val_tasks'])})")
+        table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({tasks_text(protocol['val_tasks'])})")
     for split in ("test", "val"):
         if count := metrics.get(f"{split}/nonfinite_tasks"):
             table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
@@ -58,11 +60,16 @@ def _title(protocol: dict[str, Any]) -> str:
     )
 
 
+def accuracy_text(accuracy: Interval) -> str:
+    """In percent, with its interval, which one task alone does not have."""
+    mean = f"{100 * accuracy.mean:.2f}"
+    return f"{mean} %, no interval" if math.isnan(accuracy.ci95) else f"{mean} ± {100 * accuracy.ci95:.2f} %"
+
+
+def tasks_text(count: int) -> str:
+    """A number of tasks in words."""
+    return "1 task" if count == 1 else f"{count:,} tasks"
+
+
 def _accuracy(metrics: dict[str, float], split: str) -> str:
-    """With its interval, which one task alone does not have."""
-    mean, ci95 = (100 * metrics[f"{split}/{name}"] for name in ("acc", "acc_ci95"))
-    return f"{mean:.2f} %" if math.isnan(ci95) else f"{mean:.2f} ± {ci95:.2f} %"
-
-
-def _tasks(count: int) -> str:
-    return "1 task, which has no interval," if count == 1 else f"{count} tasks"
+    return accuracy_text(Interval(metrics[f"{split}/acc"], metrics[f"{split}/acc_ci95"]))

@@ -15,10 +15,8 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelPruning,
-    RichProgressBar,
     StochasticWeightAveraging,
 )
-from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
 
@@ -27,6 +25,7 @@ from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
+from fewshot.runtime.console import say
 from fewshot.runtime.seeing.board import show_scalars
 from fewshot.runtime.signals import Stopped, StopRequest
 
@@ -173,6 +172,7 @@ class SaveLast(Checkpoint):
             keep_as(last, self._folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_step = trainer.global_step
+        say(trainer, f"Checkpoint after step {trainer.global_step:,}: {LAST}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved_step = state_dict["saved_step"]
@@ -217,22 +217,3 @@ class StopWhenAsked(Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._request.deferred = False
-
-
-class ProgressBar(RichProgressBar):
-    """One bar over all outer steps, with loss, accuracy, tasks a second and the last validation accuracy."""
-
-    def __init__(self, refresh_rate: int = 1) -> None:
-        theme = RichProgressBarTheme(metrics_format=".3g")
-        super().__init__(refresh_rate=refresh_rate, leave=True, theme=theme)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return "Training"
-
-    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
-        return [column for column in super().configure_columns(trainer) if not isinstance(column, ProcessingSpeedColumn)]
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        shown = {"train/loss": "loss", "train/acc": "acc", "train/tasks_per_second": "tasks/s", "val/acc": "val"}
-        metrics = super().get_metrics(trainer, pl_module)
-        return {shown[name]: value for name, value in metrics.items() if name in shown}

@@ -47,6 +47,9 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
 
     def main(cfg: DictConfig) -> None:
         module, function = job.split(":")
+        print(
+            f"Starting {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (importing PyTorch takes some seconds)", flush=True
+        )
         work: Callable[[DictConfig], object] = getattr(import_module(module), function)
         with mistakes_explained(config_name):  # before Hydra remarks on them
             work(cfg)

@@ -13,6 +13,7 @@ from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.folder import claim, held
 from fewshot.runtime.limits import require_batches
 from fewshot.runtime.process import set_up_process
+from fewshot.runtime.progress import ProgressLines
 from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
@@ -56,6 +57,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     model = build_model(cfg)
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)
+    trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]
     claim(cfg, Path(cfg.paths.output_dir), fresh=False)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from fewshot.errors import UserError
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.runtime.config_files import load_config
+from fewshot.runtime.console import Console
 from fewshot.runtime.ranks import rank
 
 SECOND_SPEAKER_WAITS = 2
@@ -22,7 +23,8 @@ def main(path: Path) -> None:
     cfg.paths.output_dir = str(path.parent)  # Hydra, which knows it, is not here
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path.parent / "train.log")
+    console.addFilter(Console())
+    file = logging.FileHandler(path.parent / "train.log", delay=True)
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING, handlers=[console, file])
     with mistakes_explained("train"):

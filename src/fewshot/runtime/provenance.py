@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import platform
+import re
 import resource
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -38,7 +40,7 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str], earlier_sour
     return {
         **source_version(),
         "earlier_sources": earlier_sources,
-        "command": json.loads(os.environ.get(COMMAND, "null")) or command(),
+        "command": command(),
         "python": platform.python_version(),
         "packages": {name: version_of(name) for name in PACKAGES},
         "machine": {
@@ -54,8 +56,17 @@ def provenance(config: dict[str, Any], data_sha256: dict[str, str], earlier_sour
 
 
 def command() -> list[str]:
-    """The command line of this process."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command line of this run."""
+    return json.loads(os.environ.get(COMMAND, "null")) or [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def command_that_goes_on(folder: Path) -> str:
+    """What to type to continue a run in its folder, quoted for Hydra and for a shell."""
+    words = [word for word in command() if not word.startswith("hydra.run.dir=")]
+    place = str(folder)
+    if re.fullmatch(r"[\w./:@+-]+", place, re.ASCII) is None:
+        place = '"' + place.replace('"', '\\"') + '"'
+    return shlex.join(["python", *words, f"hydra.run.dir={place}"])
 
 
 def memory_cost() -> dict[str, int]:

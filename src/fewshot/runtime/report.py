@@ -19,6 +19,7 @@ from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, the
+from fewshot.runtime.console import record
 from fewshot.runtime.provenance import memory_cost, provenance
 from fewshot.runtime.seeing.answers import answers, are_pictures
 from fewshot.runtime.seeing.board import show_figure
@@ -80,6 +81,7 @@ class Report:
             cost=cost,
             provenance=provenance(plain(self.cfg, resolve=False), self.datamodule.images_sha256, self.earlier_sources),
         )
+        record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         print_summary(metrics, test, protocol, cost, str(self.folder), cut_short)
         return metrics
 

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.process import set_up_process
-from fewshot.runtime.provenance import SourceHistory, sha256
+from fewshot.runtime.progress import ProgressLines
+from fewshot.runtime.provenance import SourceHistory, command_that_goes_on, sha256
 from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
 from fewshot.runtime.seeing.record import show_config
-from fewshot.runtime.signals import StopRequest
+from fewshot.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_numbers(cfg)
     if started_from_outside() and rank() > 0:  # the first process holds the folder
         return {} if results_of(cfg, folder) else run_training(cfg, folder)
-    with held(folder):
+    with _telling_how_to_go_on(folder), held(folder):
         results = results_of(cfg, folder)
         if results is not None:
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
@@ -66,6 +69,16 @@ def train(cfg: DictConfig) -> dict[str, float]:
         claim(cfg, folder, fresh=checkpoint is None)
         launch(folder, processes_of(cfg))
     return {}
+
+
+@contextmanager
+def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Adds the command that continues the run to what is said of its stop."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.args = (f"{stopped}; go on with\n{command_that_goes_on(folder)}",)
+        raise
 
 
 def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
@@ -104,6 +117,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
             {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
         )
         trainer.callbacks[:0] = [StopWhenAsked(request, last), SourceHistory()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]  # after what keeps the best checkpoint
         for needed in (Throughput, ModelCheckpoint):
             the(trainer, needed)
         if checkpoint is not None:
@@ -169,13 +183,17 @@ def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearne
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
         f"{datamodule.source.name} · {spec.ways}-way {spec.shots}-shot · "
-        f"{cfg.trainer.max_steps:,} outer steps of {datamodule.meta_batch_size} tasks · seed {cfg.seed}"
+        f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')} · seed {cfg.seed}"
     )
     if cfg.control is not None:
         log.info(f"Control: {cfg.control}")
     if done:
         log.info(f"Continuing after outer step {done:,}")
     log.info(f"Results: {folder}")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
