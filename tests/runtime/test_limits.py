@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fewshot.errors import UserError
-from fewshot.runtime import provenance
+from fewshot.runtime import provenance, source_history
 from fewshot.runtime.limits import steps_left
 from fewshot.runtime.train import train
 from tests.entry import TINY
@@ -131,7 +131,8 @@ def test_a_source_that_was_edited_meanwhile_is_said(compose_config, tmp_path, mo
     before = results_of(tmp_path)["provenance"]
     assert before["earlier_sources"] == []
     today = {"git_commit": "c0ffee", "git_dirty": True, "source_sha256": "other"}
-    monkeypatch.setattr(provenance, "source_version", lambda: today)
+    for module in (provenance, source_history):
+        monkeypatch.setattr(module, "source_version", lambda: today)
     train(compose_config(tmp_path, "trainer.max_steps=4", "resume=true"))
     after = results_of(tmp_path)["provenance"]
     assert after["git_commit"] == "c0ffee"
