@@ -29,7 +29,7 @@ def state(path: Path) -> dict[str, object]:
     content["callbacks"].pop("SourceHistory")  # of the source code, not of the run
     callbacks = {
         name.split("{")[0]: {
-            key: value
+            key: value if key != "ended_under" else value is not None  # which callbacks are there is not compared
             for key, value in memory.items()
             if "path" not in key and key not in ("dirpath", "seconds", "best_k_models")
         }

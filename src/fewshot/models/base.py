@@ -53,8 +53,6 @@ class MetaLearner(L.LightningModule, ABC):
 
     Attributes:
         skipped_steps: outer steps skipped so far.
-        stop_asked: set from outside where this process is to stop.
-        stop_agreed: some process was asked to stop, and all know of it since the last outer step.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
@@ -79,8 +77,6 @@ class MetaLearner(L.LightningModule, ABC):
         self._on_nonfinite = on_nonfinite
         self._seed = seed
         self.skipped_steps = 0
-        self.stop_asked = False
-        self.stop_agreed = False
         self._val_record, self._test_record = TaskRecord(), TaskRecord()
         self.scores: dict[str, TaskScores] = {}
 
@@ -143,10 +139,9 @@ class MetaLearner(L.LightningModule, ABC):
         optimizer.zero_grad()
         losses, outputs = self.meta_gradient(batch)
         accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1) * losses.isfinite()
-        sums = torch.stack([losses.sum(), accuracies.sum(), losses.new_tensor(float(self.stop_asked))])
+        sums = torch.stack([losses.sum(), accuracies.sum()])
         parameters = self.moved()
-        tasks, loss, accuracy, stop = average_over_tasks(parameters, len(batch), sums)
-        self.stop_agreed = bool(stop)
+        tasks, loss, accuracy = average_over_tasks(parameters, len(batch), sums)
         if self._finite(parameters, loss):
             if self._gradient_clip is not None:
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])

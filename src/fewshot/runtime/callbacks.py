@@ -23,7 +23,6 @@ from omegaconf import DictConfig
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
-from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
 from fewshot.runtime.console import say
 from fewshot.runtime.seeing.board import show_scalars
@@ -201,9 +200,8 @@ class StopWhenAsked(Callback):
         self._request.permit()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        model = cast(MetaLearner, pl_module)
-        model.stop_asked = self._request.signum is not None
-        if model.stop_agreed or (model.stop_asked and trainer.world_size == 1):
+        asked = self._request.signum is not None
+        if trainer.strategy.reduce_boolean_decision(asked, all=False):  # of any process: all stop at the same step
             self._last.save(trainer)
             raise Stopped(self._request.signum or signal.SIGTERM)
         self._request.deferred = True

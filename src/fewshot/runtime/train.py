@@ -21,6 +21,7 @@ from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refus
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.limits import require_limits, steps_left
+from fewshot.runtime.live_network import LiveNetwork
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.progress import ProgressLines
 from fewshot.runtime.provenance import command_that_goes_on, sha256
@@ -117,7 +118,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         last.conditions = sha256(
             {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
         )
-        trainer.callbacks[:0] = [StopWhenAsked(request, last), SourceHistory()]  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = [LiveNetwork(), StopWhenAsked(request, last), SourceHistory()]  # type: ignore[attr-defined]
         trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]  # after what keeps the best checkpoint
         for needed in (Throughput, ModelCheckpoint):
             the(trainer, needed)
