@@ -154,4 +154,4 @@ def test_records_are_json_that_others_can_read(job):
     attempt(job, 1)
     record = json.loads((job.folder / "job.json").read_text())
     assert set(record) == {"schema", "overrides", "command", "function", "group", "attempts"}
-    assert set(record["attempts"][0]) == {"started", "ended", "host", "pid", "exit_code", "log_tail"}
+    assert set(record["attempts"][0]) == {"started", "ended", "host", "pid", "first_step", "exit_code", "log_tail"}

@@ -1,5 +1,6 @@
 """One job of a sweep: its folder, its frozen config, and the small record of what was tried."""
 
+import csv
 import json
 import socket
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from fewshot.runtime.journal import PRUNED
 from fewshot.sweep.identity import job_id
 
 SCHEMA = 1
-RECORD, FROZEN, LOG, RESULTS = "job.json", "job.yaml", "job.log", "results.json"
+RECORD, FROZEN, LOG, RESULTS, METRICS = "job.json", "job.yaml", "job.log", "results.json", "metrics.csv"
 LOG_LINES = 20
 """Of the log, kept in the record of an attempt that failed."""
 LOG_BYTES = 20_000
@@ -117,6 +118,14 @@ class Job:
         """How many attempts have failed."""
         return sum(attempt.get("exit_code") not in (None, 0, PRUNED, *INTERRUPTED) for attempt in self.record()["attempts"])
 
+    def steps_done(self) -> int:
+        """Outer steps, as far as the last checkpoint goes."""
+        path = self.folder / METRICS
+        if not path.is_file():
+            return 0
+        with path.open(newline="", encoding="utf-8") as file:
+            return max((int(row["step"]) + 1 for row in csv.DictReader(file) if row.get("train/loss")), default=0)
+
     def log_tail(self) -> list[str]:
         """The last lines of its log."""
         path = self.folder / LOG
@@ -142,7 +151,7 @@ class Job:
 
     def begin(self, pid: int) -> None:
         """Notes that a process of this machine attempts it; the caller holds the job."""
-        attempt = {"started": _now(), "host": socket.gethostname(), "pid": pid}
+        attempt = {"started": _now(), "host": socket.gethostname(), "pid": pid, "first_step": self.steps_done()}
         self._write(record := self.record(), [*record["attempts"], attempt])
 
     def end(self, exit_code: int) -> None:

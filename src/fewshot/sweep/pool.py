@@ -70,6 +70,7 @@ class Pool:
                     self._fill(work)
                     time.sleep(REST)
                     self._reap(work)
+                    self._progress.running([running.job for running in self._running])
             finally:
                 for running in self._running:  # after a second signal, or a mistake of ours
                     running.kill()

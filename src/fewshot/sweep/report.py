@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from rich.text import Text
 
 from fewshot.sweep.job import Job, State
 from fewshot.sweep.labels import common_overrides, short_label
+from fewshot.sweep.training_progress import training_of
 
 EXIT_BASE, EXIT_MOST = 10, 110
 """The exit code of a sweep is 10 plus the number of jobs that failed, 110 where a hundred or more did."""
+LOOK = 5.0
+"""Seconds between two looks at how far jobs have come."""
+UNDER_WAY = (State.RUNNING, State.INTERRUPTED)
 STYLES = {State.COMPLETED: "green", State.FAILED: "bold red", State.INTERRUPTED: "yellow", State.RUNNING: "cyan"}
 
 
@@ -88,6 +93,8 @@ class Progress:
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._console = console()
+        self._looked = time.monotonic()
+        self._tenths: dict[Job, int] = {}
 
     def begins(self, folder: Path, jobs: Sequence[Job]) -> None:
         self._console.print(
@@ -104,6 +111,18 @@ class Progress:
         outcome = f"val {accuracy(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
         self._console.print(f"{state.value:12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
 
+    def running(self, jobs: Sequence[Job]) -> None:
+        """A line for each job that has done another tenth of its outer steps, looked at every few seconds."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        for job in jobs:
+            training = training_of(job)
+            tenth = 10 * training.step // training.steps if training else 0
+            if tenth > self._tenths.get(job, 0):
+                self._tenths[job] = tenth
+                self._console.print(f"running      {self._labels.of(job)}  {training}", markup=False, soft_wrap=True)
+
     def stopping(self, running: int) -> None:
         self._console.print(f"stopping {counted(running, 'job')}, each after the step in hand; once more to kill them")
 
@@ -118,7 +137,7 @@ def status_table(jobs: Sequence[Job]) -> Table:
             Text(job.name),
             Text(labels.of(job)),
             Text(state.value + (f", attempt {attempts}" if attempts > 1 else ""), style=STYLES.get(state, "")),
-            accuracy(job, "val"),
+            accuracy(job, "val") or (str(training_of(job) or "") if state in UNDER_WAY else ""),
             accuracy(job, "test"),
         )
     return table
