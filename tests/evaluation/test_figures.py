@@ -11,10 +11,24 @@ SCORES = TaskScores(
 
 
 def test_the_curve_shows_means_and_intervals():
-    (axes,) = adaptation_curve(SCORES, "test").axes
-    line = axes.containers[0].lines[0]
-    np.testing.assert_allclose(line.get_ydata(), [20, 70])
-    assert axes.get_title() == "test: 3 tasks, 95 % interval"
+    figure = adaptation_curve(SCORES, "test")
+    for axes, expected in zip(figure.axes, ([20, 70], [1.6, 0.8]), strict=True):
+        np.testing.assert_allclose(axes.containers[0].lines[0].get_ydata(), expected)
+        assert axes.get_ylim()[0] < min(expected) < max(expected) < axes.get_ylim()[1]
+    assert figure.get_suptitle() == "test: 3 tasks, 95 % interval"
+
+
+def test_the_scale_is_that_of_the_steps():
+    """What there was before adaptation is written at the edge; ticks are whole numbers of steps."""
+    accuracy = np.array([[0.2, 0.90, 0.92, 0.93], [0.2, 0.92, 0.93, 0.94]])
+    accuracy_axes, loss_axes = adaptation_curve(TaskScores(np.arange(2), accuracy, 2 - accuracy), "test").axes
+    for axes in (accuracy_axes, loss_axes):
+        low, high = axes.get_ylim()
+        assert not low <= axes.containers[0].lines[0].get_ydata()[0] <= high
+        assert all(tick == int(tick) for tick in axes.get_xticks())
+    assert 60 < accuracy_axes.get_ylim()[0] < 91
+    assert "20.0 before" in [text.get_text() for text in accuracy_axes.texts]
+    assert "1.8 before" in [text.get_text() for text in loss_axes.texts]
 
 
 def test_over_time_there_is_a_line_for_each_number_of_steps():

@@ -19,7 +19,8 @@ def what_a_run_left(folder: Path) -> dict[str, object]:
         "data": results["provenance"]["data_sha256"],
         "last": state(folder / "checkpoints/last.ckpt"),
         "best": state(folder / "checkpoints/best.ckpt"),
-        "curves": curves(folder / "tensorboard"),
+        "curves": curves(folder),
+        "final": curves(folder / "final"),
     }
 
 

@@ -17,9 +17,9 @@ from tests.entry import TINY, main
     ("choice", "files"),
     [
         ("csv", {"metrics.csv"}),
-        ("tensorboard", {"tensorboard"}),
-        ("default", {"metrics.csv", "tensorboard"}),
-        ("[csv,tensorboard]", {"metrics.csv", "tensorboard"}),
+        ("tensorboard", {"events"}),
+        ("default", {"metrics.csv", "events"}),
+        ("[csv,tensorboard]", {"metrics.csv", "events"}),
     ],
 )
 def test_each_choice_leaves_its_files(tmp_path, choice, files):
@@ -27,7 +27,7 @@ def test_each_choice_leaves_its_files(tmp_path, choice, files):
                 "trainer.max_steps=1", "test=false", "callbacks=default")  # fmt: skip
     assert done.code == 0, done.err
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left & {"metrics.csv", "tensorboard"} == files
+    assert {name.split(".out")[0] for name in left} & {"metrics.csv", "events"} == files
 
 
 def test_a_logger_that_is_not_installed_is_refused_in_one_line(compose_config, tmp_path, monkeypatch):

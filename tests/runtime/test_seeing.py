@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from torch.utils.tensorboard.summary import hparams
 
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.runtime.build import build_data, build_model
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.seeing.answers import answers
-from fewshot.runtime.seeing.record import hyper_parameters
+from fewshot.runtime.seeing.record import _named, hyper_parameters
 from fewshot.runtime.train import train
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork
@@ -48,7 +50,8 @@ def events(run):
 
 
 def read(run):
-    return EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+    """What lies in the folder itself; those below it are other runs to TensorBoard."""
+    return EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
 
 
 def pictures(events):
@@ -63,7 +66,7 @@ def test_nothing_that_is_computed_changes(run, compose_config, tmp_path):
     for left in (seen, unseen):
         for checkpoint in ("last", "best"):
             left[checkpoint]["callbacks"].pop("AdaptationOverTime", None)
-    seen["curves"] = {tag: curve for tag, curve in seen["curves"].items() if not tag.startswith("gradients/")}
+    seen["curves"] = {tag: curve for tag, curve in seen["curves"].items() if not tag.startswith("train/gradients/")}
     for key, left in unseen.items():
         assert seen[key] == left, key
 
@@ -71,8 +74,8 @@ def test_nothing_that_is_computed_changes(run, compose_config, tmp_path):
 def test_pictures_are_drawn_at_validations(events):
     drawn = pictures(events)
     at = {tag: [step for step, _ in shown] for tag, shown in drawn.items()}
-    during = ("val/adaptation_over_time", "val/tasks", "val/worst_tasks", "inner/rates")
-    assert at == {**{tag: [2, 5] for tag in during}, "test/adaptation": [6], "test/tasks": [6]}
+    during = ("val/adaptation_over_time", "val/tasks", "val/worst_tasks", "train/inner_rates")
+    assert at == {**{tag: [2, 5] for tag in during}, "when trained/test/adaptation": [6], "when trained/test/tasks": [6]}
     for shown in drawn.values():
         image = np.asarray(Image.open(io.BytesIO(shown[0][1])))
         assert image.shape[0] > 150
@@ -94,7 +97,7 @@ def test_curves_of_gradients_are_those_of_the_steps(run, events, compose_config,
     outer = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
     expected = {"outer": outer, "inner_step_1": norms[0], "inner_step_2": norms[1], "order_cosine": cosine}
     for name, value in expected.items():
-        curve = [(e.step, e.value) for e in events.Scalars(f"gradients/{name}")]
+        curve = [(e.step, e.value) for e in events.Scalars(f"train/gradients/{name}")]
         assert [step for step, _ in curve] == [0, 2, 4]
         assert curve[0][1] == pytest.approx(float(value), rel=1e-5), name
     assert -1 <= cosine < 0.9999
@@ -111,7 +114,26 @@ def test_config_and_protocol_are_there_as_text(run, events):
         assert f"| {key} | {protocol[key]} |" in text(events, "protocol")
 
 
-def test_hparams_have_what_may_differ_and_the_final_figures(run, events):
+def test_tensorboard_opens_on_the_curves(events):
+    """It sorts tags, and opens the first two groups."""
+    tags = [*events.Tags()["scalars"], *events.Tags()["images"]]
+    assert sorted({tag.split("/")[0] for tag in tags}) == ["train", "val", "when trained"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("0123456789ab", "0123456789ab"), ("2026-11-28_05-00-00-123456", "2026-11-28_05-00-00-123456"), ("run", "")],
+)
+def test_a_trial_has_the_name_of_its_run_where_no_other_can_have_it(folder, name):
+    _, start, _ = hparams({"lr": 0.1}, {})
+    content = HParamsPluginData.FromString(_named(start, Path("logs") / folder).value[0].metadata.plugin_data.content)
+    assert content.session_start_info.group_name == name
+    assert content.session_start_info.hparams["lr"].number_value == 0.1
+
+
+def test_hparams_have_what_may_differ_and_the_final_figures(run):
+    events = read(run / "final")
+
     def content(tag):
         return HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content)
 
@@ -124,10 +146,10 @@ def test_hparams_have_what_may_differ_and_the_final_figures(run, events):
     assert not [key for key in found if key.startswith(("paths", "logger", "callbacks"))]
     assert content("session_end_info").session_end_info.status == Status.Value("STATUS_SUCCESS")
     assert "_hparams_/experiment" not in events.summary_metadata, "TensorBoard is to gather the columns from all runs"
-    assert min(events.Tags()["scalars"]) == "final/test/acc", "what HPARAMS shows first"
+    assert sorted(events.Tags()["scalars"])[:2] == ["when trained/test/acc", "when trained/test/acc_ci95"], "what HPARAMS shows"
     results = json.loads((run / "results.json").read_text())["metrics"]
     for name in ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95"):
-        assert events.Scalars(f"final/{name}")[0].value == pytest.approx(results[name], rel=1e-6)
+        assert events.Scalars(f"when trained/{name}")[0].value == pytest.approx(results[name], rel=1e-6)
 
 
 def test_hyper_parameters_name_classes():
@@ -141,7 +163,7 @@ def test_hyper_parameters_name_classes():
 
 
 def test_the_projector_has_a_feature_vector_an_image_and_a_class_for_every_query(run):
-    folder = run / "tensorboard"
+    folder = run
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
     (one,) = config.embeddings
     features = np.loadtxt(folder / one.tensor_path, delimiter="\t")
@@ -211,7 +233,7 @@ def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path
     assert pictures(here) == pictures(there)
     assert what_a_run_left(tmp_path / "run")["curves"] == what_a_run_left(run)["curves"]
     for name in ("projector_config.pbtxt", "projector/features.tsv", "projector/queries.tsv", "projector/images.png"):
-        assert (tmp_path / "run/tensorboard" / name).read_bytes() == (run / "tensorboard" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -219,8 +241,8 @@ def test_a_model_without_an_inner_loop_shows_what_it_has(compose_config, tmp_pat
     train(compose_config(tmp_path, *SEEN, "model=protonet", "test=false"))
     events = read(tmp_path / "run")
     assert set(pictures(events)) == {"val/tasks", "val/worst_tasks", "val/adaptation"}
-    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("gradients/")} == {"gradients/outer"}
-    assert len((tmp_path / "run/tensorboard/projector/features.tsv").read_text().splitlines()) == 5 * 3 * 4
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("train/gradients/")} == {"train/gradients/outer"}
+    assert len((tmp_path / "run/projector/features.tsv").read_text().splitlines()) == 5 * 3 * 4
 
 
 @pytest.mark.slow

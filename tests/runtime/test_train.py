@@ -33,7 +33,7 @@ def test_it_leaves_what_the_contract_says(finished):
     names = {str(path.relative_to(finished[0])) for path in finished[0].rglob("*") if path.is_file()}
     events = {name for name in names if "tfevents" in name}
     assert events
-    assert all(name.startswith("tensorboard/") for name in events)
+    assert {name.rpartition("/")[0] for name in events} == {"", "final"}
     assert {"results.json", "config.yaml", "metrics.csv", "test_tasks.csv", "adaptation.png", "tasks.png"} <= names
     assert {"checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
     assert not [name for name in names if ".part-" in name]
@@ -88,15 +88,18 @@ def test_training_is_logged_step_by_step(finished):
 
 
 def test_tensorboard_reads_scalars_pictures_and_hparams(finished, results):
-    events = EventAccumulator(str(finished[0] / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    events, final = (
+        EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+        for folder in (finished[0], finished[0] / "final")
+    )
     tags = events.Tags()
-    assert {"train/loss", "train/acc", "train/tasks_per_second", "val/acc", "lr-Adam"} <= set(tags["scalars"])
-    assert {"test/adaptation", "test/tasks"} <= set(tags["images"])
+    assert {"train/loss", "train/acc", "train/tasks_per_second", "val/acc", "train/lr-Adam"} <= set(tags["scalars"])
+    assert {"when trained/test/adaptation", "when trained/test/tasks"} <= set(tags["images"])
     assert [event.step for event in events.Scalars("train/loss")] == list(range(7))
-    plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data
+    plugin = final.summary_metadata["_hparams_/session_start_info"].plugin_data
     assert plugin.plugin_name == "hparams"
     assert b"model.inner.lr" in plugin.content
-    assert events.Scalars("final/test/acc")[-1].value == pytest.approx(results["metrics"]["test/acc"])
+    assert final.Scalars("when trained/test/acc")[-1].value == pytest.approx(results["metrics"]["test/acc"])
 
 
 def test_a_run_without_a_test_needs_no_test_split(compose_config, tmp_path, monkeypatch):

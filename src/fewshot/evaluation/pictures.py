@@ -13,6 +13,8 @@ Images = npt.NDArray[np.floating]
 
 SHOWN_SUPPORT, SHOWN_QUERIES = 2, 5
 """Images shown of each class."""
+NAME_LENGTH = 14
+"""Letters of a class's name below its support image."""
 CELL = 0.62
 """Width of an image, inches."""
 RIGHT, DOWN = 1.15, 1.45
@@ -25,7 +27,7 @@ def task_pictures(
     query: Images,
     predicted: npt.NDArray[np.integer],
     confidence: npt.NDArray[np.floating],
-    ways: int,
+    classes: Sequence[Sequence[str]],
 ) -> Figure:
     """Tasks side by side, a row a class: support images, then queries with the model's confidence in its prediction.
 
@@ -35,15 +37,15 @@ def task_pictures(
         index: ``(T,)`` numbers of the tasks.
         support: ``(T, N*K, H, W, 1 or 3)`` from 0 to 1, sorted by class.
         query: ``(T, N*Q, H, W, 1 or 3)`` likewise.
-        predicted: ``(T, N*Q)`` class numbers, from 0.
+        predicted: ``(T, N*Q)`` class numbers, from 0; -1 for none, where outputs are not finite.
         confidence: ``(T, N*Q)`` probability of the predicted class.
-        ways: ``N``
+        classes: ``(T, N)`` names.
     """
-    tasks = len(index)
-    of_support, of_query = (_of_classes(images, ways) for images in (support, query))
+    tasks, ways = len(index), len(classes[0])
+    all_support, all_queries = (_of_classes(images, ways) for images in (support, query))
     guesses, certain = (values.reshape(tasks, ways, -1)[:, :, :SHOWN_QUERIES] for values in (predicted, confidence))
     truth = np.arange(ways)[:, None]
-    of_support, of_query = of_support[:, :, :SHOWN_SUPPORT], of_query[:, :, :SHOWN_QUERIES]
+    of_support, of_query = all_support[:, :, :SHOWN_SUPPORT], all_queries[:, :, :SHOWN_QUERIES]
     shots = of_support.shape[2]
     images = np.concatenate([of_support, of_query], axis=2)
     rows = images.shape[2]
@@ -51,22 +53,42 @@ def task_pictures(
     for task, axes in enumerate(figure.subplots(1, tasks, squeeze=False)[0]):
         right = guesses[task] == truth
         captions = [
-            [f"class {way + 1}"] * shots
-            + [f"{100 * p:.0f} %" if ok else f"→ {guess + 1}, {100 * p:.0f} %" for ok, guess, p in zip(*row, strict=True)]
-            for way, row in enumerate(zip(right, guesses[task], certain[task], strict=True))
+            [_class_caption(way + 1, classes[task][way]), *[""] * (shots - 1)]
+            + [_query_caption(*query) for query in zip(right[way], guesses[task][way], certain[task][way], strict=True)]
+            for way in range(ways)
         ]
         colours = [[None] * shots + ["tab:green" if ok else "tab:red" for ok in row] for row in right]
         _grid(axes, images[task], captions, colours)
-        share = (predicted[task].reshape(ways, -1) == truth).mean()
-        axes.set_title(f"task {index[task]}: {100 * share:.0f} %", fontsize=9)
+        recognised = int((predicted[task].reshape(ways, -1) == truth).sum())
+        number = ways * all_queries.shape[2]
+        axes.set_title(
+            f"task {index[task]}: {recognised} of {number} queries right, {100 * recognised / number:.0f} %", fontsize=9
+        )
+    supports, queries = _shown(shots, all_support.shape[2]), _shown(of_query.shape[2], all_queries.shape[2])
     figure.suptitle(
-        "left: support; then queries with the confidence of the prediction; red: taken for class →",
+        f"of each class: {supports} support, {queries} queries, with the confidence of the prediction; red: taken for class →",
         fontsize=8,
         y=0.02,
         va="bottom",
     )
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.06, top=0.93, wspace=0.06)
     return figure
+
+
+def _shown(shown: int, there: int) -> str:
+    """How many images are drawn, and of how many."""
+    return str(there) if shown == there else f"{shown} of {there}"
+
+
+def _class_caption(number: int, name: str) -> str:
+    """The number by which a wrong prediction names a class, and the end of its name, which tells more than the beginning."""
+    return f"{number}: {name}" if len(name) <= NAME_LENGTH else f"{number}: …{name[1 - NAME_LENGTH :]}"
+
+
+def _query_caption(right: bool, guess: int, confidence: float) -> str:
+    if guess < 0:
+        return "not finite"
+    return f"{100 * confidence:.0f} %" if right else f"→ {guess + 1}, {100 * confidence:.0f} %"
 
 
 def worst_tasks(
@@ -95,7 +117,7 @@ def worst_tasks(
         axes.text(
             -0.15 * height, row * step + 0.5 * height, f"task {task}\n{100 * share:.0f} %", ha="right", va="center", fontsize=9
         )
-    axes.set_title("worst validation tasks: accuracy on the queries of each class", fontsize=9)
+    axes.set_title("worst validation tasks: one support image of each class, accuracy on all its queries", fontsize=9)
     figure.subplots_adjust(left=1.0 / (width * ways + 1.2), right=0.99, bottom=0.02, top=1 - 0.35 / (width * tasks + 0.4))
     return figure
 

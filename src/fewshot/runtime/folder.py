@@ -16,6 +16,7 @@ from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import read_results
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
+from fewshot.runtime.seeing.board import FINAL_FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +97,10 @@ def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
     Hydra would write ``.hydra/`` before anybody knows whether the folder holds another run.
     """
     if fresh:
-        for name in ("checkpoints", "tensorboard"):
+        for name in ("checkpoints", FINAL_FOLDER, "projector"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "metrics.csv").unlink(missing_ok=True)
+        for path in (folder / "metrics.csv", folder / "projector_config.pbtxt", *folder.glob("events.out.tfevents.*")):
+            path.unlink(missing_ok=True)
     (folder / "results.json").unlink(missing_ok=True)  # of a shorter run that is extended now
     files = {RESOLVED: OmegaConf.to_yaml(cfg, resolve=True), COMPOSED: OmegaConf.to_yaml(cfg)}
     if HydraConfig.initialized():

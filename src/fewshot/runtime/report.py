@@ -22,7 +22,7 @@ from fewshot.runtime.callbacks import Throughput, the
 from fewshot.runtime.console import record
 from fewshot.runtime.provenance import memory_cost, provenance
 from fewshot.runtime.seeing.answers import answers, are_pictures
-from fewshot.runtime.seeing.board import show_figure
+from fewshot.runtime.seeing.board import FINAL, show_figure
 from fewshot.runtime.seeing.record import show_results
 
 PICTURED_TASKS = 3
@@ -122,11 +122,11 @@ class Report:
         drawn = {"adaptation": adaptation_curve(scores, self.split)}
         if are_pictures(self.datamodule):
             seen = answers(self.trainer, self.model.eval(), self.split, [int(task) for task in scores.index[:PICTURED_TASKS]])
-            drawn["tasks"] = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.ways)
+            drawn["tasks"] = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.classes)
         for name, figure in drawn.items():
             with written_whole(self.folder / f"{name}.png") as file:
                 figure.savefig(file, format="png", dpi=120)
-            show_figure(self.trainer, f"{self.split}/{name}", figure, self.trainer.global_step)
+            show_figure(self.trainer, f"{FINAL}/{self.split}/{name}", figure, self.trainer.global_step)
 
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:

@@ -8,6 +8,11 @@ from matplotlib.figure import Figure
 
 from fewshot.runtime.metrics_csv import MetricsCsv
 
+FINAL = "when trained"
+"""Group of what the best checkpoint makes of the test, in TensorBoard: it comes after the curves, ``train`` and ``val``."""
+FINAL_FOLDER = "final"
+"""Folder below that of TensorBoard's curves with what HPARAMS shows, which lists every figure of a folder that it finds."""
+
 
 def boards(trainer: L.Trainer) -> list[Logger]:
     """The loggers that pictures can be shown on; none on all processes but the first."""

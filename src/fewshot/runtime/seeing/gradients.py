@@ -16,9 +16,9 @@ from fewshot.runtime.seeing.board import boards, show_scalars
 class Gradients(Callback):
     """Curves of gradient norms.
 
-    ``gradients/outer`` is the meta-gradient's, over all tasks of the step and after clipping: what the optimizer gets.
-    ``gradients/inner_step_1`` and so on are the support loss's in each adaptation step, the mean over this process's tasks;
-    ``gradients/order_cosine`` is the cosine between the first- and the second-order meta-gradient of these tasks.
+    ``train/gradients/outer`` is the meta-gradient's, over all tasks of the step and after clipping: what the optimizer gets.
+    ``train/gradients/inner_step_1`` and so on are the support loss's in each adaptation step, the mean over this process's
+    tasks; ``train/gradients/order_cosine`` is the cosine between the first- and the second-order meta-gradient of these tasks.
 
     Args:
         every_n_steps: outer steps between looks.
@@ -37,10 +37,10 @@ class Gradients(Callback):
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
             norms = inner_gradient_norms(engine, batch).mean(dim=0).tolist()
-            curves = {f"gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
+            curves = {f"train/gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
             cosine = order_cosine(engine, batch) if self._compare_orders else None
         if cosine is not None:
-            curves["gradients/order_cosine"] = cosine
+            curves["train/gradients/order_cosine"] = cosine
         show_scalars(trainer, curves, trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
@@ -50,7 +50,7 @@ class Gradients(Callback):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients:  # a skipped step has none
             norm = torch.nn.utils.get_total_norm(gradients)
-            show_scalars(trainer, {"gradients/outer": float(norm)}, trainer.global_step)
+            show_scalars(trainer, {"train/gradients/outer": float(norm)}, trainer.global_step)
 
     def _due(self, trainer: L.Trainer) -> bool:
         return trainer.global_step % self._every_n_steps == 0 and bool(boards(trainer))

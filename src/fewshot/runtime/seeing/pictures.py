@@ -35,7 +35,7 @@ class FixedTasks(_SomeTasks):
         datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         if are_pictures(datamodule):
             seen = answers(trainer, model, "val", range(min(self._tasks, datamodule.tasks["val"])))
-            figure = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.ways)
+            figure = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.classes)
             show_figure(trainer, "val/tasks", figure, step)
 
 

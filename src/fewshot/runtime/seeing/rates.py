@@ -23,7 +23,7 @@ class LearnedRates(AtValidation):
                 )
                 if adapted
             ]
-            show_figure(trainer, "inner/rates", rate_map(rate_table(engine).numpy(), names), step)
+            show_figure(trainer, "train/inner_rates", rate_map(rate_table(engine).numpy(), names), step)
 
 
 def rate_table(engine: Engine) -> torch.Tensor:

@@ -2,16 +2,21 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fewshot.runtime.build import plain
-from fewshot.runtime.seeing.board import boards, show_scalars, show_text
+from fewshot.runtime.seeing.board import FINAL, FINAL_FOLDER, boards, show_text
 
 COMPARED = ("seed", "control", "data", "model", "trainer.max_steps", "trainer.precision")
 """Groups and keys of the config in which runs of a sweep may differ: the columns of HPARAMS."""
@@ -20,7 +25,9 @@ LEFT_OUT = (
     "data.source.data_dir", "data.num_workers", "data.device_resident", "data.seed", "model.seed", "model.inner._target_",
 )  # fmt: skip
 """Those among them that say nothing about what is learned, or say it again."""
-FINAL = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
+UNIQUE = re.compile(r"[0-9a-f]{12}|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}")
+"""Names of folders that a sweep or the clock has given."""
+FIGURES = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
 """Final figures in HPARAMS, which shows five columns unless asked for more."""
 
 
@@ -37,29 +44,50 @@ def show_config(trainer: L.Trainer, cfg: DictConfig, step: int) -> None:
     for logger in boards(trainer):
         if isinstance(logger, TensorBoardLogger):
             _, session_start, _ = hparams(hyper_parameters(plain(cfg)), {})  # type: ignore[no-untyped-call]
-            logger.experiment._get_file_writer().add_summary(session_start, step)
-            logger.save()  # so that it is seen while the run goes on
+            with _final(logger) as writer:
+                writer._get_file_writer().add_summary(_named(session_start, Path(cfg.paths.output_dir)), step)
         else:
             logger.log_hyperparams(_dotted(plain(cfg)))
 
 
 def show_results(trainer: L.Trainer, metrics: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
-    """The protocol as text, and the final figures, which HPARAMS shows first: their names come first in the alphabet.
+    """The protocol as text, and the final figures, which are HPARAMS' columns beside the hyper-parameters.
 
     Nothing is logged after it.
     """
     step = trainer.global_step
     rows = [f"| {key} | {value if isinstance(value, str) else json.dumps(value)} |" for key, value in protocol.items()]
     show_text(trainer, "protocol", "\n".join(["| | |", "|---|---|", *rows]), step)
-    final = {f"final/{name}": metrics[name] for name in FINAL if not math.isnan(metrics.get(name, math.nan))}
-    show_scalars(trainer, final, step)
+    final = {f"{FINAL}/{name}": metrics[name] for name in FIGURES if not math.isnan(metrics.get(name, math.nan))}
     for logger in boards(trainer):
         if isinstance(logger, TensorBoardLogger):
             *_, session_end = hparams({}, {})  # type: ignore[no-untyped-call]
-            logger.experiment._get_file_writer().add_summary(session_end, step)
+            with _final(logger) as writer:
+                for name, value in final.items():
+                    writer.add_scalar(name, value, step)
+                writer._get_file_writer().add_summary(session_end, step)
             logger.save()
-        elif isinstance(logger, WandbLogger):
+            continue
+        logger.log_metrics(final, step)
+        if isinstance(logger, WandbLogger):
             logger.experiment.finish()  # else the next run of this process would go on with it
+
+
+def _final(logger: TensorBoardLogger) -> SummaryWriter:
+    return SummaryWriter(str(Path(logger.log_dir) / FINAL_FOLDER))
+
+
+def _named(session_start: Summary, folder: Path) -> Summary:
+    """With the run's name as the trial's, by which ``status`` and the file manager know it; TensorBoard cuts long paths.
+
+    Only where no other run can have the name: TensorBoard takes the mean of trials of one name.
+    """
+    if UNIQUE.fullmatch(folder.name):
+        (value,) = session_start.value
+        content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        content.session_start_info.group_name = folder.name
+        value.metadata.plugin_data.content = content.SerializeToString()
+    return session_start
 
 
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
