@@ -1,16 +1,25 @@
 """Networks that people bring: each engine computes what a plain loop over the network itself does, and leaves it as it was."""
 
+import logging
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
+from fewshot.errors import UserError
+from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
+from fewshot.inner.functional_engine import FunctionalEngine
 from fewshot.inner.gradients import inner_gradient_norms
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
+from fewshot.models.maml import MAML
+from fewshot.models.probe import probe
+from fewshot.models.protonet import ProtoNet
 from fewshot.tasks.batch import TaskBatch
 
 WAYS, STEPS, LR, WIDTH = 2, 2, 0.5, 4
@@ -255,3 +264,166 @@ def test_a_layer_that_is_not_used_can_be_passed_step_by_step(by_steps):
         engine = engine.remade(type(engine), inner=replace(engine.inner, checkpoint_steps=by_steps))
         engine.meta_gradient(batch, 2)
     assert not any(parameter.grad is not None and parameter.grad.any() for parameter in network[0].spare.parameters())
+
+
+class Checkpointed(nn.Module):
+    """It computes its forward again in backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = BROUGHT["plain"]()
+
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=False)
+
+
+class OfBatch(nn.Module):
+    """Normalised by whatever batch there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(8, 5), nn.Linear(5, WIDTH)
+
+    def forward(self, x):
+        return self.out(torch.tanh(F.batch_norm(self.layer(x), None, None, training=True)))
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, WIDTH)
+
+    def forward(self, x):
+        return self.layer(x), x
+
+
+class Forgetting(nn.Module):
+    """Dropout that is no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, WIDTH)
+
+    def forward(self, x):
+        return torch.tanh(F.dropout(self.layer(x), 0.5))
+
+
+class AttentionAlone(nn.Module):
+    """Dropout within a layer that is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(4, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        x = x.view(-1, 2, 4)
+        return self.layer(x, x, x)[0].mean(dim=1)
+
+
+class Words(nn.Module):
+    """Its inputs are numbers of rows, of which 0 is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Embedding(2, WIDTH, padding_idx=0)
+
+    def forward(self, x):
+        return torch.tanh(self.rows((x > 0.5).long())).mean(dim=1)
+
+
+def normed(norm):
+    return nn.Sequential(norm(nn.Linear(8, 5)), nn.Tanh(), nn.Linear(5, WIDTH))
+
+
+MADE = BROUGHT | {
+    "weight norm": lambda: normed(parametrizations.weight_norm),
+    "spectral norm": lambda: normed(parametrizations.spectral_norm),
+    "checkpoint": Checkpointed,
+    "batch norm of its own": OfBatch,
+    "two outputs": TwoOutputs,
+    "dropout": Forgetting,
+    "attention with dropout": AttentionAlone,
+    "padding": Words,
+}
+SAID = {
+    **dict.fromkeys(sorted(NOT_VECTORIZED), "functional"),
+    "padding": "functional",
+    "weight norm": r"features\.0\.parametrizations\.weight\.0 \(_WeightNorm\) are not .*; set model\.inner\.first_order=true",
+    "spectral norm": "differs from central differences",
+    "checkpoint": r"computes again in backward as torch\.utils\.checkpoint does",
+    "batch norm of its own": r"depends on the other queries: normalise by fewshot\.backbones\.norm\.BatchNorm",
+    "two outputs": r"TwoOutputs\.forward returns a tuple for 2 inputs; it must return one tensor, their features",
+    "dropout": "changes from call to call",
+    "attention with dropout": "changes from call to call",
+}
+"""The engine that is chosen instead of vectorized, or the line in which a network is refused; else nothing."""
+
+
+def backbone_of(name):
+    torch.manual_seed(0)
+    backbone = MADE[name]()
+    backbone.input_shape, backbone.out_features = (8,), WIDTH
+    return backbone
+
+
+def maml(name, engine="auto", **options):
+    inner = InnerLoop(lr=LR, steps=STEPS, eval_steps=1, **options)
+    backbone = backbone_of(name)
+    return MAML(backbone, WAYS, WAYS, inner, engine, "transductive", torch.optim.SGD).double()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_network_is_tried_before_it_is_trained(name, caplog):
+    said = SAID.get(name)
+    if said not in (None, "functional"):
+        with pytest.raises(UserError, match=said) as error:
+            probe(maml(name), (8,))
+        assert "\n" not in str(error.value)
+        return
+    with caplog.at_level(logging.INFO):
+        assert probe(maml(name), (8,)) == said
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == (said is not None) + (name == "unused")
+    if name == "unused":
+        assert lines[0] == "model.backbone: forward does not use spare: neither adapted nor learned"
+    elif said:
+        assert lines[0].startswith("Inner loop: model.engine=functional, as vectorized cannot do this network: ")
+
+
+def test_to_first_order_a_wrong_second_derivative_does_no_harm():
+    probe(maml("weight norm", engine="functional", first_order=True), (8,))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"rates": "per_step"},
+        {"transform": "kronecker"},
+        {"proximal": 0.5},
+        {"first_order": True},
+        {"annealing": Annealing(9, multi_step=1.0, first_order=0.5)},
+        {"adapt": ("head.*",)},
+    ],
+)
+def test_whatever_is_adapted_is_compared(kind):
+    assert probe(maml("aliased", **kind), (8,)) is None
+
+
+def test_a_gradient_that_is_a_little_wrong_is_found(monkeypatch):
+    right = FunctionalEngine.outer_gradients
+
+    def wrong(engine, chunk, tasks, outer_step):
+        losses, outputs, gradients = right(engine, chunk, tasks, outer_step)
+        return losses, outputs, [gradients[0] * 1.1, *gradients[1:]]
+
+    monkeypatch.setattr(FunctionalEngine, "outer_gradients", wrong)
+    with pytest.raises(UserError, match="differs from central differences"):
+        probe(maml("plain"), (8,))
+
+
+def test_a_comparison_through_which_tasks_reach_each_other_is_refused():
+    for name, said in (("batch norm of its own", "one reaches another"), ("two outputs", "returns a tuple")):
+        model = ProtoNet(backbone=backbone_of(name), batch_norm="running", optimizer=torch.optim.SGD).double()
+        with pytest.raises(UserError, match=said):
+            probe(model, (8,))
+    probe(ProtoNet(backbone=backbone_of("lstm"), batch_norm="running", optimizer=torch.optim.SGD).double(), (8,))

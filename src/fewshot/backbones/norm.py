@@ -100,6 +100,11 @@ class BatchNorm(nn.Module):
         return x * scale.view(shape) + (bias - mean * scale).view(shape)
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether images of a batch are normalised by each other anywhere in it."""
+    return any(isinstance(module, BatchNorm) for module in network.modules())
+
+
 Normaliser = Callable[[BatchNorm, Tensor], Tensor]
 """What a layer makes of its input."""
 

@@ -42,7 +42,10 @@ def print_summary(
             table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
     if cut_short:
         table.add_row("[red]cut short[/red]", ", ".join(cut_short))
-    table.add_row("protocol", f"{protocol['batch_norm']} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")
+    table.add_row(
+        "protocol",
+        f"{protocol['batch_norm'].replace('none', 'no')} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}",
+    )
     if "train_seconds" in cost:
         table.add_row("training", f"{cost['train_seconds']:.0f} s, {cost['train_tasks_per_second']:.1f} tasks/s")
     table.add_row("peak memory", f"{cost['peak_rss_bytes'] / 2**20:.0f} MiB")

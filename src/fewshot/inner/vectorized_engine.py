@@ -10,6 +10,7 @@ from torch.func import vmap
 from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.statistics import by_task
+from fewshot.errors import UserError
 from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks.batch import TaskBatch
 
@@ -29,6 +30,15 @@ class VectorizedEngine(FastWeightsEngine):
     name = "vectorized"
     stacked = True
     chunk = CHUNK
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, module in self.network.named_modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                raise UserError(
+                    f"model.backbone: {name} (Embedding) has a padding_idx, which PyTorch's vmap heeds in one task alone; set "
+                    "model.engine=functional"
+                )
 
     def prepared(self, batch: TaskBatch) -> TaskBatch:
         if batch.support_x.ndim != 5 or batch.support_x.device.type != "cpu":

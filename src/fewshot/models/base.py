@@ -76,6 +76,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._gradient_clip = gradient_clip
         self._on_nonfinite = on_nonfinite
         self._seed = seed
+        self._said_single = False
         self.skipped_steps = 0
         self._val_record, self._test_record = TaskRecord(), TaskRecord()
         self.scores: dict[str, TaskScores] = {}
@@ -105,6 +106,15 @@ class MetaLearner(L.LightningModule, ABC):
         At least its name (``model``), ``backbone``, ``batch_norm``, whether it is ``transductive``, what it adapts to a task
         (``adapt``), adaptation steps in evaluation (``eval_steps``), ``parameters``, and ``forward_multiply_adds`` of a query.
         """
+
+    def say_of_a_single_query(self, batch: TaskBatch, batch_norm: str) -> None:
+        """Warns once of a query that transductive batch normalisation normalises by nothing but itself."""
+        if batch_norm == "transductive" and batch.query_x.shape[1] == 1 and not self._said_single:
+            self._said_single = True
+            log.warning(
+                "a single query is normalised by itself alone (transductive batch norm), which costs accuracy: ask for "
+                "several at once, or set model.batch_norm=inductive"
+            )
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
         """What an outer step on such a meta-batch needs, measured on its first task; leaves no gradient behind."""

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fewshot.inner.call import own_buffers
+
 
 def multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Multiplications with an addition, in convolutions and matrix products, that one input takes.
@@ -14,6 +16,6 @@ def multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
         input_shape: of one input, as ``(C, H, W)``.
     """
     like = next(network.parameters())
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
-    return int(counter.get_total_flops()) // 2
+    with torch.no_grad(), own_buffers(network), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+    return int(counter.get_total_flops()) // 4

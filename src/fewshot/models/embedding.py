@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.layout import fastest_layout
+from fewshot.backbones.norm import has_batch_norm
 from fewshot.backbones.statistics import RunningStatistics, by_task
 from fewshot.errors import UserError, nearest
 from fewshot.models.base import MetaLearner, OptimizerFactory
@@ -72,6 +73,7 @@ class EmbeddingLearner(MetaLearner):
         return self.query_losses(outputs, targets)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
+        self.say_of_a_single_query(batch, self._batch_norm if has_batch_norm(self.network) else "none")
         with torch.no_grad(), self.in_evaluation(batch):
             return self._outputs(batch)[:, None]
 
@@ -113,8 +115,8 @@ class EmbeddingLearner(MetaLearner):
             "model": type(self).__name__,
             "engine": None,
             "backbone": type(self._backbone).__name__,
-            "batch_norm": self._batch_norm,
-            "transductive": self._batch_norm == "transductive",
+            "batch_norm": self._batch_norm if has_batch_norm(self.network) else "none",
+            "transductive": self._batch_norm == "transductive" and has_batch_norm(self.network),
             "adapt": [],
             "eval_steps": 0,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),

@@ -35,7 +35,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
-from fewshot.backbones.norm import BatchNorm
+from fewshot.backbones.norm import BatchNorm, has_batch_norm
 from fewshot.errors import UserError
 from fewshot.inner.engine import Begin, Engine, engine_kind
 from fewshot.inner.loop import InnerLoop
@@ -103,7 +103,8 @@ class MAML(MetaLearner):
         super().__init__(network, optimizer, **outer)
         self.inner = inner
         self.rates = InnerRates(inner, network)
-        self._names = {"model": name, "batch_norm": batch_norm, "backbone": type(backbone).__name__}
+        self._names = {"model": name, "backbone": type(backbone).__name__}
+        self._batch_norm = batch_norm if has_batch_norm(network) else "none"
         self._input_shape = backbone.input_shape
         self._eval_ways, self._engine_asked, self._norm_per_step = eval_ways, engine, norm_per_step
         self._engine, self._evaluator = (
@@ -125,6 +126,7 @@ class MAML(MetaLearner):
         return self._engine.meta_gradient(batch, len(batch), self.global_step)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
+        self.say_of_a_single_query(batch, self._batch_norm)
         return self._evaluator.adaptation_path(batch, self.inner.eval_steps)[..., : self._eval_ways]
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
@@ -133,6 +135,11 @@ class MAML(MetaLearner):
     @property
     def engine(self) -> Engine:
         return self._engine
+
+    def use_engine(self, name: str) -> None:
+        """Computes the inner loop by another engine from now on."""
+        kind = engine_kind(name)
+        self._engine, self._evaluator = (engine.remade(kind) for engine in (self._engine, self._evaluator))
 
     def _eval_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of the outputs that a validation or test task has classes for."""
@@ -143,6 +150,7 @@ class MAML(MetaLearner):
         inner = self.inner
         return {
             **self._names,
+            "batch_norm": self._batch_norm,
             "engine": self._engine_asked,
             "eval_engine": self._evaluator.name,
             "parameters": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
@@ -158,5 +166,5 @@ class MAML(MetaLearner):
             "inner_transform": inner.transform,
             "inner_optimizer": "SGD" if inner.optimizer is None else getattr(inner.optimizer, "func", inner.optimizer).__name__,
             "outer_gradient": inner.outer,
-            "transductive": self._names["batch_norm"] == "transductive",
+            "transductive": self._batch_norm == "transductive",
         }

@@ -18,6 +18,7 @@ from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
 from fewshot.runtime.seeing.record import show_config
+from fewshot.runtime.trial import try_out
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule = build_data(cfg)
     require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
     model = build_model(cfg)
+    try_out(cfg, model)
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)
     trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from fewshot.runtime.resume import Resume, restore_finished
 from fewshot.runtime.seeing.record import show_config
 from fewshot.runtime.signals import Stopped, StopRequest
 from fewshot.runtime.source_history import SourceHistory
+from fewshot.runtime.trial import try_out
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     datamodule, model = build_data(cfg), build_model(cfg)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
+    try_out(cfg, model)
     model.know_classes(datamodule.train_classes)
     return datamodule, model
 

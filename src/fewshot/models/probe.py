@@ -1,0 +1,377 @@
+"""Tries a model on one tiny meta-batch: whether what its network brings can be differentiated, batched and repeated.
+
+Most layers can. What goes wrong with others, without an error, is a wrong number: a second derivative that PyTorch lacks or has
+wrong, tasks that reach each other, randomness, a recomputation that sees other weights. So the meta-gradient is compared with
+central differences of a plain loop in place, tasks together with each alone, and each answer with its repetition.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.backbones.norm import adaptation_step
+from fewshot.errors import UserError
+from fewshot.inner.call import own_buffers, unfused_attention
+from fewshot.models.base import MetaLearner
+from fewshot.models.maml import MAML
+from fewshot.tasks.batch import TaskBatch
+
+log = logging.getLogger(__name__)
+
+WAYS = 2
+"""Classes of the tiny tasks."""
+SHOTS = QUERIES = 2
+"""Their images of each class: the least with which batch normalisation has a gradient in a layer of one position."""
+STEPS = (1e-6, 1e-7, 1e-8)
+"""Of central differences along a unit vector; one of them meets neither kinks nor rounding."""
+ROUNDING = 1e-14
+"""Of a loss."""
+CLOSE = 1e-3
+"""Largest relative distance of two numbers that are the same; a wrong second derivative is further away."""
+CHANGES = "what it computes changes from call to call (dropout, noise, a state); an inner loop would adapt to that"
+REACHES = "tasks that are computed together are not what each is alone: one reaches another"
+
+
+class UnfitError(Exception):
+    """What a model cannot do with its network; one line."""
+
+
+def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
+    """Tries each engine that a model may use.
+
+    Args:
+        model: for tasks of two ways, in double precision where its network can be. To be thrown away.
+        input_shape: of one input.
+
+    Returns:
+        the engine to use, where it is not the one that was asked for.
+
+    Raises:
+        UserError: there is none.
+    """
+    _require_features(model, input_shape)
+    model.know_classes(WAYS)
+    batch = tiny_tasks(input_shape, next(model.parameters()).dtype)
+    _name_unused(model, batch)
+    if not isinstance(model, MAML):
+        _try(model, batch, "")
+        return None
+    asked = model.description["engine"]
+    of_choice = "functional" if asked == "auto" else asked
+    model.use_engine(of_choice)
+    expected = _try(model, batch, _remedy(of_choice))
+    if asked == "auto":
+        try:
+            model.use_engine("vectorized")
+            _require_same(model, batch, expected)
+        except (UnfitError, UserError) as unfit:
+            log.info(f"Inner loop: model.engine=functional, as vectorized cannot do this network: {unfit}")
+            return of_choice
+    return None
+
+
+def _require_same(model: MetaLearner, batch: TaskBatch, expected: tuple[Tensor, ...]) -> None:
+    found = (*_computed(model.train(), batch), _evaluated(model.eval(), batch))
+    if not all(_same(*pair) for pair in zip(found, expected, strict=True)):
+        raise UnfitError("PyTorch's vmap computes it otherwise")
+
+
+def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2) -> TaskBatch:
+    """Tasks of noise from 0 to 1, always the same."""
+    random = torch.Generator().manual_seed(0)
+    support, query = (
+        torch.rand(tasks, WAYS * of_each, *input_shape, generator=random, dtype=torch.float64).to(dtype)
+        for of_each in (SHOTS, QUERIES)
+    )
+    labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
+    ids, classes = torch.zeros(tasks, 0, dtype=torch.int64), torch.arange(WAYS).repeat(tasks, 1)
+    return TaskBatch(support, labels[0], query, labels[1], torch.arange(tasks), ids, ids, classes)
+
+
+def _require_features(model: MetaLearner, input_shape: Sequence[int]) -> None:
+    backbone = model.network.get_submodule("features")
+    like = next(model.parameters())
+    with torch.no_grad(), own_buffers(backbone):
+        found = backbone(torch.zeros(2, *input_shape, dtype=like.dtype))
+    width = getattr(backbone, "out_features", None)
+    if not isinstance(found, Tensor) or found.shape != (2, width):
+        what = f"of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise UserError(
+            f"model.backbone: {type(backbone).__name__}.forward returns {what} for 2 inputs; it must return one tensor, "
+            f"their features, [2, out_features={width}]"
+        )
+
+
+def _name_unused(model: MetaLearner, batch: TaskBatch) -> None:
+    """Says which layers the forward pass never uses."""
+    features = model.network.get_submodule("features")
+    learned = {name: parameter for name, parameter in features.named_parameters() if parameter.requires_grad}
+    if not learned:
+        return
+    with own_buffers(features), unfused_attention():
+        outputs = features(batch.support_x[0])
+        found: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(learned.values()), allow_unused=True)
+    unused = sorted({name.rpartition(".")[0] for name, grad in zip(learned, found, strict=True) if grad is None})
+    if unused:
+        log.warning(f"model.backbone: forward does not use {', '.join(unused)}: neither adapted nor learned")
+
+
+def _remedy(engine: str) -> str:
+    return "; choose another layer" if engine == "functional" else "; set model.engine=functional"
+
+
+def _try(model: MetaLearner, batch: TaskBatch, remedy: str) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        return _check(model, batch)
+    except UnfitError as unfit:
+        raise UserError(f"model.backbone: {unfit}{remedy}") from unfit
+
+
+def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, meta-gradient and outputs of a model with the engine that it has; raises `UnfitError` where these are wrong."""
+    last, inner_loop = batch.slice(1, 2), model.engine is not None
+    with _left_alone(model, with_buffers=inner_loop):
+        losses, gradient = _computed(model.train(), batch)
+        alone, _ = _computed(model, last)
+        if not _same(losses[1:], alone):
+            random = not _same(alone, _computed(model, last)[0])
+            if inner_loop or not random:
+                raise UnfitError(CHANGES if random else REACHES)
+    with _left_alone(model):
+        outputs = _evaluated(model.eval(), batch)
+        if not _same(outputs[1:], _evaluated(model, last)):
+            raise UnfitError(REACHES if _same(outputs, _evaluated(model, batch)) else CHANGES)
+        if not model.description["transductive"]:
+            others = last.query_x.clone()
+            others[:, -1] = 1 - others[:, -1]
+            changed = _evaluated(model, last.with_inputs(last.support_x, others))
+            if not _same(outputs[1:, :, :-1], changed[:, :, :-1]):
+                raise UnfitError("a query's answer depends on the other queries: normalise by fewshot.backbones.norm.BatchNorm")
+    if isinstance(model, MAML) and model.inner.outer == "unrolled" and gradient.dtype == torch.float64:
+        _compare_with_differences(model, batch, gradient)
+    return losses, gradient, outputs
+
+
+@contextmanager
+def _left_alone(model: MetaLearner, with_buffers: bool = True) -> Iterator[None]:
+    """Refuses what changes the network."""
+
+    def held() -> list[Tensor]:
+        return [*model.network.parameters(), *(model.network.buffers() if with_buffers else ())]
+
+    before = [(tensor, tensor.detach().clone()) for tensor in held()]
+    yield
+    after = held()
+    if len(after) != len(before) or not all(a is b and a.equal(kept) for a, (b, kept) in zip(after, before, strict=True)):
+        raise UnfitError("the network itself changes when tasks are computed: its forward writes into its weights or buffers")
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal but for rounding."""
+    close = CLOSE**2 if a.dtype == torch.float64 else CLOSE
+    return bool((a - b).norm() <= close * (a.norm() + close))
+
+
+def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+    """Losses and the mean meta-gradient, flat; leaves none behind."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        if isinstance(model, MAML):
+            losses, _ = model.engine.meta_gradient(batch, len(batch), _dearest_step(model))
+        else:
+            losses, _ = model.meta_gradient(batch)
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
+        return losses, torch.cat([gradient.flatten() for gradient in found]) if found else losses
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        raise UnfitError(
+            f"{_layer(error, model, batch)} cannot be differentiated ({_first_line(error)}){_lower_order(model)}"
+        ) from error
+    finally:
+        for parameter in model.parameters():
+            parameter.grad = None
+
+
+def _evaluated(model: MetaLearner, batch: TaskBatch) -> Tensor:
+    try:
+        with torch.no_grad():
+            return model.evaluate(batch)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        raise UnfitError(f"{_layer(error, model, batch)} cannot be evaluated ({_first_line(error)})") from error
+
+
+def _dearest_step(model: MAML) -> int:
+    """The first outer step with second derivatives, where there are any."""
+    return model.inner.annealing.landmarks[-1] if model.inner.annealing else 0
+
+
+def _lower_order(model: MetaLearner) -> str:
+    return (
+        "; set model.inner.first_order=true"
+        if isinstance(model, MAML) and model.inner.second_order(_dearest_step(model))
+        else ""
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:160]
+
+
+def _layer(error: Exception, model: MetaLearner, batch: TaskBatch) -> str:
+    """The innermost layer that an error was raised in, by its name in the network; the network where it was in none."""
+    inside: list[nn.Module] = []
+    trace = error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and not isinstance(owner, MetaLearner):
+            inside.append(owner)
+        trace = trace.tb_next
+    names = [(name, layer) for root in inside[:1] for name, layer in root.named_modules() if layer is inside[-1]]
+    if not names:
+        return _faulty_layer(model, batch) or type(model.network.get_submodule("features")).__name__
+    name, layer = names[0]
+    return f"{name.removeprefix('module.') or 'network'} ({type(layer).__name__})"
+
+
+def _compare_with_differences(model: MAML, batch: TaskBatch, gradient: Tensor) -> None:
+    """Of the mean query loss, along a direction in which each element counts about as much as it does in the meta-gradient."""
+    if not gradient.isfinite().all():
+        raise UnfitError("its meta-gradient is not finite")
+    signs = torch.randint(2, gradient.shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
+    along = signs * gradient / gradient.norm().clamp(min=1e-30)
+    expected, size = float(gradient @ along), float((gradient * along).norm())
+    second_order = model.inner.second_order(_dearest_step(model))
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parts = torch.split(along, [parameter.numel() for parameter in learned])
+    direction = [part.view_as(parameter) for part, parameter in zip(parts, learned, strict=True)]
+    slopes = [_descended(model, task) for task in batch]
+
+    def loss() -> float:
+        """To first order, inner gradients are what they were."""
+        return sum(
+            _descended(model, task, None if second_order else of_task)[0]
+            for task, (_, of_task) in zip(batch, slopes, strict=True)
+        ) / len(batch)
+
+    found = []
+    for step in STEPS:
+        found.append(_central_difference(loss, learned, direction, step))
+        if abs(found[-1] - expected) <= CLOSE * (abs(expected) + size) + ROUNDING / step:
+            return
+    layer = _faulty_layer(model, batch)
+    off = f"its meta-gradient differs from central differences, {expected:.4g} from {found[0]:.4g}"
+    if layer is not None:
+        raise UnfitError(f"PyTorch's derivatives of {layer} are not those of what it computes ({off}){_lower_order(model)}")
+    raise UnfitError(f"{off}: something in forward detaches, or computes again in backward as torch.utils.checkpoint does")
+
+
+def _central_difference(
+    function: Callable[[], float], tensors: Sequence[Tensor], direction: Sequence[Tensor], step: float
+) -> float:
+    """The derivative of a function of some tensors along a direction, by changing them in place and back."""
+    kept, values = [tensor.detach().clone() for tensor in tensors], []
+    for sign in (step, -step):
+        with torch.no_grad():
+            for tensor, value, towards in zip(tensors, kept, direction, strict=True):
+                tensor.copy_(value + sign * towards)
+        values.append(function())
+    with torch.no_grad():
+        for tensor, value in zip(tensors, kept, strict=True):
+            tensor.copy_(value)
+    return (values[0] - values[1]) / (2 * step)
+
+
+def _descended(
+    model: MAML, task: TaskBatch, given: list[Sequence[Tensor]] | None = None
+) -> tuple[float, list[Sequence[Tensor]]]:
+    """A task's query loss after descent of the network itself, put back afterwards, and the inner gradients of each step.
+
+    Args:
+        given: inner gradients to use; None computes them.
+    """
+    engine, outer_step, total = model.engine, _dearest_step(model), 0.0
+    used: list[Sequence[Tensor]] = []
+    network, inner, rates = engine.network, engine.inner, engine.rates
+    parameters = list(network.parameters())
+    adapted = [parameter for parameter, chosen in zip(parameters, inner.adapted(network), strict=True) if chosen]
+    kept = [(parameter, parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
+    try:
+        with torch.no_grad():
+            begun = {} if engine.begin is None else engine.begin(task.support_x, task.support_y)
+            for name, value in begun.items():
+                network.get_parameter(name).copy_(value)
+        anchors = [parameter.detach().clone() for parameter in adapted]
+        for step, weight in enumerate(inner.loss_weights(outer_step)):
+            with adaptation_step(step), own_buffers(network), unfused_attention():
+                if given is None:
+                    for parameter in adapted:
+                        parameter.requires_grad_()
+                    loss = engine.loss(network(task.support_x), task.support_y)
+                    used.append(torch.autograd.grad(loss, adapted, materialize_grads=True))
+                else:
+                    used.append(given[step])
+            with torch.no_grad(), adaptation_step(step), own_buffers(network), unfused_attention():
+                pulls = [inner.proximal * (parameter - anchor) for parameter, anchor in zip(adapted, anchors, strict=True)]
+                gradients = rates.transformed([slope + pull for slope, pull in zip(used[-1], pulls, strict=True)])
+                for parameter, rate, slope in zip(adapted, rates.at(step), gradients, strict=True):
+                    parameter.sub_(rate * slope)
+                if weight:
+                    outputs = engine.query_outputs(network, task.support_x, task.query_x)
+                    total += weight * float(engine.loss(outputs, task.query_y))
+    finally:
+        with torch.no_grad():
+            for parameter, value, learned in kept:
+                parameter.copy_(value).requires_grad_(learned)
+    return total, used
+
+
+def _faulty_layer(model: MetaLearner, batch: TaskBatch) -> str | None:
+    """The first layer, from the innermost, whose second derivative PyTorch has not or not rightly; None where there is none."""
+    features = model.network.get_submodule("features")
+    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    handles = [
+        layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs))) for layer in features.modules()
+    ]
+    try:
+        with own_buffers(features), torch.no_grad(), unfused_attention():
+            features(batch.support_x[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = {layer: name for name, layer in features.named_modules()}
+    for layer, inputs in calls:
+        if all(isinstance(x, Tensor) and x.is_floating_point() for x in inputs) and not _is_twice_differentiable(layer, inputs):
+            return f"features.{names[layer]} ({type(layer).__name__})".replace(". ", " ")
+    return None
+
+
+def _is_twice_differentiable(layer: nn.Module, inputs: Sequence[Tensor]) -> bool:
+    """By central differences of the first derivative of half the sum of the squared outputs."""
+    leaves = [*(p for p in layer.parameters() if p.requires_grad), *(x.detach().clone().requires_grad_() for x in inputs)]
+    given = leaves[len(leaves) - len(inputs) :]
+
+    def first(create_graph: bool = False) -> tuple[Tensor, ...]:
+        with own_buffers(layer), unfused_attention():
+            outputs = layer(*given)
+        total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum() / 2
+        return torch.autograd.grad(total, leaves, create_graph=create_graph, materialize_grads=True)
+
+    try:
+        slopes = first(create_graph=True)
+        towards = [slope.detach() for slope in slopes]
+        along = torch.stack([(slope * fixed).sum() for slope, fixed in zip(slopes, towards, strict=True)]).sum()
+        second = torch.autograd.grad(along, leaves, materialize_grads=True)
+    except (RuntimeError, NotImplementedError):
+        return False
+    size = torch.nn.utils.get_total_norm(second)
+
+    def function() -> float:
+        return float(sum((slope * fixed).sum() for slope, fixed in zip(first(), towards, strict=True)))
+
+    direction = [slope / size.clamp(min=1e-30) for slope in second]
+    return any(
+        abs(_central_difference(function, leaves, direction, step) - size) <= CLOSE * size + ROUNDING / step for step in STEPS
+    )
