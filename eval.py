@@ -2,8 +2,12 @@
 
 import sys
 
-from fewshot.runtime.cli import run
-from fewshot.runtime.saved import EVAL_CONFIG, offer_saved_config
+try:
+    from fewshot.runtime.cli import run
+    from fewshot.runtime.saved import EVAL_CONFIG, offer_saved_config
+except ModuleNotFoundError as missing:
+    print(f"error: {missing}; run `make setup`, then `.venv/bin/python eval.py`", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     run(EVAL_CONFIG, "fewshot.runtime.evaluate:evaluate", before=lambda: offer_saved_config(sys.argv[1:]))

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import socket
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -37,6 +39,19 @@ def mistake(done):
         ("data.ways=five", "data.ways=five must be a whole number of at least 1"),
         ("data.source.partition=vinyal", "data.source.partition is no key"),
         ("trainer.accelerator=tpus", "trainer: You selected an invalid accelerator name: `accelerator='tpus'`"),
+        ("model.inner.lr=abc", "model.inner.lr=abc must be a number"),
+        ("data.shots=0", "data.shots=0 must be a whole number of at least 1"),
+        ("model.gradient_clip={val:1}", "model.gradient_clip={val: 1} must be {val: NUMBER, algorithm: value or norm}"),
+        ("~model.inner.lr", "model.inner.lr is missing, and fewshot.inner.loop.InnerLoop needs it"),
+        ("trainer.inference_mode=true", "trainer.inference_mode=true would leave validation without"),
+        ("+trainer.gradient_clip_val=1", "trainer.gradient_clip_val does nothing here; use model.gradient_clip"),
+        ("+trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches does nothing here; use data.meta_batch_size"),
+        ("logger=null", "logger=null chooses nothing; choose one of: csv,"),
+        ("logger=[]", "logger is missing, and every run needs it; choose one of: csv,"),
+        ("callbacks=null", "callbacks=null chooses nothing; choose one of: default,"),
+        ("experiment=null", "experiment=null chooses nothing; take it away with ~experiment"),
+        ("data.eval.shots=1,2", "data.eval.shots=1,2 has several values: -m runs each of them"),
+        ("--seed=5", "--seed=5 is no flag; keys are set by KEY=VALUE, as in seed=VALUE"),
         ("trainer.precision=8", "trainer.precision=8 is not supported; choose one of: 32-true, bf16-mixed"),
     ],
 )
@@ -46,12 +61,19 @@ def test_mistakes_in_a_config_take_one_line(tmp_path, override, message):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_mistake_costs_a_moment_and_no_traceback(tmp_path):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("experiment=omniglott_5w1s", "experiment=omniglott_5w1s is unknown; did you mean 'omniglot_5w1s'?"),
+        ("model.inner.lr=abc", "model.inner.lr=abc must be a number"),
+    ],
+)
+def test_a_mistake_costs_a_moment_and_no_traceback(tmp_path, override, message):
     """In a process of its own: the config is composed and refused before torch is imported."""
-    done = command("train.py", "experiment=omniglott_5w1s", f"hydra.run.dir={tmp_path}", PYTHONPROFILEIMPORTTIME="1")
+    done = command("train.py", override, f"hydra.run.dir={tmp_path}", PYTHONPROFILEIMPORTTIME="1")
     lines = [line for line in done.err.splitlines() if not line.startswith("import time:")]
     assert done.code == 2
-    assert lines == ["error: experiment=omniglott_5w1s is unknown; did you mean 'omniglot_5w1s'?"]
+    assert lines == [f"error: {message}"]
     assert not {"torch", "lightning", "matplotlib", "numpy"} & imported(done.err)
 
 
@@ -68,9 +90,59 @@ def test_help_imports_nothing_heavy(script):
 
 
 def test_help_names_choices_keys_and_commands():
-    out = command("train.py", "--help").out
-    for text in ("experiment: glyphs_5w1s", "miniimagenet_5w1s", "meta_batch_size: 8", "python eval.py run="):
-        assert text in out
+    """Of the config that the other arguments make, each with what its file says of it."""
+    out = main("train.py", "--help", "model=protonet").out
+    for line in (
+        r"python eval.py run=\S+ data.shots=5",
+        r"experiment=glyphs_5w1s",
+        r"  miniimagenet_5w1s +mini-ImageNet 5-way 1-shot as published .*",
+        r"model=protonet",
+        r"  anil +ANIL \(Raghu et al. 2020\): the head alone is adapted; .*",
+        r"data.meta_batch_size=8 +tasks in one outer step.*",
+        r"model.optimizer.lr=0.001 +outer learning rate at the start",
+    ):
+        assert re.search(f"^{line}$", out, re.MULTILINE), line
+    assert "_classifier" not in out
+    assert "_episodes" not in out
+    whole = {word for file in (ROOT / "configs").rglob("*.yaml") for word in re.findall(r"[\w-]+", file.read_text())}
+    assert {word for word in re.findall(r"^ {28,}([a-z]+)", out, re.MULTILINE) if word not in whole} == set()
+
+
+def test_a_flag_may_stand_anywhere():
+    shown = main("train.py", "seed=1", "--cfg", "job", "test=false", "--resolve")
+    assert shown.code == 0
+    assert (yaml.safe_load(shown.out)["seed"], yaml.safe_load(shown.out)["test"]) == (1, False)
+
+
+@pytest.mark.slow
+def test_a_folder_may_have_any_name_and_a_console_any_encoding(tmp_path):
+    """What is printed has signs that ASCII lacks; a run must not die of them."""
+    run, arguments = tmp_path / "a=b,(c) 'd' é", [f"paths.cache_dir={tmp_path / 'cache'}", *TINY]
+    done = command("train.py", *arguments, f"hydra.run.dir={run}", PYTHONIOENCODING="ascii")
+    assert (done.code, done.err) == (0, "")
+    assert (run / "results.json").is_file()
+    assert "5-way" not in done.out
+    assert main("eval.py", CONFIG_DIR, f"run={run}", f"hydra.run.dir={tmp_path / 'eval'}").code == 0
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folders = ["paths.data_dir=~/data", "hydra.run.dir=~/run", "paths.cache_dir=cache"]
+    done = main("train.py", "experiment=quickdraw_5w1s", "trainer=cpu", *folders)
+    assert done.code == 2
+    assert f"{tmp_path / 'data'}" in done.err
+    assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
+def test_outside_the_environment_the_remedy_is_one_line(tmp_path):
+    for script in ("train.py", "eval.py"):
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", str(ROOT / script)], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 2
+        assert done.stderr == f"error: No module named 'fewshot'; run `make setup`, then `.venv/bin/python {script}`\n"
 
 
 @pytest.mark.slow

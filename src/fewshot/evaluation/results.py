@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # it imports torch, without which results can be read
     from fewshot.evaluation.record import TaskScores
 
 SCHEMA = 1
+FIGURES = ("acc", "acc_ci95", "acc_before", "loss")
+"""Of a split, in `metrics_of`."""
 
 
 def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:

@@ -4,38 +4,40 @@ The config stays as it was composed, by which a run is known again: Hydra's ``in
 within whatever the instantiated part refers to, so it is given parts of a copy.
 """
 
+import inspect
+import socket
 from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 import lightning as L
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, nearest
+from fewshot.evaluation.results import FIGURES
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
+from fewshot.runtime.ranks import rank
 
 EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """Loggers whose package is an extra of its name."""
+REMEDIES = {
+    "wandb": "wandb login, or logger.wandb.offline=true keeps everything in the run's folder",
+    "mlflow": "start the server, or take MLFLOW_TRACKING_URI away: then figures are kept in the run's folder",
+}
 
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """The config as plain containers, its references resolved or as they stand."""
     container: dict[str, Any] = OmegaConf.to_container(cfg, resolve=resolve)  # type: ignore[assignment]
     return container
-
-
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuses numbers that are none, before anything is computed with them."""
-    for key in ("max_steps", "val_check_interval", "log_every_n_steps"):
-        whole(f"trainer.{key}", cfg.trainer[key], least=1)
-    for key in ("meta_batch_size", "val_tasks", "test_tasks"):
-        whole(f"data.{key}", cfg.data[key], least=1)
-    if cfg.threads is not None:
-        whole("threads", cfg.threads, least=1)
 
 
 def _build_logger(node: DictConfig, first_step: int) -> Logger:
@@ -49,8 +51,33 @@ def _build_logger(node: DictConfig, first_step: int) -> Logger:
     if extra is not None and find_spec(extra) is None:
         raise UserError(f"logger={extra} needs a package that is not installed; make extras, or pip install {extra}")
     key = {"TensorBoard": "purge_step", "MetricsCsv": "first_step"}.get(name)
-    logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
+    if extra == "mlflow":
+        _reach(node.tracking_uri)
+    try:
+        logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
+        if extra is not None and rank() == 0:
+            _ = logger.experiment  # type: ignore[attr-defined]  # connects, which would wait for the first figure
+    except Exception as error:
+        if extra is None:
+            raise
+        reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+        raise UserError(f"logger={extra} does not start ({reason}); {REMEDIES[extra]}") from error
     return logger
+
+
+def _reach(uri: str) -> None:
+    """Refuses a server that does not answer: its library would try for minutes.
+
+    Raises:
+        UserError: so it is.
+    """
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        try:
+            port = address.port or {"http": 80, "https": 443}[address.scheme]
+            socket.create_connection((address.hostname or "", port), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise UserError(f"logger.mlflow.tracking_uri={uri} does not answer ({error}); {REMEDIES['mlflow']}") from error
 
 
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
@@ -66,6 +93,41 @@ def build_model(cfg: DictConfig) -> MetaLearner:
     return model
 
 
+def check_optimizer(model: MetaLearner, max_steps: int) -> None:
+    """Refuses an outer optimizer or schedule that would fail later, by building both.
+
+    Raises:
+        UserError: they cannot be built, or need what an outer step has not.
+    """
+    try:
+        made = model.configure_optimizers()
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"model.optimizer or model.scheduler: {error}; see --help") from error
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    scheduler = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
+    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+        raise UserError(
+            f"model.optimizer={type(optimizer).__name__} asks for several gradients in a step, and an outer step has one; "
+            "choose another, such as torch.optim.Adam"
+        )
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise UserError("model.scheduler=ReduceLROnPlateau waits for validations, and a schedule here goes by outer steps; "
+                        "choose another, such as torch.optim.lr_scheduler.CosineAnnealingLR")  # fmt: skip
+    steps = getattr(scheduler, "total_steps", max_steps)
+    if steps < max_steps:
+        raise UserError(
+            f"model.scheduler.total_steps={steps} ends before trainer.max_steps={max_steps}; set it to ${{trainer.max_steps}}"
+        )
+
+
+def _check_monitors(callbacks: list[Callback]) -> None:
+    known = [f"{split}/{figure}" for split, figures in (("val", FIGURES), ("train", ("loss", "acc"))) for figure in figures]
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", known[0])
+        if monitor not in known:
+            raise UserError(f"callbacks: {type(callback).__name__} has monitor={monitor}{nearest(str(monitor), known)}")
+
+
 def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     """The trainer with its callbacks and loggers.
 
@@ -74,6 +136,9 @@ def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     """
     cfg = deepcopy(cfg)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
+    _check_monitors(callbacks)
+    if not cfg.trainer.get("enable_progress_bar", True):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LightningProgressBar)]
     loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,

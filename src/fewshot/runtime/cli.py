@@ -4,6 +4,7 @@ Nothing heavy is imported before the config is composed, so that ``--help`` and 
 """
 
 import errno
+import io
 import os
 import re
 import sys
@@ -13,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 
 import hydra
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -24,10 +27,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fewshot.errors import UserError, nearest
+from fewshot.runtime.config_check import TOP, check_config
+from fewshot.runtime.config_groups import CONFIGS, choices
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+FLAGS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion")
+FLAGS_WITH_VALUE = (
+    "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
+    "--experimental-rerun",
+)  # fmt: skip
+"""Hydra's."""
+FOLDERS = ("run", "hydra.run.dir", "hydra.sweep.dir", "paths.data_dir", "paths.cache_dir")
+"""Keys whose values are read as they stand: the name of a folder may have any character."""
 
 
 def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -> None:
@@ -38,7 +52,11 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
         job: ``module:function``, imported once the config stands; takes the config.
         before: called first, under the same treatment of mistakes.
     """
+    tolerate_any_console()
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
+    for variable in ("FEWSHOT_DATA_DIR", "FEWSHOT_CACHE_DIR"):
+        if variable in os.environ:
+            os.environ[variable] = whole_path(os.environ[variable])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing a part of them
 
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
@@ -46,18 +64,83 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
         sys.argv.append("hydra/job_logging=none")
 
     def main(cfg: DictConfig) -> None:
-        module, function = job.split(":")
-        print(
-            f"Starting {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (importing PyTorch takes some seconds)", flush=True
-        )
-        work: Callable[[DictConfig], object] = getattr(import_module(module), function)
         with mistakes_explained(config_name):  # before Hydra remarks on them
-            work(cfg)
+            do(job, cfg, f"Starting {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (importing PyTorch takes some seconds)")
 
     main.job = job  # type: ignore[attr-defined]  # the jobs of a sweep call it in processes of their own
     with mistakes_explained(config_name):
+        sys.argv[1:] = arranged(sys.argv[1:])
         before()
+        if {"--help", "-h"} & set(sys.argv):
+            from fewshot.runtime.help import show_help
+
+            show_help(config_name)
+            return
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
+
+
+def do(job: str, cfg: DictConfig, says: str = "") -> object:
+    """Runs a job on a config that is found right first; what the job is made of is imported no sooner.
+
+    Args:
+        says: printed before that, which takes some seconds.
+    """
+    check_config(cfg)
+    for key in cfg.paths:
+        if not OmegaConf.is_interpolation(cfg.paths, key):
+            cfg.paths[key] = whole_path(cfg.paths[key])
+    if says:
+        print(says, flush=True)
+    module, function = job.split(":")
+    work: Callable[[DictConfig], object] = getattr(import_module(module), function)
+    return work(cfg)
+
+
+def whole_path(folder: str) -> str:
+    """A folder as messages and results name it: from the root, whatever the shell left of it."""
+    return str(Path(folder).expanduser().absolute())
+
+
+def tolerate_any_console() -> None:
+    """Lets a console or a file that cannot show a sign show another: output never costs a result."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def arranged(arguments: list[str]) -> list[str]:
+    """A command line as Hydra reads it: flags at the end, wherever they stood, and the names of folders in quotes.
+
+    Raises:
+        UserError: something is no flag.
+    """
+    overrides, flags, rest = [], [], iter(arguments)
+    for argument in rest:
+        name = argument.split("=")[0]
+        if not argument.startswith("-"):
+            overrides.append(_with_quotes(argument))
+        elif name in FLAGS_WITH_VALUE:
+            flags += [argument] if "=" in argument else [argument, *[value for value in [next(rest, None)] if value]]
+        elif argument in FLAGS:
+            flags.append(argument)
+        else:
+            raise UserError(
+                f"{argument} is no flag; keys are set by KEY=VALUE, as in {name.lstrip('-').replace('-', '_')}=VALUE"
+            )
+    return [*overrides, *flags]
+
+
+def _with_quotes(override: str) -> str:
+    key, equals, folder = override.partition("=")
+    if key not in FOLDERS or not folder or folder[0] in "'\"":
+        return override
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(Path(folder).expanduser()))
+    return f"{key}{equals}'{escaped}'"
+
+
+def unquoted(value: str) -> str:
+    """The text that a value of the command line stands for, its quotes taken away."""
+    return str(OverridesParser.create().parse_override(f"key={value}").value())
 
 
 @contextmanager
@@ -73,6 +156,9 @@ def mistakes_explained(config_name: str) -> Iterator[None]:
             sys.exit(code if code > 0 else 1)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
+        if isinstance(error, BrokenPipeError):  # of --help, say, into head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(1)
         if not isinstance(error, Exception):
             raise
         message = explain(error, config_name)
@@ -97,6 +183,12 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return f"{place} cannot be written ({link.strerror}); free it or choose another with hydra.run.dir=FOLDER"
         if isinstance(link, RuntimeError) and (killed := re.match(r"DataLoader worker .*", str(link))):
             return f"data.num_workers: {killed.group()} Perhaps memory ran out: lower it; the same command continues the run"
+        if isinstance(link, yaml.MarkedYAMLError):
+            mark = link.problem_mark
+            where = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+            return f"{where}: {link.problem or 'this is no YAML'}; mend the file"
+        if isinstance(link, ValueError) and "Config group override must be" in str(link):
+            return _empty_choice()
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config_name)
     if isinstance(error, InstantiationException):
@@ -116,7 +208,20 @@ def _unknown_choice(error: MissingConfigException) -> str:
     return f"{group}={name} is unknown{nearest(name, options)}"
 
 
+def _empty_choice() -> str:
+    """Hydra does not say which group was given null."""
+    argument = next((word for word in sys.argv[1:] if word.endswith("=null") and choices(word.split("=")[0])), "GROUP=null")
+    group = argument.split("=")[0]
+    remedy = f"choose one of: {', '.join(choices(group))}" if group in TOP else f"take it away with ~{group}"
+    return f"{argument} chooses nothing; {remedy}"
+
+
 def _composition(error: ConfigCompositionException, config_name: str) -> str:
+    if str(error).startswith("Ambiguous value"):
+        argument = re.search(r"'(.+)'", _first_line(error))
+        given = argument.group(1) if argument else "KEY=A,B"
+        key, _, values = given.partition("=")
+        return f"{given} has several values: -m runs each of them; for a list, write {key}=[{values}]"
     override = re.search(r"Could not override '([^']+)'", str(error))
     if override is None:
         return f"{_first_line(error)}; see --help"
@@ -153,7 +258,8 @@ def _instantiation(error: InstantiationException) -> str | None:
     key = re.search(r"full_key: (\S+)", text)
     where = key.group(1) if key else "the config"
     if "Error locating target" in text:
-        return f"{where}: {_first_line(error)}; see --help"
+        target = re.search(r"'([^']+)'", text)
+        return f"{where}._target_={target.group(1) if target else '?'} is nothing that can be imported"
     ours = "Error in call to target 'fewshot." in text
     refused = isinstance(cause, TypeError) and "argument" in str(cause)
     impossible = isinstance(cause, ValueError | TypeError) or type(cause).__name__ == "MisconfigurationException"

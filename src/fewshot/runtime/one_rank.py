@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from fewshot.errors import UserError
-from fewshot.runtime.cli import mistakes_explained
+from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
 from fewshot.runtime.config_files import load_config
 from fewshot.runtime.console import Console
 from fewshot.runtime.ranks import rank
@@ -24,7 +24,7 @@ def main(path: Path) -> None:
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(Console())
-    file = logging.FileHandler(path.parent / "train.log", delay=True)
+    file = logging.FileHandler(path.parent / "train.log", delay=True, encoding="utf-8")
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING, handlers=[console, file])
     with mistakes_explained("train"):
@@ -39,4 +39,5 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    tolerate_any_console()
     main(Path(sys.argv[1]))

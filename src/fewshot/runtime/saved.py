@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from fewshot.errors import UserError
+from fewshot.runtime.cli import unquoted
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 
 EVAL_CONFIG = "eval"
@@ -28,7 +29,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     Raises:
         UserError: no run is named, or DIR is none.
     """
-    folders = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+    folders = [unquoted(argument.removeprefix("run=")) for argument in arguments if argument.startswith("run=")]
     asks_for_help = any(argument in ("--help", "-h") for argument in arguments)
     if not folders:
         if asks_for_help:

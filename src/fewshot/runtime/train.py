@@ -12,13 +12,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.build import build_data, build_model, build_trainer, check_numbers, plain
+from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refuse_unfit, the
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
+from fewshot.runtime.config_check import check_config
 from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
@@ -35,11 +36,6 @@ from fewshot.runtime.trial import try_out
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("32-true", "bf16-mixed")
-"""fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
-
-CONTROLS = ("shuffled_labels", "random_init")
-
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """Runs a composed config to its end, or on from where an earlier process of the same run stopped.
@@ -52,8 +48,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: config, data or files are not as they must be.
     """
+    check_config(cfg)  # the command line has done so; a caller in Python has not
     folder = Path(cfg.paths.output_dir)
-    check_numbers(cfg)
     if started_from_outside() and rank() > 0:  # the first process holds the folder
         return {} if results_of(cfg, folder) else run_training(cfg, folder)
     with _telling_how_to_go_on(folder), held(folder):
@@ -86,20 +82,14 @@ def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
 
 def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     """Builds what a config describes, and finds the mistakes that can be found by that."""
-    precision = str(cfg.trainer.precision)
-    if precision not in PRECISIONS:
-        reason = (
-            " (the inner gradients vanish in fp16, where no loss scaling reaches them)" if precision.startswith("16") else ""
-        )
-        raise UserError(f"trainer.precision={precision} is not supported{reason}; choose one of: {', '.join(PRECISIONS)}")
-    if cfg.control is not None and cfg.control not in CONTROLS:
-        raise UserError(f"control={cfg.control} is unknown{nearest(str(cfg.control), CONTROLS)}")
     refuse_unfit(cfg.callbacks)
     datamodule, model = build_data(cfg), build_model(cfg)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
     try_out(cfg, model)
     model.know_classes(datamodule.train_classes)
+    if cfg.control != "random_init":
+        check_optimizer(model, cfg.trainer.max_steps)
     return datamodule, model
 
 

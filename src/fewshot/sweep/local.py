@@ -10,7 +10,7 @@ from functools import lru_cache
 from filelock import Timeout
 from omegaconf import DictConfig
 
-from fewshot.runtime.cli import CONFIGS
+from fewshot.runtime.config_groups import CONFIGS
 from fewshot.sweep.job import LOG, Job
 from fewshot.sweep.one_job import BUSY
 from fewshot.sweep.places import Place, Places

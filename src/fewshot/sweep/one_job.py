@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import traceback
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,8 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from fewshot.runtime.cli import CONFIGS, mistakes_explained
+from fewshot.runtime.cli import do, mistakes_explained, tolerate_any_console
+from fewshot.runtime.config_groups import CONFIGS
 from fewshot.sweep.job import Job
 
 BUSY = 75
@@ -71,9 +71,8 @@ def _attempt(job: Job) -> int:
         from fewshot.runtime.provenance import COMMAND
 
         os.environ[COMMAND] = json.dumps(record["command"])
-        module, function = record["function"].split(":")
         with mistakes_explained("train"):  # before Hydra remarks on them
-            return getattr(import_module(module), function)(cfg)
+            return do(record["function"], cfg)
 
     version.setbase("1.3")
     setup_globals()
@@ -103,4 +102,5 @@ def stop_with_parent() -> None:
 
 if __name__ == "__main__":
     stop_with_parent()
+    tolerate_any_console()
     sys.exit(run(Path(sys.argv[1])))

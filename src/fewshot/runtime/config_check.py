@@ -1,0 +1,165 @@
+"""Every value of a config has the type that its key takes, and no key is unknown: found before torch is imported."""
+
+import ast
+from collections.abc import Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.runtime.config_groups import choices, chosen
+from fewshot.runtime.signatures import WORDS, Annotation, signature
+
+TOP = {
+    "data": "Part",
+    "model": "Part",
+    "trainer": "Part",
+    "callbacks": "dict[str, Part]",
+    "logger": "dict[str, Part]",
+    "paths": "dict[str, str]",
+    "seed": "int | None",
+    "threads": "int | None",
+    "test": "bool",
+    "val_at_start": "bool",
+    "resume": "bool",
+    "control": "str | None",
+    "recipe": "dict",
+}
+"""Keys of a training run's config, with their types; the parameters of each ``_target_`` have the types of those below."""
+EVALUATION = {"run": "str", "split": "str", "checkpoint": "str"}
+"""Those that an evaluation has beside them."""
+LEAST = {
+    **{f"data.{part}{key}": 1 for part in ("", "train.", "eval.") for key in ("ways", "shots", "queries")},
+    **{f"data.{key}": 1 for key in ("meta_batch_size", "val_tasks", "test_tasks")},
+    **{f"trainer.{key}": 1 for key in ("max_steps", "val_check_interval", "log_every_n_steps")},
+    "data.num_workers": 0,
+    "model.backbone.filters": 1,
+    "model.inner.steps": 1,
+    "model.inner.eval_steps": 0,
+    "seed": 0,
+    "threads": 1,
+}
+"""Whole numbers, and the least that each may be."""
+LARGEST_SEED = 2**32 - 1
+PRECISIONS = ("32-true", "bf16-mixed")
+"""fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
+CONTROLS = ("shuffled_labels", "random_init")
+
+INSTEAD = {
+    "trainer.gradient_clip_val": "model.gradient_clip={val: 10, algorithm: norm}",
+    "trainer.gradient_clip_algorithm": "model.gradient_clip={val: 10, algorithm: norm}",
+    "trainer.accumulate_grad_batches": "data.meta_batch_size, and model.inner.task_chunk to have fewer in memory",
+    "trainer.logger": "the group logger",
+    "trainer.callbacks": "the group callbacks",
+    "trainer.plugins": "a trainer of your own in Python",
+    "trainer.sync_batchnorm": "model.batch_norm; each task is normalised by itself, whatever process it is in",
+    "trainer.reload_dataloaders_every_n_epochs": "nothing; one epoch is the whole run",
+    "trainer.barebones": "callbacks=needed",
+}
+"""Keys of Lightning's trainer that have no meaning for outer steps, and what has."""
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Finds what is wrong with a composed config without building anything.
+
+    Raises:
+        UserError: a key is unknown or missing, or its value is of another type than it takes.
+    """
+    drawn = deepcopy(cfg)
+    if drawn.get("seed", 0) is None:
+        drawn.seed = 0  # one is drawn when the run begins
+    values: dict[str, Any] = OmegaConf.to_container(drawn)  # type: ignore[assignment]
+    top = TOP | EVALUATION if "run" in values else TOP
+    for key in top:
+        if key not in values:
+            raise UserError(f"{key} is missing, and every run needs it; choose one of: {', '.join(choices(key))}")
+    for key in values:
+        if key not in top:
+            raise UserError(_unknown(key, top))
+    precision = str(OmegaConf.select(cfg, "trainer.precision"))
+    if precision not in PRECISIONS:
+        lost = " (the inner gradients vanish in fp16, where no loss scaling reaches them)" if precision.startswith("16") else ""
+        raise UserError(f"trainer.precision={precision} is not supported{lost}; choose one of: {', '.join(PRECISIONS)}")
+    kinds = {key: Annotation(ast.parse(text, mode="eval").body, Path(__file__)) for key, text in top.items()}
+    for key, kind in kinds.items():  # where each was written, before what refers to it
+        _check(key, values[key], kind)
+    for key, least in LEAST.items():
+        value = OmegaConf.select(drawn, key, default=least)
+        for number in value if OmegaConf.is_list(value) else [value]:
+            if number is not None or key != "threads":
+                whole(key, shown(number) if number is None else number, least)
+    values = OmegaConf.to_container(drawn, resolve=True)  # type: ignore[assignment]
+    for key, kind in kinds.items():
+        _check(key, values[key], kind)
+    _check_choices(values)
+
+
+def _check(key: str, value: Any, kind: Annotation | None) -> None:
+    """A value and what it contains; references to others are as good as these."""
+    if isinstance(value, str) and "${" in value:
+        return
+    if kind is not None and not kind.fits(value):
+        hint = f"; choose it by {key}={value} in the defaults list" if isinstance(value, str) and value in choices(key) else ""
+        least = f" of at least {LEAST[key]}" if key in LEAST else ""
+        raise UserError(f"{key}={shown(value)} must be {kind}{least}{hint}")
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check(f"{key}[{i}]", item, None)
+    if not isinstance(value, dict):
+        return
+    for flag, meant in (("_target_", str), ("_partial_", bool)):
+        if not isinstance(value.get(flag, meant()), meant):
+            raise UserError(f"{key}.{flag}={shown(value[flag])} must be {WORDS[meant.__name__]}")
+    takes = signature(value["_target_"]) if "_target_" in value else None
+    for name, inner in value.items():
+        below = f"{key}.{name}"
+        if below in INSTEAD:
+            raise UserError(f"{below} does nothing here; use {INSTEAD[below]}")
+        if takes and takes.closed and name not in takes.parameters and not str(name).startswith("_"):
+            raise UserError(_unknown(below, [f"{key}.{known}" for known in takes.parameters]))
+        _check(below, inner, takes.parameters.get(name) if takes else kind and kind.of_values)
+    if takes and not value.get("_partial_"):
+        for name in sorted(takes.required - value.keys()):
+            raise UserError(f"{key}.{name} is missing, and {value['_target_']} needs it; give it back with +{key}.{name}=VALUE")
+
+
+def _check_choices(values: dict[str, Any]) -> None:
+    """What no type says."""
+    if "lr" in values["model"].get("inner", {}):
+        positive("model.inner.lr", values["model"]["inner"]["lr"])
+    if (values["seed"] or 0) > LARGEST_SEED:
+        raise UserError(f"seed={values['seed']} must be at most {LARGEST_SEED}")
+    if values["control"] not in (None, *CONTROLS):
+        raise UserError(f"control={values['control']} is unknown{nearest(values['control'], CONTROLS)}")
+    data, backbone = (part.get("image_shape") for part in (values["data"], values["model"].get("backbone", {})))
+    if data and backbone and data != backbone:
+        raise UserError(f"model.backbone.image_shape={backbone} is not data.image_shape={data}; leave it as it was")
+    if values["trainer"].get("inference_mode", True):
+        raise UserError(
+            "trainer.inference_mode=true would leave validation without the inner loop's gradients; set it to false"
+        )
+    clip = values["model"].get("gradient_clip")
+    if clip is not None:
+        if clip.keys() != {"val", "algorithm"} or clip["algorithm"] not in ("value", "norm"):
+            raise UserError(f"model.gradient_clip={shown(clip)} must be {{val: NUMBER, algorithm: value or norm}}")
+        positive("model.gradient_clip.val", clip["val"])
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    """Names the file that sets the key, where one of those chosen does."""
+    for file in chosen():
+        if file.has(key):
+            return f"{file.path}: {key} is no key of this config{nearest(key, known)}"
+        if file.group == key and not file.is_global:  # a group without a node of its own
+            return f"{file.path} changes nothing as it is; make '# @package _global_' its first line"
+    return f"{key} is no key of this config{nearest(key, known)}"
