@@ -35,20 +35,20 @@ class JobsLauncher(Launcher):
         """Where the jobs of the sweep in a folder run."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from fewshot.sweep.plan import Plan
+        from fewshot.sweep.expand import JobExpander
 
         if config.hydra.sweeper.get("max_batch_size") is not None:
             raise UserError("hydra.sweeper.max_batch_size would end the sweep with its first batch; set hydra.launcher.jobs")
-        self.plan = Plan(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
+        self.expander = JobExpander(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from fewshot.sweep.launch import run_jobs
         from fewshot.sweep.report import conclude
 
-        machine = self.machine(self.plan.folder)
-        jobs = self.plan.jobs(job_overrides)
-        run_jobs(jobs, self.plan.folder, machine)
-        conclude(self.plan.folder, jobs)
+        machine = self.machine(self.expander.folder)
+        jobs = self.expander.jobs(job_overrides)
+        run_jobs(jobs, self.expander.folder, machine)
+        conclude(self.expander.folder, jobs)
         return [JobReturn(working_dir=str(job.folder), status=JobStatus.COMPLETED) for job in jobs]
 
 
@@ -56,7 +56,7 @@ class LocalLauncher(JobsLauncher):
     """Runs jobs on this machine.
 
     Args:
-        jobs: at once; null for one a GPU, or one a core where there is no GPU.
+        jobs: at once; null for one per GPU, or one per core where there is no GPU.
     """
 
     def __init__(self, jobs: int | None) -> None:
@@ -114,7 +114,7 @@ class OptunaSweeper(Sweeper):
         self._params, self._optional = params, optional
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from fewshot.sweep.study import check_objectives, require_optuna
+        from fewshot.sweep.optuna_study import check_objectives, require_optuna
 
         require_optuna()
         whole("hydra.sweeper.trials", self._trials, least=1)
@@ -126,10 +126,10 @@ class OptunaSweeper(Sweeper):
         self._launcher = launcher
 
     def sweep(self, arguments: list[str]) -> None:
-        from fewshot.sweep.launch import run_work
+        from fewshot.sweep.launch import run_queue
+        from fewshot.sweep.optuna_study import StudyQueue, open_study, print_study
         from fewshot.sweep.report import Labels, conclude
-        from fewshot.sweep.space import search_space
-        from fewshot.sweep.study import StudyWork, open_study, print_study
+        from fewshot.sweep.search_space import search_space
 
         parser = OverridesParser.create(self._context.config_loader)
         typed = parser.parse_overrides(arguments)
@@ -143,13 +143,13 @@ class OptunaSweeper(Sweeper):
         objectives = dict(zip(self._objectives, self._directions, strict=True))
         one = len(objectives) == 1  # Optuna prunes by one objective only
         pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
-        plan = self._launcher.plan
-        machine = self._launcher.machine(plan.folder)
-        study = open_study(plan.folder, objectives, varied)
-        work = StudyWork(study, plan, varied, fixed, self._trials, self._sampler, pruner)
-        run_work(work, machine, Labels([list(varied)], common=set(fixed)))
-        print_study(study, plan.folder)
-        conclude(plan.folder, work.jobs())
+        expander = self._launcher.expander
+        machine = self._launcher.machine(expander.folder)
+        study = open_study(expander.folder, objectives, varied)
+        queue = StudyQueue(study, expander, varied, fixed, self._trials, self._sampler, pruner)
+        run_queue(queue, machine, Labels([list(varied)], common=set(fixed)))
+        print_study(study, expander.folder)
+        conclude(expander.folder, queue.jobs())
 
     def _has(self, key: str) -> bool:
         """Whether the configs of this study have a key; its choices decide."""

@@ -12,8 +12,8 @@ from filelock import Timeout
 from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
 from fewshot.sweep.job import Job, State, jobs_in
+from fewshot.sweep.queue import JobQueue
 from fewshot.sweep.report import exit_code
-from fewshot.sweep.work import ListedWork
 
 
 @pytest.fixture
@@ -112,26 +112,26 @@ def test_what_is_left_to_do(tmp_path):
     complete(jobs[0])
     attempt(jobs[1], 1)
     attempt(jobs[2], 143)
-    work, elsewhere = ListedWork(jobs), ListedWork(jobs)
-    assert work.next() == jobs[1]
+    queue, elsewhere = JobQueue(jobs), JobQueue(jobs)
+    assert queue.next() == jobs[1]
     attempt(jobs[1], 1)
-    work.ended(jobs[1])
+    queue.ended(jobs[1])
     assert [elsewhere.next(), elsewhere.next(), elsewhere.next()] == [jobs[2], jobs[3], None]
     assert not elsewhere.open()
-    assert [work.next(), work.next(), work.next()] == [jobs[2], jobs[3], None]
-    assert not work.open()
-    assert ListedWork(jobs).next() == jobs[1]
+    assert [queue.next(), queue.next(), queue.next()] == [jobs[2], jobs[3], None]
+    assert not queue.open()
+    assert JobQueue(jobs).next() == jobs[1]
 
 
 def test_what_others_run_is_waited_for_and_taken_over(job):
-    work = ListedWork([job])
+    queue = JobQueue([job])
     with job.held():
-        assert work.next() is None
-        assert work.open()
-    assert work.next() == job
+        assert queue.next() is None
+        assert queue.open()
+    assert queue.next() == job
     with job.held():
-        work.ended(job)  # somebody else was faster
-    assert work.open()
+        queue.ended(job)  # somebody else was faster
+    assert queue.open()
 
 
 def test_the_exit_code_counts_failures(tmp_path):

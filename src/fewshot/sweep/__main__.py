@@ -11,7 +11,7 @@ from pathlib import Path
 from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 from fewshot.runtime.cli import mistakes_explained
-from fewshot.sweep.best import write_experiment
+from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import SingleRun, State, jobs_in
 from fewshot.sweep.report import conclude, console, counted, print_status
 from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, plot, terminal_table
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         if command is best:
             each.add_argument("--experiment", type=Path, metavar="FILE", help="where to write; DIR/experiment/best.yaml")
         if command is retry:
-            each.add_argument("--jobs", type=int, metavar="N", help="at once; one a GPU, or one a core without GPUs")
+            each.add_argument("--jobs", type=int, metavar="N", help="at once; one per GPU, or one per core without GPUs")
     return whole
 
 

@@ -18,8 +18,8 @@ from fewshot.errors import UserError
 from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.results import read_results
 from fewshot.runtime.config_files import COMPOSED
-from fewshot.runtime.journal import PRUNED
 from fewshot.sweep.identity import job_id
+from fewshot.sweep.journal import PRUNED
 
 SCHEMA = 1
 RECORD, FROZEN, LOG, RESULTS, METRICS = "job.json", "job.yaml", "job.log", "results.json", "metrics.csv"

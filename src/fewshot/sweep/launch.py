@@ -6,15 +6,15 @@ from typing import Any
 
 from fewshot.sweep.job import Job
 from fewshot.sweep.local import LocalMachine
-from fewshot.sweep.places import Places, cores, gpus
 from fewshot.sweep.pool import Machine, Pool
+from fewshot.sweep.queue import JobQueue, Queue
 from fewshot.sweep.report import Labels, Progress, labels_of
-from fewshot.sweep.work import ListedWork, Work
+from fewshot.sweep.resources import Resources, cores, gpus
 
 
 def this_machine(jobs: int | None) -> LocalMachine:
-    """The machine that this process runs on; `jobs` at once, None for one a GPU, or one a core where there is no GPU."""
-    return LocalMachine(Places(jobs, gpus(), cores()))
+    """The machine that this process runs on; `jobs` at once, None for one per GPU, or one per core where there is no GPU."""
+    return LocalMachine(Resources(jobs, gpus(), cores()))
 
 
 def slurm(folder: Path, jobs: int, parameters: Mapping[str, Any]) -> Machine:
@@ -36,13 +36,13 @@ def run_jobs(jobs: Sequence[Job], folder: Path, machine: Machine) -> None:
     """
     progress = Progress(labels_of(jobs))
     progress.begins(folder, jobs)
-    Pool(machine, progress).run(ListedWork(jobs))
+    Pool(machine, progress).run(JobQueue(jobs))
 
 
-def run_work(work: Work, machine: Machine, labels: Labels) -> None:
+def run_queue(queue: Queue, machine: Machine, labels: Labels) -> None:
     """Runs jobs that are not all known yet.
 
     Raises:
         Stopped: a signal asked for it.
     """
-    Pool(machine, Progress(labels)).run(work)
+    Pool(machine, Progress(labels)).run(queue)

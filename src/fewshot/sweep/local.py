@@ -13,21 +13,21 @@ from omegaconf import DictConfig
 from fewshot.runtime.config_groups import CONFIGS
 from fewshot.sweep.job import LOG, Job
 from fewshot.sweep.one_job import BUSY
-from fewshot.sweep.places import Place, Places
+from fewshot.sweep.resources import Resources, Share
 
 
 @dataclass(frozen=True)
 class LocalMachine:
     """Starts the processes of jobs."""
 
-    places: Places
+    resources: Resources
 
     def is_full(self) -> bool:
-        return self.places.full()
+        return self.resources.full()
 
     def start(self, job: Job) -> "LocalJob | None":
-        place = self.places.take(_config(job))
-        return None if place is None else LocalJob(job, start_process(job, place.environment), self.places, place)
+        share = self.resources.acquire(_config(job))
+        return None if share is None else LocalJob(job, start_process(job, share.environment), self.resources, share)
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class LocalJob:
 
     job: Job
     process: subprocess.Popen[bytes]
-    places: Places
-    place: Place
+    resources: Resources
+    share: Share
 
     def has_ended(self) -> bool:
         code = self.process.poll()
         if code is None:
             return False
         _let_go(self.process)
-        self.places.give_back(self.place)
+        self.resources.release(self.share)
         if code != BUSY:
             note_death(self.job, self.process.pid, code)
         return True

@@ -1,12 +1,12 @@
-"""Keeps the places that a launcher has filled with jobs: the next one starts when one ends."""
+"""Keeps a machine busy with jobs: the next one starts when one ends."""
 
 import time
 from typing import Protocol
 
 from fewshot.runtime.signals import Stopped, StopRequest
 from fewshot.sweep.job import Job, State
+from fewshot.sweep.queue import Queue
 from fewshot.sweep.report import Progress
-from fewshot.sweep.work import Work
 
 REST = 0.1
 """Seconds between two looks at the jobs."""
@@ -53,7 +53,7 @@ class Pool:
         self._running: list[Running] = []
         self._next: Job | None = None
 
-    def run(self, work: Work) -> None:
+    def run(self, queue: Queue) -> None:
         """Runs all that there is to do.
 
         Raises:
@@ -63,22 +63,22 @@ class Pool:
         with request.listening():
             request.deferred = True
             try:
-                while work.open() or self._running or self._next:
+                while queue.open() or self._running or self._next:
                     if request.signum is not None:
-                        self._stop(work)
+                        self._stop(queue)
                         raise Stopped(request.signum)
-                    self._fill(work)
+                    self._fill(queue)
                     time.sleep(REST)
-                    self._reap(work)
+                    self._reap(queue)
                     self._progress.running([running.job for running in self._running])
             finally:
                 for running in self._running:  # after a second signal, or a mistake of ours
                     running.kill()
 
-    def _fill(self, work: Work) -> None:
+    def _fill(self, queue: Queue) -> None:
         """Starts jobs while there is a place for the next one."""
         while not self._machine.is_full():
-            self._next = self._next or work.next()
+            self._next = self._next or queue.next()
             if self._next is None:
                 return
             running = self._machine.start(self._next)
@@ -88,18 +88,18 @@ class Pool:
             self._progress.started(self._next)
             self._next = None
 
-    def _reap(self, work: Work) -> None:
+    def _reap(self, queue: Queue) -> None:
         """Takes note of the jobs that have ended."""
         for running in [running for running in self._running if running.has_ended()]:
             self._running.remove(running)
             if running.job.state() != State.RUNNING:  # else somebody else was faster
                 self._progress.ended(running.job)
-            work.ended(running.job)
+            queue.ended(running.job)
 
-    def _stop(self, work: Work) -> None:
+    def _stop(self, queue: Queue) -> None:
         self._progress.stopping(len(self._running))
         for running in self._running:
             running.stop()
         while self._running:
             time.sleep(REST)
-            self._reap(work)
+            self._reap(queue)

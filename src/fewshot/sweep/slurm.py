@@ -78,7 +78,7 @@ class Cluster:
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(f"launcher=slurm: {error}; see hydra.launcher.parameters and submitit.AutoExecutor") from error
         self._most = jobs
-        self._queue = Queue()
+        self._queue = SlurmQueue()
 
     def is_full(self) -> bool:
         return len(self._queue.open) >= self._most
@@ -90,7 +90,7 @@ class Cluster:
 
 
 @dataclass
-class Queue:
+class SlurmQueue:
     """The jobs that are pending or running, asked for every few seconds."""
 
     open: set[str] = field(default_factory=set)
@@ -117,7 +117,7 @@ class SlurmJob:
 
     job: Job
     number: str
-    queue: Queue
+    queue: SlurmQueue
 
     def has_ended(self) -> bool:
         return not self.queue.has(self.number)

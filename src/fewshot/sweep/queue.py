@@ -1,4 +1,4 @@
-"""Which jobs of a sweep are left to do, whoever else works on the same folder."""
+"""The queue of a sweep: which jobs are left to do, whoever else works on the same folder."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 from fewshot.sweep.job import Job, State
 
 
-class Work(Protocol):
+class Queue(Protocol):
     """Where a launcher gets its jobs from."""
 
     def open(self) -> bool:
@@ -19,7 +19,7 @@ class Work(Protocol):
         """Takes note that a job which was handed out has ended, one way or another."""
 
 
-class ListedWork:
+class JobQueue:
     """A list of jobs, each run until it is complete or has failed once more.
 
     What others run is left to them, and taken over where they are killed. A job that failed before this sweep began is tried

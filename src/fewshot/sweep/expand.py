@@ -12,7 +12,7 @@ from fewshot.sweep.identity import job_id
 from fewshot.sweep.job import RECORD, Job
 
 
-class Plan:
+class JobExpander:
     """The jobs of one sweep.
 
     Args:
@@ -44,7 +44,7 @@ class Plan:
                 cfg.resume = True  # keys that do not count may differ from those of an earlier attempt
             if pruner is not None:
                 about = {"folder": str(self.folder), "trial": number, "pruner": pruner}
-                cfg.callbacks.prune = {"_target_": "fewshot.runtime.pruning.PruneTrial", **about}
+                cfg.callbacks.prune = {"_target_": "fewshot.sweep.pruning.PruneTrial", **about}
             cfg.hydra = hydra
         job = Job(self.folder / name)
         if job.results() is None or not (job.folder / RECORD).is_file():

@@ -16,10 +16,10 @@ from optuna.trial import TrialState
 
 from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
-from fewshot.runtime.journal import STUDY, journal
 from fewshot.sweep.job import Job, State, jobs_in
-from fewshot.sweep.space import search_space
-from fewshot.sweep.study import StudyWork, check_objectives, objectives_of, open_study
+from fewshot.sweep.journal import STUDY, journal
+from fewshot.sweep.optuna_study import StudyQueue, check_objectives, objectives_of, open_study
+from fewshot.sweep.search_space import search_space
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork, wait_for
 from tests.sweep.test_local import LONG_PROOF, codes, kill, processes_below
@@ -103,7 +103,7 @@ def test_other_choices_are_refused_and_other_bounds_are_not(tmp_path):
         open_over("b=int(interval(1,3))")
 
 
-class FakePlan:
+class FakeExpander:
     """Jobs that nobody has run."""
 
     def __init__(self, folder):
@@ -125,8 +125,8 @@ def test_a_seeded_study_draws_the_same_however_often_it_is_gone_on_with(tmp_path
         folder.mkdir()
         for trials in totals:
             study = open_study(folder, {"val/acc": "maximize"}, varied)
-            work = StudyWork(study, FakePlan(folder), varied, [], trials, config)
-            while work.next() is not None:
+            queue = StudyQueue(study, FakeExpander(folder), varied, [], trials, config)
+            while queue.next() is not None:
                 pass
         return [trial.params["a"] for trial in study.get_trials()]
 
@@ -136,7 +136,7 @@ def test_a_seeded_study_draws_the_same_however_often_it_is_gone_on_with(tmp_path
 
 
 def test_a_figure_that_no_trial_has_ends_the_study(tmp_path):
-    job = FakePlan(tmp_path).job([], 0)
+    job = FakeExpander(tmp_path).job([], 0)
     protocol = {"seed": 0, "train": {"steps": 1}}
     metrics, cost = {"val/acc": 0.5, "val/loss": math.nan, "test/acc": 0.5}, {"train_seconds": 2.0}
     write_results(job.folder / "results.json", metrics=metrics, test=None, protocol=protocol, cost=cost, provenance={})
@@ -156,7 +156,7 @@ def test_a_figure_that_no_trial_has_ends_the_study(tmp_path):
 )
 def test_the_preset_varies_what_a_model_has(tmp_path, monkeypatch, model, keys):
     seen = {}
-    monkeypatch.setattr("fewshot.sweep.launch.run_work", lambda work, *_, **__: seen.update(work.space))
+    monkeypatch.setattr("fewshot.sweep.launch.run_queue", lambda queue, *_, **__: seen.update(queue.space))
     done = main("train.py", *TINY, "sweep=optuna", f"model={model}", f"hydra.sweep.dir={tmp_path}")
     assert (done.code, done.err) == (0, "")
     assert seen.keys() == keys

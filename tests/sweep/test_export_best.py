@@ -4,7 +4,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from fewshot.sweep.best import write_experiment
+from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.identity import job_id
 from fewshot.sweep.job import jobs_in
 from tests.entry import ROOT, TINY, main

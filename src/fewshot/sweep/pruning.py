@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fewshot.runtime.journal import PRUNED, STUDY, journal
+from fewshot.sweep.journal import PRUNED, STUDY, journal
 
 
 class Pruned(Exception):  # noqa: N818  as Stopped, no error

@@ -1,4 +1,4 @@
-"""An Optuna study as work for a launcher: trials are asked for when there is a place, and told when their job has ended."""
+"""An Optuna study as a queue for a launcher: trials are asked for when there is a place, and told when their job has ended."""
 
 import logging
 import math
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock
 
 from fewshot.errors import UserError, nearest
-from fewshot.runtime.journal import STUDY, journal
-from fewshot.sweep.best import write_experiment
+from fewshot.sweep.expand import JobExpander
+from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import Job, State
-from fewshot.sweep.plan import Plan
+from fewshot.sweep.journal import STUDY, journal
 from fewshot.sweep.report import console, counted
-from fewshot.sweep.space import in_words
+from fewshot.sweep.search_space import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ def sampler_of(config: Any, trial: int) -> "BaseSampler | None":
 
 
 @dataclass
-class StudyWork:
+class StudyQueue:
     """The trials of a study, up to a number that includes those of earlier commands and of others.
 
     Attributes:
@@ -150,7 +150,7 @@ class StudyWork:
     """
 
     study: "Study"
-    plan: Plan
+    expander: JobExpander
     space: "dict[str, BaseDistribution]"
     fixed: Sequence[str]
     trials: int
@@ -191,7 +191,7 @@ class StudyWork:
     def jobs(self) -> list[Job]:
         """Those of all trials, each once."""
         trials = self.study.get_trials(deepcopy=False)
-        return list(dict.fromkeys(Job(self.plan.folder / t.user_attrs["job"]) for t in trials if "job" in t.user_attrs))
+        return list(dict.fromkeys(Job(self.expander.folder / t.user_attrs["job"]) for t in trials if "job" in t.user_attrs))
 
     def _unfinished(self, trial: "FrozenTrial") -> bool:
         return not trial.state.is_finished() and trial.number not in self._stopped
@@ -224,14 +224,14 @@ class StudyWork:
 
         trial = Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
         drawn = [f"{key}={_suggest(trial, key, distribution)}" for key, distribution in self.space.items()]
-        job = self.plan.job([*self.fixed, *drawn], number, pruner=self.pruned_by)
+        job = self.expander.job([*self.fixed, *drawn], number, pruner=self.pruned_by)
         trial.set_user_attr("job", job.name)
         return job
 
     @contextmanager
     def _alone(self) -> "Iterator[None]":
         """While no other process asks this study for a trial."""
-        with FileLock(self.plan.folder / ".study.lock"):
+        with FileLock(self.expander.folder / ".study.lock"):
             yield
 
 

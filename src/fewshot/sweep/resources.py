@@ -11,11 +11,11 @@ from fewshot.runtime.ranks import processes_of
 
 
 @dataclass(frozen=True)
-class Place:
+class Share:
     """What one job may use.
 
     Attributes:
-        gpus: their names, as CUDA_VISIBLE_DEVICES has them; none for a job on the processor.
+        gpus: their names, as CUDA_VISIBLE_DEVICES has them; none for a job on the CPU.
         environment: variables that keep the job to it.
     """
 
@@ -23,11 +23,11 @@ class Place:
     environment: dict[str, str]
 
 
-class Places:
-    """Gives out places and takes them back.
+class Resources:
+    """Gives out shares of a machine and takes them back.
 
     Args:
-        jobs: at once; None for one a GPU, or one a core where there is none.
+        jobs: at once; None for one per GPU, or one per core where there is none.
         gpus: their names.
         cores: that this process may use.
     """
@@ -60,8 +60,8 @@ class Places:
         """Whether as many jobs run as may."""
         return self._taken == self.jobs
 
-    def take(self, cfg: DictConfig) -> Place | None:
-        """A place for a job; None while there is none."""
+    def acquire(self, cfg: DictConfig) -> Share | None:
+        """A share for a job; None while there is none."""
         need = self.need(cfg)
         if self.full() or need > len(self._free):
             return None
@@ -71,11 +71,11 @@ class Places:
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        return Place(gpus, environment)
+        return Share(gpus, environment)
 
-    def give_back(self, place: Place) -> None:
+    def release(self, share: Share) -> None:
         """Makes it free for the next job."""
-        self._free += place.gpus
+        self._free += share.gpus
         self._taken -= 1
 
 
