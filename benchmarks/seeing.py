@@ -41,7 +41,7 @@ def main(overrides: list[str]) -> None:
     def watched(*args, **kwargs):  # type: ignore[no-untyped-def]
         trainer = build_trainer(*args, **kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if ".seeing." in type(callback).__module__:
+            if ".plots." in type(callback).__module__:
                 for hook in HOOKS:
                     timed(callback, hook, seconds)
         fit = trainer.fit

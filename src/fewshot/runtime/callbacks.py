@@ -25,7 +25,7 @@ from fewshot.errors import UserError, whole
 from fewshot.evaluation.files import keep_as
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
 from fewshot.runtime.console import say
-from fewshot.runtime.seeing.board import show_scalars
+from fewshot.runtime.plots.loggers import show_scalars
 from fewshot.runtime.signals import Stopped, StopRequest
 
 Kind = TypeVar("Kind", bound=Callback)

@@ -12,12 +12,12 @@ from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.folder import claim, held
 from fewshot.runtime.limits import require_batches
+from fewshot.runtime.plots.hparams import show_config
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.progress import ProgressLines
 from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
 from fewshot.runtime.saved import training_tasks
-from fewshot.runtime.seeing.record import show_config
 from fewshot.runtime.trial import try_out
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import read_results
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
-from fewshot.runtime.seeing.board import FINAL_FOLDER
+from fewshot.runtime.plots.loggers import FINAL_FOLDER
 
 log = logging.getLogger(__name__)
 

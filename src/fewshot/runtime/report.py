@@ -20,10 +20,10 @@ from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, the
 from fewshot.runtime.console import record
+from fewshot.runtime.plots.hparams import show_results
+from fewshot.runtime.plots.loggers import FINAL, show_figure
+from fewshot.runtime.plots.predictions import answers, are_pictures
 from fewshot.runtime.provenance import memory_cost, provenance
-from fewshot.runtime.seeing.answers import answers, are_pictures
-from fewshot.runtime.seeing.board import FINAL, show_figure
-from fewshot.runtime.seeing.record import show_results
 
 PICTURED_TASKS = 3
 

@@ -23,13 +23,13 @@ from fewshot.runtime.config_check import check_config
 from fewshot.runtime.folder import claim, held, results_of, unfinished
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
+from fewshot.runtime.plots.hparams import show_config
 from fewshot.runtime.process import set_up_process
 from fewshot.runtime.progress import ProgressLines
 from fewshot.runtime.provenance import command_that_goes_on, sha256
 from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
-from fewshot.runtime.seeing.record import show_config
 from fewshot.runtime.signals import Stopped, StopRequest
 from fewshot.runtime.source_history import SourceHistory
 from fewshot.runtime.trial import try_out

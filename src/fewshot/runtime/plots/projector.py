@@ -21,8 +21,8 @@ from fewshot.errors import whole
 from fewshot.evaluation.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.models.embedding import EmbeddingLearner
-from fewshot.runtime.seeing.answers import Answers, answers, are_pictures
-from fewshot.runtime.seeing.at_validation import AtValidation
+from fewshot.runtime.plots.at_validation import AtValidation
+from fewshot.runtime.plots.predictions import Answers, answers, are_pictures
 from fewshot.tasks.batch import TaskBatch
 
 FOLDER = "projector"

@@ -6,8 +6,8 @@ import torch
 from fewshot.evaluation.figures import rate_map
 from fewshot.inner.engine import Engine
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.seeing.at_validation import AtValidation
-from fewshot.runtime.seeing.board import show_figure
+from fewshot.runtime.plots.at_validation import AtValidation
+from fewshot.runtime.plots.loggers import show_figure
 
 
 class LearnedRates(AtValidation):

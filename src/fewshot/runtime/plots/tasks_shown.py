@@ -9,9 +9,9 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import whole
 from fewshot.evaluation.pictures import task_pictures, worst_tasks
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.seeing.answers import answers, are_pictures
-from fewshot.runtime.seeing.at_validation import AtValidation
-from fewshot.runtime.seeing.board import show_figure
+from fewshot.runtime.plots.at_validation import AtValidation
+from fewshot.runtime.plots.loggers import show_figure
+from fewshot.runtime.plots.predictions import answers, are_pictures
 
 
 class _SomeTasks(AtValidation):

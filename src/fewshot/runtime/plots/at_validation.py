@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from fewshot.errors import whole
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.seeing.board import boards
+from fewshot.runtime.plots.loggers import boards
 
 
 class AtValidation(Callback):

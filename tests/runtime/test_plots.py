@@ -19,9 +19,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.runtime.build import build_data, build_model
+from fewshot.runtime.plots.hparams import _named, hyper_parameters
+from fewshot.runtime.plots.predictions import answers
 from fewshot.runtime.process import set_up_process
-from fewshot.runtime.seeing.answers import answers
-from fewshot.runtime.seeing.record import _named, hyper_parameters
 from fewshot.runtime.train import train
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork
@@ -205,7 +205,7 @@ def test_answers_are_those_of_the_evaluation(toy_data, tmp_path, shuffled):
 
 def test_the_worst_tasks_are_those_solved_worst(compose_config, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("fewshot.runtime.seeing.pictures.worst_tasks", lambda *given: shown.append(given) or Figure())
+    monkeypatch.setattr("fewshot.runtime.plots.tasks_shown.worst_tasks", lambda *given: shown.append(given) or Figure())
     train(compose_config(tmp_path, "callbacks=default", "callbacks.worst_tasks.tasks=3", "test=false"))
     (index, _, classes, accuracy), *_ = shown
     assert index.shape == (3,)
@@ -223,7 +223,7 @@ def test_several_processes_show_everything_once(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["fewshot.runtime.seeing.pictures:task_pictures", "fewshot.runtime.report:print_summary"])
+@pytest.mark.parametrize("where", ["fewshot.runtime.plots.tasks_shown:task_pictures", "fewshot.runtime.report:print_summary"])
 def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path, where):
     """In the middle of drawing at the second validation, and after everything has been drawn."""
     arguments = [*TINY, *LEARNED, *SEEN, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={run.parent / 'cache'}"]

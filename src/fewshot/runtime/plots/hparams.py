@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from fewshot.runtime.build import plain
-from fewshot.runtime.seeing.board import FINAL, FINAL_FOLDER, boards, show_text
+from fewshot.runtime.plots.loggers import FINAL, FINAL_FOLDER, boards, show_text
 
 COMPARED = ("seed", "control", "data", "model", "trainer.max_steps", "trainer.precision")
 """Groups and keys of the config in which runs of a sweep may differ: the columns of HPARAMS."""

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from fewshot.errors import whole
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.seeing.board import boards, show_scalars
+from fewshot.runtime.plots.loggers import boards, show_scalars
 
 
 class Gradients(Callback):

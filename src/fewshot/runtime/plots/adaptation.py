@@ -8,8 +8,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from fewshot.evaluation.figures import adaptation_over_time
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.seeing.at_validation import AtValidation
-from fewshot.runtime.seeing.board import show_figure
+from fewshot.runtime.plots.at_validation import AtValidation
+from fewshot.runtime.plots.loggers import show_figure
 
 
 class AdaptationOverTime(AtValidation):
