@@ -32,14 +32,14 @@ extras: $(INSTALLED) ## install what not everybody wants too: mlflow, optuna, su
 train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores
 	$(BIN)/python train.py
 
-test: $(INSTALLED) ## all tests; those on real data need FEWSHOT_DATA_DIR=FOLDER
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto $(ARGS)
+test: $(INSTALLED) ## all tests but the long proofs; those on real data need FEWSHOT_DATA_DIR=FOLDER
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --durations=20 -m "not proof" $(ARGS)
 
-test-fast: $(INSTALLED) ## the tests without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" $(ARGS)
+test-fast: $(INSTALLED) ## the tests of milliseconds: no real run, no process
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --durations=20 -m "not slow and not proof" $(ARGS)
 
-prove: $(INSTALLED) ## run the tests of docs/reliability.md, promise by promise
-	OMP_NUM_THREADS=1 FEWSHOT_LONG_PROOFS=1 $(BIN)/python .ci/prove.py
+prove: $(INSTALLED) ## all tests, the long proofs too, and the table of docs/reliability.md, promise by promise
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/prove.py $(ARGS)
 
 goldens: $(INSTALLED) ## write the golden losses anew, after a change that is meant to change them
 	OMP_NUM_THREADS=1 FEWSHOT_RENEW_GOLDENS=1 $(BIN)/pytest -q tests/test_goldens.py

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
 from tests.toy import Toy
 
+pytest_plugins = ["tests.budget"]
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("FEWSHOT_ROOT", str(ROOT))
 torch.set_num_threads(1)

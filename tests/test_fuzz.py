@@ -105,7 +105,7 @@ def fuzz(path, valid: bytes, read) -> None:
     survives()
 
 
-pytestmark = [pytest.mark.timeout(120 + BROKEN_FILES), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(120 + BROKEN_FILES), pytest.mark.proof]
 
 
 def test_pickles(tmp_path):

@@ -69,6 +69,7 @@ def kill_at_random(folder, moment):
     return finish(folder)
 
 
+@pytest.mark.proof
 def test_killed_at_any_moment(reference, tmp_path):
     """FEWSHOT_KILLS says how many moments, drawn at random over the whole run."""
     expected, seconds = reference

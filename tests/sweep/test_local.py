@@ -14,9 +14,6 @@ from tests.entry import TINY, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
 
-LONG_PROOF = pytest.mark.skipif(
-    "FEWSHOT_LONG_PROOFS" not in os.environ, reason="takes minutes: FEWSHOT_LONG_PROOFS=1, which make prove sets"
-)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 RECIPE = (*TINY, "callbacks.progress.refresh_rate=0")
 LONG = (*RECIPE, "trainer.max_steps=150", "trainer.val_check_interval=50", "callbacks.last.every_n_steps=5")
@@ -143,7 +140,7 @@ def test_a_job_of_several_processes_starts_them_once(tmp_path):
     assert json.loads((job.folder / "results.json").read_text())["test"]["tasks"] == 14
 
 
-@LONG_PROOF
+@pytest.mark.proof
 def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
     """Two jobs at a time; twice the whole tree of processes is killed, once the first process alone.
 
