@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
+from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
@@ -427,3 +428,26 @@ def test_a_comparison_through_which_tasks_reach_each_other_is_refused():
         with pytest.raises(UserError, match=said):
             probe(model, (8,))
     probe(ProtoNet(backbone=backbone_of("lstm"), batch_norm="running", optimizer=torch.optim.SGD).double(), (8,))
+
+
+@pytest.mark.parametrize(("name", "transductive"), [("plain", False), ("of ours", True)])
+def test_of_batch_norm_is_said_what_there_is(name, transductive, monkeypatch):
+    monkeypatch.setitem(MADE, "of ours", lambda: nn.Sequential(nn.Linear(8, WIDTH), BatchNorm(WIDTH), nn.Tanh()))
+    model = maml(name)
+    comparison = ProtoNet(backbone=backbone_of(name), batch_norm="transductive", optimizer=torch.optim.SGD)
+    for description in (model.description, comparison.description):
+        assert description["transductive"] is transductive
+        assert description["batch_norm"] == ("transductive" if transductive else "none")
+    assert probe(model, (8,)) is None
+
+
+@pytest.mark.parametrize(("name", "lines"), [("plain", 0), ("of ours", 1)])
+def test_of_a_single_query_that_is_normalised_by_itself_is_said_so_once(name, lines, monkeypatch, caplog):
+    monkeypatch.setitem(MADE, "of ours", lambda: nn.Sequential(nn.Linear(8, WIDTH), BatchNorm(WIDTH), nn.Tanh()))
+    model, batch = maml(name), tasks()
+    one = replace(batch, query_x=batch.query_x[:, :1], query_y=batch.query_y[:, :1])
+    for query in (batch, one, one):
+        model.evaluate(query)
+    assert [record.message.startswith("a single query is normalised by itself alone") for record in caplog.records] == [
+        True
+    ] * lines

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.norm import BatchNorm, statistics_from_first
 from fewshot.backbones.statistics import RunningStatistics, by_task
+from fewshot.models.protonet import ProtoNet
+from tests.models.model_tester import random_tasks
 
 CHANNELS = (3, 5)
 
@@ -105,3 +108,29 @@ def test_a_pass_that_fails_gathers_nothing():
     with pytest.raises(RuntimeError), statistics.gathering(ours, tasks=1):
         ours(torch.zeros(2, 4, 6, 6).double())
     assert statistics.mean.grad is None
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_module_taken_out_of_a_model_computes_what_the_model_does(loaded):
+    def made():
+        torch.manual_seed(0)
+        backbone = Conv4((1, 16, 16), filters=3, downsample="stride")
+        return ProtoNet(backbone=backbone, batch_norm="running", optimizer=torch.optim.SGD)
+
+    model, batch = made(), random_tasks()
+    for _ in range(3):
+        model.meta_gradient(batch)
+        model.finish_step()
+    if loaded:
+        state, model = model.state_dict(), made()
+        model.load_state_dict(state)
+    assert not any(name.endswith((".mean", ".variance")) for name in model.state_dict() if name.startswith("network"))
+    images = batch.support_x[0]
+    with torch.no_grad(), model.in_evaluation(batch):
+        expected = model.features(images)
+    features = model.network["features"].eval()
+    with torch.no_grad():
+        assert torch.equal(features(images), expected)
+        torch.testing.assert_close(features(images[:1]), expected[:1])
+        torch.testing.assert_close(torch.export.export(features, (images,)).module()(images), expected)
+        assert not torch.allclose(features.train()(images), expected)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, vmap
 from torch.nn.functional import batch_norm as torch_batch_norm
@@ -134,3 +135,24 @@ def test_nothing_outlives_its_graph():
             assert all(reference() is None for reference in watched)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation": 2},
+        {"groups": 2},
+        {"stride": (1, 2)},
+        {"padding": (1, 0)},
+        {"padding": "same"},
+        {"padding": 1, "padding_mode": "circular"},
+        {"padding": 1, "stride": 2},
+    ],
+)
+def test_a_convolution_is_pytorchs_whatever_its_options(options):
+    torch.manual_seed(0)
+    ours = Conv2d(4, 6, 3, **options).double()
+    theirs = nn.Conv2d(4, 6, 3, **options).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(2, 4, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x))

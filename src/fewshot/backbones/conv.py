@@ -8,13 +8,21 @@ from torch.autograd.function import once_differentiable
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with a square stride and padding, as PyTorch's own.
+    """A convolution, as PyTorch's own.
 
     PyTorch computes its second derivative by convolutions of transposed tensors, group after group. The one here is made of
-    the three operations that the first derivative has: a convolution, the gradient of its input, and that of its weight.
+    the three operations that the first derivative has: a convolution, the gradient of its input, and that of its weight. With
+    groups, dilation, another padding than of zeros, or a stride or padding that is not square, it is PyTorch's.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        square = not isinstance(self.padding, str) and len({*self.stride}) == len({*self.padding}) == 1
+        self._is_ours = square and self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
+
     def forward(self, x: Tensor) -> Tensor:
+        if not self._is_ours:
+            return super().forward(x)
         weight, bias = self.weight, self.bias
         device = x.device.type
         if torch.is_autocast_enabled(device):

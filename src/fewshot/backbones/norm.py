@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -58,19 +59,26 @@ def adaptation_step(step: int) -> Iterator[None]:
 class BatchNorm(nn.Module):
     """Normalises each channel of ``(B, C)`` or ``(B, C, H, W)`` by batch statistics, then scales and shifts it.
 
-    It has no buffers: the original MAML normalises by batch statistics in training and test alike, and a running average that
+    It gathers nothing: the original MAML normalises by batch statistics in training and test alike, and a running average that
     tasks update would let one task's data change another's result. (`RunningStatistics` are kept by models that gather them
     from training tasks alone.)
 
     Attributes:
         weight, bias: scale and shift, ``(C,)``, or ``(steps, C)`` after `for_each_step`.
+        mean, variance: ``(C,)``, a copy of what a model has gathered (`RunningStatistics`); a layer that is taken out of the
+            model and put into ``eval()`` normalises by it. None where a model normalises by the batch at hand.
     """
+
+    mean: Tensor | None
+    variance: Tensor | None
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", None, persistent=False)
+        self.register_buffer("variance", None, persistent=False)
 
     def for_each_step(self, steps: int) -> None:
         """Gives each of `steps` inner steps a scale and shift of its own."""
@@ -86,7 +94,11 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normaliser = _normaliser.get()
-        return self.by_batch(x) if normaliser is None else normaliser(self, x)
+        if normaliser is not None:
+            return normaliser(self, x)
+        if self.mean is None or self.training:
+            return self.by_batch(x)
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def by_batch(self, x: Tensor) -> Tensor:
         """Normalised by the statistics of `x`, or of its first rows within `statistics_from_first`."""

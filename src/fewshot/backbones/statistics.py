@@ -76,6 +76,11 @@ class RunningStatistics(nn.Module):
         with normalised_by(normalise):
             yield
 
+    def show(self, network: nn.Module) -> None:
+        """Copies them into the network's layers, for who takes a module out of it."""
+        for norm, place in self._places(network).items():
+            norm.mean, norm.variance = self.mean.detach()[place].clone(), self.variance.detach()[place].clone()
+
     def move(self) -> None:
         """One step towards what was gathered."""
         with torch.no_grad():

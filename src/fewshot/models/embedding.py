@@ -50,6 +50,7 @@ class EmbeddingLearner(MetaLearner):
         super().__init__(nn.ModuleDict({"features": backbone, **(parts or {})}), optimizer, **outer)
         self.statistics = RunningStatistics(self.network)
         self._batch_norm, self._backbone = batch_norm, backbone
+        self._show_statistics()
 
     @abstractmethod
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
@@ -108,6 +109,17 @@ class EmbeddingLearner(MetaLearner):
 
     def finish_step(self) -> None:
         self.statistics.move()
+        self._show_statistics()
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        found = super().load_state_dict(*arguments, **options)
+        self._show_statistics()
+        return found
+
+    def _show_statistics(self) -> None:
+        """Lets modules that are taken out of the network compute in evaluation what they compute in it."""
+        if self._batch_norm == "running":
+            self.statistics.show(self.network)
 
     @property
     def description(self) -> dict[str, Any]:
