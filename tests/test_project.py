@@ -14,6 +14,9 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from fewshot.runtime.config_groups import CONFIGS, ConfigFile
+from fewshot.runtime.help import key_comments
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -83,16 +86,24 @@ def test_the_tests_mirror_the_package():
     assert rooms <= {path.name for path in (ROOT / "tests").iterdir()}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
-def test_every_key_has_a_comment_above_it(path):
-    lines = path.read_text("utf-8").splitlines()
-    assert lines[0].startswith("#")
-    if path.parent.name in ("hydra", "job_logging"):  # Hydra's own keys, which Hydra documents
-        return
-    for above, line in zip(["", *lines], lines, strict=False):
-        key = re.match(r"\s*([a-z_0-9]+): +(\S.*)", line, re.IGNORECASE)
-        if key and key[1] not in ("_target_", "_partial_") and not line.lstrip().startswith("-"):
-            assert above.lstrip().startswith("#"), f"{path.name}: {key[1]} has no comment"
+def test_every_key_has_a_comment_where_it_is_defined():
+    """Where it is set to another value, only a reason needs one. Hydra's own keys are documented by Hydra."""
+    files = [ConfigFile(path, path.parent.relative_to(CONFIGS).as_posix().replace(".", "")) for path in CONFIGS.rglob("*.yaml")]
+    commented = {key for file in files for key, _ in key_comments(file)}
+    for file in files:
+        assert file.text.startswith("#"), file.path
+        if not file.group.startswith("hydra"):
+            for key, value in dotted(file.content, "" if file.is_global else f"{file.group.replace('/', '.')}."):
+                covered = any(key == known or key.startswith(f"{known}.") for known in commented)
+                assert covered or isinstance(value, dict), f"{file.path}: {key} has no comment anywhere"
+
+
+def dotted(content, prefix):
+    for name, value in content.items():
+        if name not in ("defaults", "hydra", "_target_", "_partial_"):
+            yield f"{prefix}{name}", value
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}{name}.")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

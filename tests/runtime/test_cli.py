@@ -125,6 +125,18 @@ def test_a_folder_may_have_any_name_and_a_console_any_encoding(tmp_path):
     assert main("eval.py", CONFIG_DIR, f"run={run}", f"hydra.run.dir={tmp_path / 'eval'}").code == 0
 
 
+def test_an_experiment_of_other_data_is_named(tmp_path):
+    folders = [
+        f"paths.data_dir={tmp_path / 'none'}",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        f"paths.cache_dir={tmp_path / 'cache'}",
+    ]
+    done = main("train.py", "data=quickdraw", *folders)
+    line = "experiment=glyphs_5w1s was made for data=glyphs: its network and budget meet quickdraw; made for it: experiment="
+    assert done.out.startswith(line + "quickdraw_5w1s\n")
+    assert "was made for" not in main("train.py", "experiment=quickdraw_5w1s", *folders).out
+
+
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

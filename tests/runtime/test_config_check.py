@@ -46,6 +46,29 @@ def in_one_line(cfg):
     return None
 
 
+def test_what_an_experiment_file_says_holds(tmp_path):
+    """Over the recipe of any model, which holds over MAML's numbers, which no run has a key for."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults: [omniglot_20w1s]\ndata: {meta_batch_size: 4, queries: 7}\nmodel: {inner: {lr: 0.123}}\n"
+    )
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    for model in ("maml", "mamlpp", "imaml", "cavia"):
+        mine, theirs = (
+            composed(searched, "experiment=mine", f"model={model}"),
+            composed("experiment=omniglot_20w1s", f"model={model}"),
+        )
+        for cfg in (mine, theirs):
+            check_config(cfg)
+            assert "maml" not in cfg
+            assert "${maml" not in OmegaConf.to_yaml(cfg)
+        assert (mine.data.meta_batch_size, mine.data.queries, mine.model.inner.lr) == (4, 7, 0.123)
+        sizes = {"maml": (16, 2.0, 5), "mamlpp": (8, 0.1, 5), "imaml": (32, 0.1, 16), "cavia": (16, 1.0, 2)}
+        assert (theirs.data.meta_batch_size, theirs.model.inner.lr, theirs.model.inner.steps) == sizes[model]
+        typed = composed(searched, "experiment=mine", f"model={model}", "model.inner.lr=0.5", "debug=limit")
+        assert (typed.model.inner.lr, typed.data.val_tasks) == (0.5, 10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [None, "text", [1]])
 def test_no_value_of_any_key_ends_in_a_traceback(value):
@@ -133,7 +156,7 @@ def test_any_backbone_takes_any_experiment(experiment, backbone):
 def test_other_backbones_take_a_step(tmp_path, backbone):
     name, *more = backbone
     sizes = ("meta_batch_size", "val_tasks", "test_tasks", "queries", "eval.queries")
-    quick = ["data.ways=3", *(f"data.{key}=2" for key in sizes), "trainer=cpu", "trainer.max_steps=1", "callbacks=needed"]
+    quick = ["data.ways=3", *(f"data.{key}=2" for key in sizes), "trainer=cpu", "trainer.max_steps=1", "callbacks=minimal"]
     folders = [f"hydra.run.dir={tmp_path}", f"paths.cache_dir={tmp_path / 'cache'}"]
     done = main("train.py", CONFIG_DIR, "data=toy", f"model/backbone={name}", *more, *quick, *folders)
     assert done.code == 0, done.err

@@ -29,7 +29,7 @@ from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
 
 PICTURES = ("adaptation", "rates", "fixed_tasks", "worst_tasks", "projector")
-LEARNED = ("recipe.inner.steps=2", "model.inner.rates=per_step", "data.val_tasks=6", "model.backbone.filters=4")
+LEARNED = ("model.inner.steps=2", "model.inner.rates=per_step", "data.val_tasks=6", "model.backbone.filters=4")
 SEEN = (
     "callbacks=default", *(f"callbacks.{name}.every_n_steps=3" for name in PICTURES), "callbacks.gradients.every_n_steps=2",
     "callbacks.gradients.compare_orders=true",

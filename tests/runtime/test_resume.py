@@ -23,7 +23,7 @@ RECIPE = (
     "trainer.val_check_interval=7",
     "callbacks.last.every_n_steps=4",
     "callbacks.progress.refresh_rate=0",
-    f"+recipe.outer.scheduler={SCHEDULE}",
+    f"model.scheduler={SCHEDULE}",
 )
 
 

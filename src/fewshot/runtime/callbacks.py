@@ -62,7 +62,7 @@ def the(trainer: L.Trainer, kind: type[Kind]) -> Kind:
     """
     found = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
     if len(found) != 1:
-        raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/needed.yaml")
+        raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/minimal.yaml")
     return found[0]
 
 

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fewshot.errors import UserError, nearest
 from fewshot.runtime.config_check import TOP, check_config
-from fewshot.runtime.config_groups import CONFIGS, choices
+from fewshot.runtime.config_groups import CONFIGS, choices, misfit
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -90,7 +90,7 @@ def do(job: str, cfg: DictConfig, says: str = "") -> object:
         if not OmegaConf.is_interpolation(cfg.paths, key):
             cfg.paths[key] = whole_path(cfg.paths[key])
     if says:
-        print(says, flush=True)
+        print(*filter(None, (misfit(), says)), sep="\n", flush=True)
     module, function = job.split(":")
     work: Callable[[DictConfig], object] = getattr(import_module(module), function)
     return work(cfg)

@@ -1,13 +1,15 @@
 """Every value of a config has the type that its key takes, and no key is unknown: found before torch is imported."""
 
 import ast
+import re
 from collections.abc import Iterable
 from copy import deepcopy
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fewshot.errors import UserError, nearest, positive, whole
 from fewshot.runtime.config_groups import choices, chosen
@@ -26,9 +28,9 @@ TOP = {
     "val_at_start": "bool",
     "resume": "bool",
     "control": "str | None",
-    "recipe": "dict",
 }
 """Keys of a training run's config, with their types; the parameters of each ``_target_`` have the types of those below."""
+NUMBERS = "maml"
 EVALUATION = {"run": "str", "split": "str", "checkpoint": "str"}
 """Those that an evaluation has beside them."""
 LEAST = {
@@ -57,17 +59,18 @@ INSTEAD = {
     "trainer.plugins": "a trainer of your own in Python",
     "trainer.sync_batchnorm": "model.batch_norm; each task is normalised by itself, whatever process it is in",
     "trainer.reload_dataloaders_every_n_epochs": "nothing; one epoch is the whole run",
-    "trainer.barebones": "callbacks=needed",
+    "trainer.barebones": "callbacks=minimal",
 }
 """Keys of Lightning's trainer that have no meaning for outer steps, and what has."""
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Finds what is wrong with a composed config without building anything.
+    """Finds what is wrong with a composed config without building anything, and completes it (`place_numbers`).
 
     Raises:
         UserError: a key is unknown or missing, or its value is of another type than it takes.
     """
+    place_numbers(cfg)
     drawn = deepcopy(cfg)
     if drawn.get("seed", 0) is None:
         drawn.seed = 0  # one is drawn when the run begins
@@ -95,6 +98,29 @@ def check_config(cfg: DictConfig) -> None:
     for key, kind in kinds.items():
         _check(key, values[key], kind)
     _check_choices(values)
+
+
+def place_numbers(cfg: DictConfig) -> None:
+    """Puts MAML's numbers for an experiment in the place of what refers to them, and takes their node away.
+
+    An experiment has them for whatever model refers to them, where a model's recipe has no others; a run has one key for each.
+    """
+    if NUMBERS not in cfg:
+        return
+    written: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    numbers = written.pop(NUMBERS)
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: placed(inner) for key, inner in value.items()}
+        reference = re.fullmatch(rf"\$\{{{NUMBERS}\.([\w.]+)\}}", value) if isinstance(value, str) else None
+        return reduce(lambda node, key: node[key], reference[1].split("."), numbers) if reference else value
+
+    with open_dict(cfg):
+        del cfg[NUMBERS]
+        for key, value in written.items():
+            if (new := placed(value)) != value:
+                cfg[key] = new
 
 
 def _check(key: str, value: Any, kind: Annotation | None) -> None:

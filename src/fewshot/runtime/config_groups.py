@@ -47,6 +47,12 @@ class ConfigFile:
         return " ".join(takewhile(lambda line: line and not line.endswith(":"), lines))
 
     @property
+    def overrides(self) -> dict[str, str]:
+        """The choices that it makes in other groups."""
+        entries = [entry for entry in self.content.get("defaults", []) if isinstance(entry, dict)]
+        return {key.removeprefix("override /"): str(choice) for entry in entries for key, choice in entry.items()}
+
+    @property
     def parts(self) -> list["ConfigFile"]:
         """The files of its own group that it is made of, itself last."""
         names = [name for name in self.content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
@@ -90,3 +96,20 @@ def chosen() -> Iterator[ConfigFile]:
                 path = folder / str(group).split("@")[0] / f"{choice}.yaml"
                 if path.is_file():
                     yield ConfigFile(path, str(group))
+
+
+def misfit() -> str | None:
+    """A line where the data are not those that the experiment was made for, whose network, numbers and budget stay."""
+    files = {file.group: file for file in chosen()}
+    experiment, data = files.get("experiment"), files.get("data")
+    meant = experiment.overrides.get("data") if experiment else None
+    if experiment is None or data is None or meant in (None, data.path.stem):
+        return None
+    names = [name for name in choices("experiment") if any(_is_for(data, folder, name) for folder in folders())]
+    better = f"; made for it: experiment={' or '.join(names)}" if names else ""
+    return f"experiment={experiment.path.stem} was made for data={meant}: its network and budget meet {data.path.stem}{better}"
+
+
+def _is_for(data: ConfigFile, folder: Path, name: str) -> bool:
+    path = folder / f"experiment/{name}.yaml"
+    return path.is_file() and ConfigFile(path, "experiment").overrides.get("data") == data.path.stem

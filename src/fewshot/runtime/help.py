@@ -9,9 +9,9 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fewshot.runtime.config_check import shown
+from fewshot.runtime.config_check import place_numbers, shown
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices, chosen, folders
 
 COMMANDS = """\
@@ -23,7 +23,6 @@ python train.py experiment=NAME trainer.max_steps=1000 model.inner.lr=0.2
 python train.py -m seed=0,1,2 launcher=local       a sweep; the same command again goes on with it
 python eval.py run=logs/train/runs/RUN data.shots=5
 """
-HIDDEN = ("hydra", "paths")
 WIDTH = 132
 
 
@@ -35,19 +34,20 @@ def show_help(config_name: str) -> None:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        hydra_node = cfg.pop("hydra")
+        place_numbers(cfg)
     print(COMMANDS)
     print("Choices, by GROUP=NAME:\n")
     for group in groups():
-        current = OmegaConf.select(cfg.hydra.runtime, "choices")[group] if group in cfg.hydra.runtime.choices else None
+        current = hydra_node.runtime.choices.get(group)
         print(f"{group}={current}" if current else group)
         for name in choices(group):
             _entry(f"  {name}", _file(group, name).description, indent=28)
     print("\nKeys, by KEY=VALUE:\n")
     comments = {key: text for file in files() for key, text in key_comments(file)}
-    with flag_override(cfg, "readonly", True):
-        for key, value in leaves(cfg):
-            if key.split(".")[0] != "hydra":
-                _entry(f"{key}={value}", comments.get(key, ""), indent=56)
+    for key, value in leaves(cfg):
+        _entry(f"{key}={value}", comments.get(key, ""), indent=56)
 
 
 def groups() -> list[str]:
