@@ -108,6 +108,12 @@ def test_help_names_choices_keys_and_commands():
     assert {word for word in re.findall(r"^ {28,}([a-z]+)", out, re.MULTILINE) if word not in whole} == set()
 
 
+def test_without_the_checkout_the_remedy_is_one_line(tmp_path, monkeypatch):
+    """As from a wheel, which has no configs."""
+    monkeypatch.setattr(cli, "CONFIGS", tmp_path / "configs")
+    assert mistake(main("train.py")).endswith("fewshot runs from its checkout; clone it, make setup, and use its .venv")
+
+
 def test_a_flag_may_stand_anywhere():
     shown = main("train.py", "seed=1", "--cfg", "job", "test=false", "--resolve")
     assert shown.code == 0

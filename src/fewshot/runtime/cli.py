@@ -69,6 +69,8 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
 
     main.job = job  # type: ignore[attr-defined]  # the jobs of a sweep call it in processes of their own
     with mistakes_explained(config_name):
+        if not CONFIGS.is_dir():
+            raise UserError(f"{CONFIGS} is missing: fewshot runs from its checkout; clone it, make setup, and use its .venv")
         sys.argv[1:] = arranged(sys.argv[1:])
         before()
         if {"--help", "-h"} & set(sys.argv):
