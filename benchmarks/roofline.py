@@ -72,7 +72,8 @@ def machine() -> tuple[float, float]:
 def first_meta_batch(datamodule: EpisodicDataModule, tasks: int) -> TaskBatch:
     """On the device, scaled."""
     datamodule.setup("fit")
-    return datamodule.scaled(datamodule.meta_batches("train", tasks)[0].to(DEVICE))
+    (batch,) = datamodule.scaled([datamodule.meta_batches("train", tasks)[0][0].to(DEVICE)])
+    return batch
 
 
 def use(threads: int) -> None:

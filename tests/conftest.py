@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
-from tests.toy import Toy
+from fewshot.data.datamodule import EpisodicDataModule
+from tests.toy import EvalTasks, Toy, parts
 
 pytest_plugins = ["tests.budget"]
 ROOT = Path(__file__).parents[1]
@@ -55,21 +55,17 @@ def toy_data(tmp_path: Path) -> Callable[..., EpisodicDataModule]:
 
     def make(splits: tuple[str, ...] = ("train", "val", "test"), **changes: object) -> EpisodicDataModule:
         arguments: dict[str, object] = {
-            "source": Toy(),
             "cache_dir": str(tmp_path / "cache"),
             "image_shape": [1, 16, 16],
             "mean": [0.0],
             "std": [1.0],
-            "ways": 3,
-            "shots": 1,
-            "queries": 2,
-            "eval": EvalTasks(ways=3, shots=1, queries=4),
             "meta_batch_size": 4,
             "val_tasks": 10,
             "test_tasks": 14,
             "seed": 0,
         }
-        datamodule = EpisodicDataModule(**(arguments | changes))  # type: ignore[arg-type]
+        sizes = {"source": Toy(), "ways": 3, "shots": 1, "queries": 2, "eval": EvalTasks(ways=3, shots=1, queries=4)}
+        datamodule = EpisodicDataModule(**parts(sizes | arguments | changes))  # type: ignore[arg-type]
         datamodule.check(splits)
         datamodule.prepare(splits)
         return datamodule

@@ -196,14 +196,14 @@ def test_prepared_files(tmp_path, name):
     """What is broken is found out and made anew, never used."""
     source = Toy()
     whole = prepare(source, "val", tmp_path, silent)
-    images = np.array(whole.images)
+    images = np.array(whole.x.numpy())
     path = whole.folder / name
 
     def read():
         found = find(source, "val", tmp_path)
         if found is not None:
             assert found == whole
-            np.testing.assert_array_equal(found.images, images)
+            np.testing.assert_array_equal(found.x.numpy(), images)
 
     fuzz(path, path.read_bytes(), read)
 

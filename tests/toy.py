@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS, ImageClass, ImageSource
 from fewshot.tasks.streams import stream_key, uniforms
 
@@ -43,3 +45,31 @@ class Toy(ImageSource):
             pattern = np.kron(numbers[0, :16].reshape(4, 4), np.ones((4, 4)))
             noisy = 0.7 * pattern + 0.3 * numbers[1:].reshape(self._images, 1, SIZE, SIZE)
             yield (noisy * 255).astype(np.uint8)
+
+
+class TrainTasks(NamedTuple):
+    """Size of training tasks."""
+
+    ways: object
+    shots: object
+    queries: object
+
+
+class EvalTasks(NamedTuple):
+    """Size of validation and test tasks, and their seed."""
+
+    ways: object
+    shots: object
+    queries: object
+    within: str | None = None
+    seed: int = 0
+
+
+def parts(arguments):
+    """Arguments of a data module, those of its three parts made from one source and sizes of tasks, as the configs do it."""
+    arguments = dict(arguments)
+    source, seed = arguments.pop("source"), arguments["seed"]
+    sizes = [arguments.pop(name) for name in ("ways", "shots", "queries")]
+    train, tested = arguments.pop("train", None), arguments.pop("eval")
+    evaluated = {name: class_tasks(source, *tested[:3], within=tested.within, seed=tested.seed) for name in ("val", "test")}
+    return {"train": class_tasks(source, *(train or sizes), seed=seed)} | evaluated | arguments

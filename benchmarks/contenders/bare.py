@@ -15,7 +15,7 @@ def train(setting: Setting, steps: int, stopwatch: Stopwatch) -> None:
         optimizer = torch.optim.Adam(model.to(DEVICE).parameters(), lr=0.001)
         stopwatch.start()
         for i in range(steps):
-            batch = datamodule.scaled(batches[i].to(DEVICE))
+            (batch,) = datamodule.scaled([batches[i][0].to(DEVICE)])
             optimizer.zero_grad()
             model.meta_gradient(batch)
             optimizer.step()

@@ -110,5 +110,5 @@ def built(setting: Setting, steps: int, *overrides: str) -> Iterator[tuple[Any, 
         set_up_process(cfg)
         datamodule, model, trainer = build_data(cfg), build_model(cfg), build_trainer(cfg)
         datamodule.prepare(["train", "val"])
-        datamodule.prepared["train"].images.max()  # in memory before anything is measured, as the others' images are
+        datamodule.prepared["train"].arrays[0].x.max()  # in memory before anything is measured, as the others' images are
         yield datamodule, model, trainer

@@ -21,7 +21,7 @@ from fewshot.inner.rates import InnerRates
 from fewshot.models.maml import MAML
 from fewshot.models.probe import probe
 from fewshot.models.protonet import ProtoNet
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 
 WAYS, STEPS, LR, WIDTH = 2, 2, 0.5, 4
 ENGINES = ("functional", "vectorized", "learn2learn")
@@ -151,8 +151,7 @@ def tasks(count=2):
     generator = torch.Generator().manual_seed(1)
     support, query = (torch.randn(count, rows, 8, generator=generator, dtype=torch.float64) for rows in (2 * WAYS, 3 * WAYS))
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(count, 1) for of_each in (2, 3)]
-    ids = torch.zeros(count, 0, dtype=torch.int64)
-    return TaskBatch(support, labels[0], query, labels[1], torch.arange(count), ids, ids)
+    return TaskBatch(support, labels[0], query, labels[1], TaskRows(torch.arange(count)))
 
 
 def network_of(name):

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.data.datamodule import EpisodicDataModule, EvalTasks
+from fewshot.data.content import Content
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.prepared import PreparedSplit
 from fewshot.data.source import SPLITS, ImageClass
 from fewshot.errors import UserError
-from tests.toy import Toy
+from tests.toy import EvalTasks, Toy, parts
 
 
 def refusal(function, *arguments, **keywords) -> str:
@@ -64,9 +65,9 @@ def split_list(name: str) -> dict[str, list[str]]:
     return loads((resources.files("fewshot.data.images") / "splits" / f"{name}.json").read_text("utf-8"))
 
 
-def class_rows(split: PreparedSplit, ids) -> np.ndarray:
+def class_rows(split: PreparedSplit | Content, ids) -> np.ndarray:
     """The class numbers that rows of a split belong to."""
-    return np.searchsorted(np.cumsum([c.size for c in split.classes]), np.asarray(ids), side="right")
+    return split.table.columns["class"].values[np.asarray(ids)]
 
 
 # Omniglot
@@ -159,7 +160,8 @@ def data_module(source, cache_dir, **changes) -> EpisodicDataModule:
     channels = source.image_shape[0]
     arguments = {"mean": [0.0] * channels, "std": [1.0] * channels, "ways": 5, "shots": 1, "queries": 15}
     arguments |= {"eval": EvalTasks(5, 1, 15), "meta_batch_size": 4, "val_tasks": 1, "test_tasks": 1, "seed": 0}
-    return EpisodicDataModule(source, str(cache_dir), source.image_shape, **(arguments | changes))
+    arguments |= {"source": source, "cache_dir": str(cache_dir), "image_shape": source.image_shape}
+    return EpisodicDataModule(**parts(arguments | changes))
 
 
 class CountedToy(Toy):

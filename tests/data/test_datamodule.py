@@ -11,11 +11,10 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fewshot.data.datamodule import EvalTasks
 from fewshot.data.source import SPLITS
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows, count_tasks
 from tests.data.fakes import CountedToy, Uneven, class_rows, data_module, refusal
-from tests.toy import IMAGES, Toy
+from tests.toy import IMAGES, EvalTasks, Toy
 
 OPENED_BY = {"fit": {"train", "val"}, "validate": {"val"}, "test": {"test"}}
 
@@ -34,7 +33,12 @@ def trained(module, steps, rank=0, of=1):
 
 
 def same(one: TaskBatch, other: TaskBatch) -> bool:
-    return all(torch.equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(TaskBatch))
+    return all(torch.equal(a, b) for a, b in zip(tensors_of(one), tensors_of(other), strict=True))
+
+
+def tensors_of(batch: TaskBatch) -> list[torch.Tensor]:
+    content = [getattr(batch, f.name) for f in fields(TaskBatch) if f.name != "rows"]
+    return content + [getattr(batch.rows, f.name) for f in fields(TaskRows)]
 
 
 def all_same(ones, others) -> bool:
@@ -46,11 +50,16 @@ def total_of(module, split):
 
 
 def batches(module, split):
-    return list(module.meta_batches(split, total_of(module, split)))
+    return [batch for (batch,) in module.meta_batches(split, total_of(module, split))]
+
+
+def loaded(loader):
+    """The tasks of each meta-batch that a loader yields."""
+    return [batch for (batch,) in loader]
 
 
 def ids_of(task):
-    return [*task.support_id.tolist(), *task.query_id.tolist()]
+    return [*task.rows.support.tolist(), *task.rows.query.tolist()]
 
 
 # Meta-batches
@@ -68,7 +77,7 @@ def test_batches_have_the_shapes_of_the_legend(toy_data, split):
     assert first.support_y.tolist() == [[i for i in range(ways) for _ in range(shots)]] * 4
     assert first.query_y.tolist() == [[i for i in range(ways) for _ in range(queries)]] * 4
     assert first.index.tolist() == [0, 1, 2, 3]
-    assert first.support_id.dtype == first.query_y.dtype == torch.int64
+    assert first.rows.support.dtype == first.query_y.dtype == torch.int64
 
 
 def test_several_shots_are_grouped_by_class(toy_data):
@@ -81,8 +90,8 @@ def test_images_are_the_rows_that_their_ids_say(toy_data, split):
     module = opened(toy_data())
     source = np.concatenate(list(Toy().images(split)))
     for batch in batches(module, split):
-        np.testing.assert_array_equal(batch.support_x.numpy(), source[batch.support_id])
-        np.testing.assert_array_equal(batch.query_x.numpy(), source[batch.query_id])
+        np.testing.assert_array_equal(batch.support_x.numpy(), source[batch.rows.support])
+        np.testing.assert_array_equal(batch.query_x.numpy(), source[batch.rows.query])
 
 
 @pytest.mark.parametrize("source", [Toy(), Uneven()])
@@ -109,20 +118,20 @@ def test_support_and_query_share_no_image(toy_data, split):
 
 def test_every_class_and_every_image_takes_part(toy_data):
     module = opened(toy_data(), "fit")
-    seen = {row for batch in module.meta_batches("train", 400) for row in [*batch.support_id.flatten().tolist()]}
+    seen = {row for (batch,) in module.meta_batches("train", 400) for row in [*batch.rows.support.flatten().tolist()]}
     assert seen == set(range(10 * IMAGES))
 
 
 def test_the_last_batch_holds_what_is_left(toy_data):
     module = opened(toy_data())
-    assert [len(batch) for batch in module.val_dataloader()] == [4, 4, 2]
-    assert [len(batch) for batch in module.test_dataloader()] == [4, 4, 4, 2]
+    assert [len(batch) for batch in loaded(module.val_dataloader())] == [4, 4, 2]
+    assert [len(batch) for batch in loaded(module.test_dataloader())] == [4, 4, 4, 2]
     assert [i for batch in batches(module, "test") for i in batch.index.tolist()] == list(range(14))
 
 
 def test_a_list_that_divides_has_no_empty_batch(toy_data):
     module = opened(toy_data(val_tasks=8))
-    assert [len(batch) for batch in module.val_dataloader()] == [4, 4]
+    assert [len(batch) for batch in loaded(module.val_dataloader())] == [4, 4]
 
 
 @pytest.mark.parametrize("i", [-1, 3])
@@ -133,27 +142,27 @@ def test_there_is_no_batch_beyond_the_list(toy_data, i):
 
 def test_a_run_has_a_meta_batch_for_each_step(toy_data):
     module = trained(opened(toy_data(), "fit"), 5)
-    index = [batch.index.tolist() for batch in module.train_dataloader()]
+    index = [batch.index.tolist() for batch in loaded(module.train_dataloader())]
     assert index == [list(range(4 * i, 4 * i + 4)) for i in range(5)]
 
 
 def test_a_resumed_run_begins_with_its_next_step(toy_data):
     module = trained(opened(toy_data(), "fit"), 5)
-    whole = list(module.train_dataloader())
+    whole = loaded(module.train_dataloader())
     module.first_step = 3
-    assert all_same(list(module.train_dataloader()), whole[3:])
+    assert all_same(loaded(module.train_dataloader()), whole[3:])
 
 
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "test_dataloader"])
 @pytest.mark.parametrize("of", [2, 3, 5])
 def test_processes_share_each_meta_batch(toy_data, loader, of):
-    whole = list(getattr(trained(opened(toy_data()), 3), loader)())
+    whole = loaded(getattr(trained(opened(toy_data()), 3), loader)())
     shares = [list(getattr(trained(opened(toy_data()), 3, rank, of), loader)()) for rank in range(of)]
     for i, batch in enumerate(whole):
-        parts = [share[i] for share in shares]
-        assert all_same([task for part in parts for task in part], list(batch))
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-        assert all(part.support_x.shape[1:] == batch.support_x.shape[1:] for part in parts)
+        parts = [share[i] for share in shares]  # none, of a process that has no task
+        assert all_same([task for part in parts for tasks in part for task in tasks], list(batch))
+        counts = [count_tasks(part) for part in parts]
+        assert max(counts) - min(counts) <= 1
 
 
 def test_the_training_loader_needs_a_trainer(toy_data):
@@ -166,7 +175,7 @@ def test_shuffled_labels_are_dealt_anew_among_the_same_images(toy_data, split):
     one, other = (opened(toy_data(shots=2, shuffled_labels=shuffled)) for shuffled in (False, True))
     moved = 0
     for batch, shuffled in zip(batches(one, split), batches(other, split), strict=True):
-        assert torch.equal(shuffled.support_id, batch.support_id)
+        assert torch.equal(shuffled.rows.support, batch.rows.support)
         assert torch.equal(shuffled.query_x, batch.query_x)
         for labels, dealt in ((batch.support_y, shuffled.support_y), (batch.query_y, shuffled.query_y)):
             assert torch.equal(dealt.sort(dim=1).values, labels)
@@ -189,7 +198,7 @@ def test_shuffled_labels_differ_between_support_and_query_and_between_tasks(toy_
 def test_workers_gather_the_same_tasks(toy_data):
     alone, helped = (trained(opened(toy_data(num_workers=n)), 7) for n in (0, 2))
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        assert all_same(list(getattr(alone, name)()), list(getattr(helped, name)()))
+        assert all_same(loaded(getattr(alone, name)()), loaded(getattr(helped, name)()))
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -208,8 +217,8 @@ def test_tasks_do_not_depend_on_the_size_of_the_meta_batch(toy_data, split):
 def test_a_batch_in_the_middle_is_what_it_is_in_order(toy_data):
     module = opened(toy_data(), "fit")
     in_order = batches(module, "train")
-    assert same(module.meta_batches("train", 10**9)[6], in_order[6])
-    assert module.meta_batches("train", 10**9)[10**8].index.tolist() == [4 * 10**8 + i for i in range(4)]
+    assert same(module.meta_batches("train", 10**9)[6][0], in_order[6])
+    assert module.meta_batches("train", 10**9)[10**8][0].index.tolist() == [4 * 10**8 + i for i in range(4)]
 
 
 def test_the_seed_of_a_run_changes_training_alone(toy_data):
@@ -230,7 +239,7 @@ def test_the_seed_of_evaluation_changes_its_lists_alone(toy_data):
 def test_lists_of_validation_and_test_are_drawn_apart(toy_data):
     module = opened(toy_data(test_tasks=10))
     assert not any(
-        torch.equal(a.query_id, b.query_id) for a, b in zip(batches(module, "val"), batches(module, "test"), strict=True)
+        torch.equal(a.rows.query, b.rows.query) for a, b in zip(batches(module, "val"), batches(module, "test"), strict=True)
     )
 
 
@@ -241,15 +250,17 @@ def test_data_sets_are_drawn_apart(toy_data):
             self.name = "other"
 
     one, other = opened(toy_data()), opened(toy_data(source=Other()))
-    assert not any(torch.equal(a.query_id, b.query_id) for a, b in zip(batches(one, "val"), batches(other, "val"), strict=True))
+    assert not any(
+        torch.equal(a.rows.query, b.rows.query) for a, b in zip(batches(one, "val"), batches(other, "val"), strict=True)
+    )
 
 
 def test_batches_pickle_small(toy_data):
     tasks = opened(toy_data()).meta_batches("train", 40)
-    assert tasks[0].support_x.shape[0] == 4
+    assert len(tasks[0][0]) == 4
     data = pickle.dumps(tasks)
     assert len(data) < 6000
-    assert same(pickle.loads(data)[3], tasks[3])  # noqa: S301  its own
+    assert same(pickle.loads(data)[3][0], tasks[3][0])  # noqa: S301  its own
 
 
 # Splits apart
@@ -259,9 +270,9 @@ def sampled(module, split, total):
     """The names of the classes, and the bytes of the images, that tasks of a split really consist of."""
     prepared = module.prepared[split]
     names, images = set(), set()
-    for batch in module.meta_batches(split, total):
-        for ids, x in ((batch.support_id, batch.support_x), (batch.query_id, batch.query_x)):
-            names |= {prepared.classes[c].name for c in class_rows(prepared, ids.flatten())}
+    for (batch,) in module.meta_batches(split, total):
+        for ids, x in ((batch.rows.support, batch.support_x), (batch.rows.query, batch.query_x)):
+            names |= {prepared.table.classes[c] for c in class_rows(prepared, ids.flatten())}
             images |= {image.tobytes() for image in x.flatten(0, 1).numpy()}
     return names, images
 
@@ -305,7 +316,7 @@ def test_a_stage_opens_its_splits_alone(toy_data, stage):
     module = opened(toy_data(), stage)
     for split in SPLITS:
         if split in OPENED_BY[stage]:
-            assert len(module.meta_batches(split, 5)[0]) == 4
+            assert len(module.meta_batches(split, 5)[0][0]) == 4
         else:
             with pytest.raises(RuntimeError, match=f"the {split} split is closed"):
                 module.meta_batches(split, 5)
@@ -349,7 +360,7 @@ def test_checking_makes_no_image(toy_data, tmp_path):
 
 def batch_of(images):
     rows = torch.zeros(images.shape[:2], dtype=torch.int64)
-    return TaskBatch(images, rows, images.flip(1), rows, rows[:, 0], rows, rows)
+    return TaskBatch(images, rows, images.flip(1), rows, TaskRows(rows[:, 0], rows, rows, rows, rows, rows))
 
 
 def test_images_are_scaled_to_one_then_normalised_channel_by_channel():
@@ -359,7 +370,7 @@ def test_images_are_scaled_to_one_then_normalised_channel_by_channel():
     module = data_module(Colours(), "never", mean=[0.5, 0.0, 0.25], std=[0.5, 2.0, 1.0])
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).repeat_interleave(256).reshape(1, 1, 3, 16, 16)
     images = torch.cat([images, images.flip(2)], dim=1)
-    scaled = module.scaled(batch_of(images))
+    (scaled,) = module.scaled([batch_of(images)])
     expected = torch.tensor([[-1.0, 0.1, 0.75], [1.0, 0.1, -0.25]])
     torch.testing.assert_close(scaled.support_x[0].mean(dim=(2, 3)), expected)
     torch.testing.assert_close(scaled.query_x[0].mean(dim=(2, 3)), expected.flip(0))
@@ -373,16 +384,16 @@ def test_training_images_alone_are_augmented(toy_data, training):
     module = opened(toy_data(augment=[v2.RandomInvert(p=1.0)]), "fit")
     module.trainer = SimpleNamespace(max_steps=1, training=training)
     batch = batches(module, "train")[0]
-    seen = module.on_after_batch_transfer(batch, 0)
+    (seen,) = module.on_after_batch_transfer([batch], 0)
     inverted = batch.with_inputs(255 - batch.support_x, 255 - batch.query_x)
-    assert same(seen, module.scaled(inverted if training else batch))
+    assert same(seen, module.scaled([inverted if training else batch])[0])
 
 
 def test_augmentation_depends_on_the_task_not_on_its_batch(toy_data):
     crop = v2.RandomCrop(16, padding=4)
     one, other = (trained(opened(toy_data(meta_batch_size=size, augment=[crop]), "fit"), 9) for size in (4, 1))
     tasks, others = (
-        [task for batch in batches(module, "train") for task in module.on_after_batch_transfer(batch, 0)]
+        [task for batch in batches(module, "train") for task in module.on_after_batch_transfer([batch], 0)[0]]
         for module in (one, other)
     )
     assert all_same(tasks, others)
@@ -392,7 +403,7 @@ def test_support_and_query_are_augmented_apart(toy_data):
     module = trained(opened(toy_data(augment=[v2.RandomCrop(16, padding=8)]), "fit"), 1)
     alike = batches(module, "train")[0]
     alike = alike.with_inputs(alike.support_x, alike.support_x)
-    seen = module.on_after_batch_transfer(alike, 0)
+    (seen,) = module.on_after_batch_transfer([alike], 0)
     assert not torch.equal(seen.support_x, seen.query_x)
 
 
@@ -408,14 +419,14 @@ def test_support_and_query_are_augmented_apart(toy_data):
         ({"val_tasks": 0}, ["data.val_tasks=0", "at least 1"]),
         ({"test_tasks": -1}, ["data.test_tasks=-1", "at least 1"]),
         ({"num_workers": -1}, ["data.num_workers=-1", "at least 0"]),
-        ({"image_shape": [3, 16, 16]}, ["data.image_shape=[3, 16, 16]", "toy", "set [1, 16, 16]"]),
-        ({"image_shape": [1, 16]}, ["data.image_shape=[1, 16]", "set [1, 16, 16]"]),
-        ({"ways": 1}, ["data.ways=1", "choose 2 or more"]),
-        ({"shots": 0}, ["data.shots=0", "at least 1"]),
-        ({"queries": "many"}, ["data.queries=many", "whole number"]),
-        ({"eval": EvalTasks(1, 1, 1)}, ["data.eval.ways=1", "choose 2 or more"]),
-        ({"eval": EvalTasks(3, 0, 1)}, ["data.eval.shots=0", "at least 1"]),
-        ({"eval": EvalTasks(3, 1, -2)}, ["data.eval.queries=-2", "at least 1"]),
+        ({"image_shape": [3, 16, 16]}, ["data.image_shape=[3, 16, 16]", "toy", "data.image_shape=[1, 16, 16]"]),
+        ({"image_shape": [1, 16]}, ["data.image_shape=[1, 16]", "set data.image_shape=[1, 16, 16]"]),
+        ({"ways": 1}, ["data.train.ways=1", "choose 2 or more"]),
+        ({"shots": 0}, ["data.train.shots=0", "at least 1"]),
+        ({"queries": "many"}, ["data.train.queries=many", "whole number"]),
+        ({"eval": EvalTasks(1, 1, 1)}, ["data.val.ways=1", "choose 2 or more"]),
+        ({"eval": EvalTasks(3, 0, 1)}, ["data.val.shots=0", "at least 1"]),
+        ({"eval": EvalTasks(3, 1, -2)}, ["data.val.queries=-2", "at least 1"]),
         ({"mean": [0.5, 0.5]}, ["data.mean=[0.5, 0.5]"]),
         ({"std": [0.5, 0.5, 0.5]}, ["data.std=[0.5, 0.5, 0.5]"]),
         ({"std": [0.0]}, ["data.std=[0.0]"]),
@@ -429,12 +440,12 @@ def test_a_setting_that_makes_no_sense_is_refused(toy_data, changes, parts):
 @pytest.mark.parametrize(
     ("split", "changes", "parts"),
     [
-        ("train", {"ways": 11}, ["data.ways=11", "train split has 10 classes", "choose data.ways<=10"]),
-        ("val", {"eval": EvalTasks(11, 1, 1)}, ["data.eval.ways=11", "val split has 10", "choose data.eval.ways<=10"]),
-        ("test", {"eval": EvalTasks(11, 1, 1)}, ["data.eval.ways=11", "test split has 10", "choose data.eval.ways<=10"]),
-        ("train", {"shots": 5, "queries": 8}, ["data.shots=5", "data.queries=8", "need 13", "data.shots+data.queries<=12"]),
-        ("val", {"eval": EvalTasks(3, 1, 12)}, ["data.eval.queries=12", "val000", "data.eval.shots+data.eval.queries<=12"]),
-        ("test", {"eval": EvalTasks(6, 1, 1, within_group=True)}, ["within_group=true", "choose data.eval.ways<=5"]),
+        ("train", {"ways": 11}, ["data.train.ways=11", "train split has 10 classes", "choose data.train.ways<=10"]),
+        ("val", {"eval": EvalTasks(11, 1, 1)}, ["data.val.ways=11", "val split has 10", "choose data.val.ways<=10"]),
+        ("test", {"eval": EvalTasks(11, 1, 1)}, ["data.test.ways=11", "test split has 10", "choose data.test.ways<=10"]),
+        ("train", {"shots": 5, "queries": 8}, ["data.train.shots=5", "need 13", "data.train.shots+data.train.queries<=12"]),
+        ("val", {"eval": EvalTasks(3, 1, 12)}, ["data.val.queries=12", "val000", "data.val.shots+data.val.queries<=12"]),
+        ("test", {"eval": EvalTasks(6, 1, 1, within="group")}, ["within=group", "choose data.test.ways<=5"]),
     ],
 )
 def test_tasks_larger_than_a_split_are_refused(toy_data, split, changes, parts):
@@ -446,7 +457,7 @@ def test_tasks_larger_than_a_split_are_refused(toy_data, split, changes, parts):
 
 
 def test_tasks_as_large_as_a_split_are_drawn(toy_data):
-    module = opened(toy_data(ways=10, shots=4, queries=8, eval=EvalTasks(5, 1, 11, within_group=True)))
+    module = opened(toy_data(ways=10, shots=4, queries=8, eval=EvalTasks(5, 1, 11, within="group")))
     everything = list(range(10 * IMAGES))
     assert all(sorted(ids_of(task)) == everything for batch in batches(module, "train") for task in batch)
     assert all(len(set(ids_of(task))) == 5 * IMAGES for batch in batches(module, "val") for task in batch)
@@ -462,13 +473,14 @@ def test_the_smallest_class_decides(toy_data):
 def test_refusals_hold_for_what_is_prepared_already(toy_data):
     toy_data()
     module = toy_data((), ways=11)
-    assert "data.ways=11" in refusal(module.check, ["train"])
+    assert "data.train.ways=11" in refusal(module.check, ["train"])
 
 
 def test_tasks_within_a_group_hold_for_evaluation_alone(toy_data):
-    module = opened(toy_data(source=Uneven(12), ways=12, eval=EvalTasks(3, 1, 2, within_group=True)))
+    module = opened(toy_data(source=Uneven(12), ways=12, eval=EvalTasks(3, 1, 2, within="group")))
     for split in ("val", "test"):
         prepared = module.prepared[split]
         for batch in batches(module, split):
-            assert {prepared.classes[c].group for c in class_rows(prepared, batch.query_id.flatten())} == {"large"}
+            column = prepared.table.columns["group"]
+            assert {column.names[value] for value in column.values[batch.rows.query.flatten()]} == {"large"}
     assert len(set(class_rows(module.prepared["train"], ids_of(next(iter(batches(module, "train")[0])))))) == 12

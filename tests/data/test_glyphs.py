@@ -117,7 +117,7 @@ def test_the_source_files_are_the_fonts():
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_split_is_the_same_on_every_machine(split, tmp_path):
     prepared = prepare(Glyphs(), split, tmp_path, silent)
-    assert prepared.images.shape == (CLASSES[split] * 20, 1, 28, 28)
+    assert prepared.x.numpy().shape == (CLASSES[split] * 20, 1, 28, 28)
     assert prepared.images_sha256 == PREPARED[split]
-    assert hashlib.sha256(prepared.images.tobytes()).hexdigest() == PREPARED[split]
-    assert len(np.unique(prepared.images.reshape(len(prepared.images), -1), axis=0)) == len(prepared.images)
+    assert hashlib.sha256(prepared.x.numpy().tobytes()).hexdigest() == PREPARED[split]
+    assert len(np.unique(prepared.x.numpy().reshape(len(prepared.x.numpy()), -1), axis=0)) == len(prepared.x.numpy())

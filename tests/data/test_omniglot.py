@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.data.datamodule import EvalTasks
 from fewshot.data.files.archives import open_zip
 from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import prepare
@@ -19,7 +18,6 @@ from tests.data.fakes import (
     LAKE_BACKGROUND,
     LAKE_EVALUATION,
     characters_of,
-    class_rows,
     data_module,
     drawing,
     image_bytes,
@@ -29,6 +27,7 @@ from tests.data.fakes import (
     split_list,
     write_zip,
 )
+from tests.toy import EvalTasks
 
 ARCHIVES = ("images_background", "images_evaluation")
 CHARACTERS = {"train": 1028, "val": 172, "test": 423}
@@ -52,10 +51,11 @@ def alphabets(source, split):
 def alphabets_met(module, split):
     """The alphabets of each task of a split's list, from the images that it took."""
     prepared = module.prepared[split]
-    for batch in module.meta_batches(split, module.tasks[split]):
+    for (batch,) in module.meta_batches(split, module.tasks[split]):
         for task in batch:
-            rows = [*task.support_id.tolist(), *task.query_id.tolist()]
-            yield {prepared.classes[c].group for c in class_rows(prepared, rows)}
+            rows = [*task.rows.support.tolist(), *task.rows.query.tolist()]
+            column = prepared.table.columns["alphabet"]
+            yield {column.names[value] for value in column.values[rows]}
 
 
 # Partitions
@@ -147,7 +147,7 @@ def test_archives_are_found_in_the_folder_and_in_its_own(small_omniglot, tmp_pat
 
 def test_a_task_within_a_group_stays_in_one_alphabet(small_omniglot, tmp_path):
     module = data_module(
-        lake(small_omniglot), tmp_path, meta_batch_size=16, test_tasks=300, eval=EvalTasks(5, 1, 3, within_group=True)
+        lake(small_omniglot), tmp_path, meta_batch_size=16, test_tasks=300, eval=EvalTasks(5, 1, 3, within="alphabet")
     )
     module.prepare(["test"])
     module.setup("test")
@@ -166,12 +166,12 @@ def test_without_it_a_task_mixes_alphabets(small_omniglot, tmp_path):
 
 def test_more_ways_than_the_largest_alphabet_are_refused(small_omniglot, tmp_path):
     module = data_module(
-        lake(small_omniglot), tmp_path, meta_batch_size=16, test_tasks=300, eval=EvalTasks(7, 1, 3, within_group=True)
+        lake(small_omniglot), tmp_path, meta_batch_size=16, test_tasks=300, eval=EvalTasks(7, 1, 3, within="alphabet")
     )
     message = refusal(module.check, ["test"])
-    assert "data.eval.ways=7" in message
+    assert "data.test.ways=7" in message
     assert "EvalA" in message
-    assert "choose data.eval.ways<=6" in message
+    assert "choose data.test.ways<=6" in message
 
 
 # What is missing or broken
@@ -263,11 +263,11 @@ def test_the_real_alphabets_are_those_of_lake(data_dir):
 @pytest.mark.slow
 def test_the_real_images_are_whole_and_upright_where_they_should_be(real_omniglot):
     _, _, prepared = real_omniglot
-    assert [len(prepared[split].images) for split in SPLITS] == [1028 * 4 * 20, 172 * 20, 423 * 20]
+    assert [len(prepared[split].x.numpy()) for split in SPLITS] == [1028 * 4 * 20, 172 * 20, 423 * 20]
     for split in SPLITS:
-        images = prepared[split].images
+        images = prepared[split].x.numpy()
         assert images[:, 0, [0, -1]].mean() < 8 < images.mean() < 64
-    blocks = prepared["train"].images.reshape(1028, 4, 20, 28, 28)
+    blocks = prepared["train"].x.numpy().reshape(1028, 4, 20, 28, 28)
     for turn in range(4):
         np.testing.assert_array_equal(blocks[:, turn], np.rot90(blocks[:, 0], turn, axes=(2, 3)))
 
@@ -286,7 +286,9 @@ def test_a_real_drawing_is_that_of_its_class_and_artist(real_omniglot, data_dir)
                 picture = (
                     Image.open(io.BytesIO(open_zip(path).read(name))).convert("L").resize((28, 28), Image.Resampling.LANCZOS)
                 )
-                np.testing.assert_array_equal(split.images[split.starts[number] + row, 0], 255 - np.asarray(picture))
+                np.testing.assert_array_equal(
+                    split.x.numpy()[split.table.columns["class"].starts[number] + row, 0], 255 - np.asarray(picture)
+                )
                 assert name.endswith(f"_{row + 1:02d}.png")
 
 
@@ -295,7 +297,7 @@ def test_a_real_drawing_is_that_of_its_class_and_artist(real_omniglot, data_dir)
 def test_real_test_tasks_within_a_group_stay_in_one_alphabet(real_omniglot):
     source, cache, prepared = real_omniglot
     members = Counter(c.group for c in prepared["test"].classes)
-    module = data_module(source, cache, meta_batch_size=16, test_tasks=300, eval=EvalTasks(5, 1, 15, within_group=True))
+    module = data_module(source, cache, meta_batch_size=16, test_tasks=300, eval=EvalTasks(5, 1, 15, within="alphabet"))
     module.prepare(["test"])
     module.setup("test")
     met = list(alphabets_met(module, "test"))
@@ -309,4 +311,4 @@ def test_the_real_preparation_is_the_same_again(real_omniglot, tmp_path):
     source, _, prepared = real_omniglot
     again = prepare(source, "val", tmp_path, silent)
     assert again.images_sha256 == prepared["val"].images_sha256
-    assert again.images_sha256 == hashlib.sha256(prepared["val"].images.tobytes()).hexdigest()
+    assert again.images_sha256 == hashlib.sha256(prepared["val"].x.numpy().tobytes()).hexdigest()

@@ -108,7 +108,7 @@ def test_the_real_sketches_are_whole_and_white_on_black(data_dir, tmp_path):
     assert {"aircraft carrier", "zigzag"} <= set.union(*names.values())
     assert not names["train"] & names["test"]
     split = prepare(source, "test", tmp_path, silent)
-    assert split.images.shape == (6900, 1, 28, 28)
-    corners = split.images[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert split.x.numpy().shape == (6900, 1, 28, 28)
+    corners = split.x.numpy()[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 0).mean() > 0.8, "paper is black"
-    assert split.images.max() == 255
+    assert split.x.numpy().max() == 255

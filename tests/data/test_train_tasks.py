@@ -2,21 +2,20 @@
 
 import torch
 
-from fewshot.data.datamodule import TrainTasks
 from tests.data.fakes import refusal
-from tests.toy import Toy
+from tests.toy import Toy, TrainTasks
 
 
 def test_training_tasks_have_their_own_size_and_tested_ones_keep_theirs(toy_data):
     data = toy_data(train=TrainTasks(ways=6, shots=3, queries=2))
     data.setup("fit")
-    train, val = data.meta_batches("train", 4)[0], data.meta_batches("val", 4)[0]
+    train, val = data.meta_batches("train", 4)[0][0], data.meta_batches("val", 4)[0][0]
     assert (train.support_x.shape[:2], train.query_x.shape[:2]) == ((4, 18), (4, 12))
     assert (val.support_x.shape[:2], val.query_x.shape[:2]) == ((4, 3), (4, 12))
 
 
 def test_without_them_they_are_as_large_as_the_module_says(toy_data):
-    assert toy_data().train_spec == toy_data(train=TrainTasks(3, 1, 2)).train_spec
+    assert toy_data().task_size("train") == toy_data(train=TrainTasks(3, 1, 2)).task_size("train")
 
 
 def test_training_tasks_larger_than_the_split_are_refused_by_their_key(toy_data):
@@ -32,6 +31,6 @@ def test_the_classes_of_the_training_split_are_counted(toy_data):
 def test_labels_say_which_class_of_the_split_an_image_is_of(toy_data):
     data = toy_data()
     data.setup("fit")
-    for batch in (data.meta_batches("train", 4)[0], data.meta_batches("val", 4)[0]):
-        for ids, labels in ((batch.support_id, batch.support_y), (batch.query_id, batch.query_y)):
-            assert torch.equal(batch.class_id.gather(1, labels), ids // 12), "each class has 12 images"
+    for batch in (data.meta_batches("train", 4)[0][0], data.meta_batches("val", 4)[0][0]):
+        for ids, labels in ((batch.rows.support, batch.support_y), (batch.rows.query, batch.query_y)):
+            assert torch.equal(batch.rows.class_id.gather(1, labels), ids // 12), "each class has 12 images"

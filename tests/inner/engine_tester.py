@@ -14,7 +14,7 @@ from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 
 WAYS, SHOTS, QUERIES = 3, 2, 2
 NETWORKS = {
@@ -53,9 +53,8 @@ def random_tasks(tasks=2):
     def labels(of_each):
         return torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1)
 
-    ids = torch.zeros(tasks, 0, dtype=torch.int64)
     return TaskBatch(
-        images(WAYS * SHOTS), labels(SHOTS), images(WAYS * QUERIES), labels(QUERIES), torch.arange(tasks), ids, ids
+        images(WAYS * SHOTS), labels(SHOTS), images(WAYS * QUERIES), labels(QUERIES), TaskRows(torch.arange(tasks))
     )
 
 
@@ -300,8 +299,7 @@ class VariantTester:
         network = nn.Linear(1, 1, bias=False).double()
         nn.init.ones_(network.weight)
         x, y, u, v = (torch.tensor([[[value]]], dtype=torch.float64) for value in (1.0, 3.0, 2.0, 1.0))
-        ids = torch.zeros(1, 1, dtype=torch.int64)
-        batch = TaskBatch(x, y, u, v, torch.zeros(1, dtype=torch.int64), ids, ids)
+        batch = TaskBatch(x, y, u, v, TaskRows(torch.zeros(1, dtype=torch.int64)))
         losses, outputs, (gradient,) = self.meta_gradient(
             network, batch, steps=steps, first_order=first_order, lr=1 / 8, loss=nn.functional.mse_loss
         )

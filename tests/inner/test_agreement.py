@@ -14,7 +14,7 @@ from fewshot.backbones.resnet12 import ResNet12
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import uneven_rates
 
 BACKBONES = {
@@ -41,7 +41,6 @@ def problems(draw):
             parameter.add_(0.1 * torch.randn_like(parameter))
     labels = [torch.arange(ways).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (shots, queries)]
     images = [torch.rand(tasks, labels[i].shape[1], *shape, dtype=torch.float64) for i in (0, 1)]
-    ids = torch.zeros(tasks, 0, dtype=torch.int64)
     steps, annealing = draw(st.integers(1, 3)), draw(st.sampled_from([None, Annealing(10, multi_step=0.8, first_order=0.5)]))
     inner = InnerLoop(
         lr=draw(st.sampled_from([0.01, 0.1])),
@@ -57,7 +56,7 @@ def problems(draw):
         task_chunk=draw(st.sampled_from([None, 1, 2])),
     )
     mode = draw(st.sampled_from(["transductive", "inductive"]))
-    return network, TaskBatch(images[0], labels[0], images[1], labels[1], torch.arange(tasks), ids, ids), inner, mode
+    return network, TaskBatch(images[0], labels[0], images[1], labels[1], TaskRows(torch.arange(tasks))), inner, mode
 
 
 def outcome(engine, network, batch):

@@ -10,7 +10,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.minibatches import shuffled_rows
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import QUERIES, SHOTS, WAYS, network_of, random_tasks, smooth_network
 
 ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])
@@ -81,8 +81,7 @@ def test_gradient_descent_by_it_is_the_papers_interpolation(engine):
     nn.init.zeros_(network.weight)
     one = torch.ones(3, 1, 1, dtype=torch.float64)
     y, v = torch.tensor([[1.0, 2, 6], [3, 4, 8]], dtype=torch.float64)[..., None, None]
-    ids = torch.zeros(3, 0, dtype=torch.int64)
-    batch = TaskBatch(one, y, one, v, torch.arange(3), ids, ids)
+    batch = TaskBatch(one, y, one, v, TaskRows(torch.arange(3)))
     engine = built(engine, network, nn.functional.mse_loss, lr=0.25, steps=3)
     engine.meta_gradient(batch, 3)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5)

@@ -9,7 +9,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 
 
 def one_weight(lr, steps, engine="functional"):
@@ -24,8 +24,7 @@ def tasks(*slopes):
     """One support and one query input, x = 1 and x = 2, of tasks ``y = slope x``."""
     slope = torch.tensor(slopes, dtype=torch.float64).view(-1, 1, 1)
     number = torch.arange(len(slopes))
-    return TaskBatch(torch.ones_like(slope), slope, 2 * torch.ones_like(slope), 2 * slope, number, number[:, None],
-                     number[:, None])  # fmt: skip
+    return TaskBatch(torch.ones_like(slope), slope, 2 * torch.ones_like(slope), 2 * slope, TaskRows(number))
 
 
 def test_norms_by_hand():
@@ -65,7 +64,7 @@ def test_the_path_is_that_of_the_engine():
         rates.learned[0].copy_(torch.rand(3, 2))
     engine = engine_kind("functional")(network, inner, rates, nn.functional.cross_entropy, "transductive")
     x, y, number = torch.randn(2, 6, 4, dtype=torch.float64), torch.arange(3).repeat(2, 2), torch.arange(2)
-    batch = TaskBatch(x, y, x, y, number, number[:, None], number[:, None])
+    batch = TaskBatch(x, y, x, y, TaskRows(number))
     norms = inner_gradient_norms(engine, batch)
     # Of a linear head on features f with outputs o the gradient is (softmax(o) - onehot)^T [f, 1] / rows.
     outputs = engine.adaptation_path(batch, 3)[:, :3]

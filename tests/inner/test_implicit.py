@@ -11,7 +11,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.implicit import conjugate_gradient
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of, random_tasks, smooth_network
 
 ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])
@@ -40,8 +40,7 @@ def lines(tasks=3, dim=4):
     generator = torch.Generator().manual_seed(0)
     x, u = (torch.randn(tasks, rows, dim, generator=generator, dtype=torch.float64) for rows in (3, 5))
     y, v = (torch.randn(tasks, rows, 1, generator=generator, dtype=torch.float64) for rows in (3, 5))
-    ids = torch.zeros(tasks, 0, dtype=torch.int64)
-    return TaskBatch(x, y, u, v, torch.arange(tasks), ids, ids)
+    return TaskBatch(x, y, u, v, TaskRows(torch.arange(tasks)))
 
 
 @ENGINES

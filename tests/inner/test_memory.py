@@ -10,7 +10,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import forecast
 from fewshot.inner.rates import InnerRates
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 
 WAYS, TASKS = 5, 6
 
@@ -19,8 +19,7 @@ def tasks_of(size):
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(TASKS, WAYS * of_each, 1, size, size, generator=generator) for of_each in (1, 3)]
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(TASKS, 1) for of_each in (1, 3)]
-    ids = torch.zeros(TASKS, 0, dtype=torch.int64)
-    return TaskBatch(images[0], labels[0], images[1], labels[1], torch.arange(TASKS), ids, ids)
+    return TaskBatch(images[0], labels[0], images[1], labels[1], TaskRows(torch.arange(TASKS)))
 
 
 def allocated(function):

@@ -11,7 +11,7 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.data.meta_batches import Share
 from fewshot.models.base import MetaLearner
 from fewshot.models.processes import average_over_tasks
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.ranks import in_processes
 from tests.toy import Toy
 
@@ -41,16 +41,16 @@ def random_tasks(tasks=3, dtype=torch.float32, seed=0):
     )
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
     classes = torch.stack([torch.randperm(CLASSES, generator=generator)[:WAYS] for _ in range(tasks)])
-    ids = torch.zeros(tasks, 0, dtype=torch.int64)
-    return TaskBatch(support, labels[0], query, labels[1], torch.arange(tasks), ids, ids, classes)
+    rows = TaskRows(torch.arange(tasks), class_id=classes)
+    return TaskBatch(support, labels[0], query, labels[1], rows)
 
 
 def relabelled(batch, order):
     """The same tasks with class `k` called ``order[k]``."""
     inverse = order.argsort()
     return TaskBatch(
-        batch.support_x, order[batch.support_y], batch.query_x, order[batch.query_y], batch.index, batch.support_id,
-        batch.query_id, batch.class_id[:, inverse],
+        batch.support_x, order[batch.support_y], batch.query_x, order[batch.query_y],
+        TaskRows(batch.index, class_id=batch.rows.class_id[:, inverse]),
     )  # fmt: skip
 
 
@@ -189,8 +189,7 @@ class ModelTester(ABC):
         model, batch = self.trained(dtype=torch.float64), random_tasks(dtype=torch.float64)
         rows = torch.arange(WAYS * SHOTS).repeat_interleave(2)
         twice = TaskBatch(
-            batch.support_x[:, rows], batch.support_y[:, rows], batch.query_x, batch.query_y, batch.index, batch.support_id,
-            batch.query_id, batch.class_id,
+            batch.support_x[:, rows], batch.support_y[:, rows], batch.query_x, batch.query_y, batch.rows,
         )  # fmt: skip
         torch.testing.assert_close(model.evaluate(twice), model.evaluate(batch), rtol=1e-7, atol=1e-9)
 
@@ -246,7 +245,7 @@ class ModelTester(ABC):
             model = self.built().double()
             optimizer = optimizer_of(model, lambda p: torch.optim.SGD(p, lr=0.002, momentum=0.5))
             batches = data.meta_batches("train", 10 * size, share)
-            losses = [outer_step(model, optimizer, of_dtype(data.scaled(batches[i]), torch.float64)) for i in range(10)]
+            losses = [outer_step(model, optimizer, of_dtype(data.scaled(batches[i])[0], torch.float64)) for i in range(10)]
             return losses, torch.cat([value.flatten() for value in model.state_dict().values()]).tolist()
 
         losses, weights = descend(Share())
@@ -267,12 +266,12 @@ class ModelTester(ABC):
         optimizer = optimizer_of(model, lambda p: torch.optim.Adam(p, lr=self.learning_rate))
         batches = data.meta_batches("train", 4 * self.steps)
         for i in range(self.steps):
-            outer_step(model, optimizer, data.scaled(batches[i]))
+            outer_step(model, optimizer, data.scaled(batches[i])[0])
         model.eval()
         tasks = data.meta_batches("val", 100)
         hits = []
         for i in range(len(tasks)):
-            batch = data.scaled(tasks[i])
+            (batch,) = data.scaled(tasks[i])
             hits.append((model.evaluate(batch)[:, -1].argmax(dim=-1) == batch.query_y).double().mean(dim=-1))
         accuracy = torch.cat(hits).mean().item()
         if shuffled:

@@ -1,5 +1,7 @@
 """Models prepared by classification: Baseline, Baseline++, SimpleShot, TIM."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,11 +50,13 @@ class ClassifierTester(ModelTester):
         assert logits.shape[-1] == CLASSES
         for task in range(len(batch)):
             numbers = [
-                batch.class_id[task, label] for labels in (batch.support_y, batch.query_y) for label in labels[task].tolist()
+                batch.rows.class_id[task, label]
+                for labels in (batch.support_y, batch.query_y)
+                for label in labels[task].tolist()
             ]
             expected = F.cross_entropy(logits[task], torch.stack(numbers))
             assert losses[task].item() == pytest.approx(expected.item())
-            torch.testing.assert_close(outputs[task], logits[task, WAYS * SHOTS :, batch.class_id[task]])
+            torch.testing.assert_close(outputs[task], logits[task, WAYS * SHOTS :, batch.rows.class_id[task]])
 
     def test_labels_are_smoothed_as_in_pytorch(self):
         batch = random_tasks()
@@ -61,9 +65,7 @@ class ClassifierTester(ModelTester):
 
     def test_tasks_without_classes_are_refused(self):
         batch = random_tasks()
-        unknown = type(batch)(
-            batch.support_x, batch.support_y, batch.query_x, batch.query_y, batch.index, batch.support_id, batch.query_id
-        )
+        unknown = replace(batch, rows=replace(batch.rows, class_id=None))
         with pytest.raises(UserError, match="these tasks have none"):
             self.built().meta_gradient(unknown)
 

@@ -14,6 +14,7 @@ from fewshot.inner.loop import InnerLoop
 from fewshot.models.maml import MAML
 from fewshot.runtime.callbacks import SaveLast
 from fewshot.runtime.process import quieten
+from fewshot.tasks.batch import TaskRows
 from tests.toy import Toy
 
 
@@ -71,7 +72,7 @@ def test_outer_steps_are_those_of_algorithm_1(toy_data, tmp_path):
     batches = data.meta_batches("train", 12)
     for i in range(3):
         losses = []
-        for task in data.scaled(batches[i]):
+        for task in data.scaled(batches[i])[0]:
             parameters = dict(expected.network.named_parameters())
             loss = nn.functional.cross_entropy(expected.network(task.support_x), task.support_y)
             moving = [name for name in parameters if not name.endswith((".1.weight", ".1.bias"))]  # all but the batch norms
@@ -114,7 +115,7 @@ def test_training_with_and_without_validation_gives_the_same_weights(toy_data, t
 def test_accuracy_and_loss_are_those_of_the_queries(toy_data):
     data, model = toy_data(), make_model()
     data.setup("validate")
-    batch = data.scaled(data.meta_batches("val", 4)[0])
+    batch = data.scaled(data.meta_batches("val", 4)[0])[0]
     model._record("val", batch)
     scores = model._val_record.scores()
     outputs = model.evaluate(batch)
@@ -206,12 +207,12 @@ def test_tasks_of_fewer_ways_use_the_first_outputs(toy_data):
     assert model.network.head.out_features == 3
     data = toy_data()
     data.setup("validate")
-    batch = data.scaled(data.meta_batches("val", 2)[0])
+    batch = data.scaled(data.meta_batches("val", 2)[0])[0]
     two = {
         name: getattr(batch, name)[:, : rows * 2]
         for name, rows in (("support_x", 1), ("support_y", 1), ("query_x", 4), ("query_y", 4))
     }
-    outputs = model.evaluate(type(batch)(**two, index=batch.index, support_id=batch.support_id, query_id=batch.query_id))
+    outputs = model.evaluate(type(batch)(**two, rows=TaskRows(batch.index)))
     assert outputs.shape == (2, 4, 8, 2)
 
 

@@ -26,7 +26,7 @@ def descend(data, share, size, dtype, first_order=False):
     batches = data.meta_batches("train", STEPS * size, share)
     losses = []
     for step in range(STEPS):
-        batch = data.scaled(batches[step])
+        (batch,) = data.scaled(batches[step])
         batch = batch.with_inputs(batch.support_x.to(dtype), batch.query_x.to(dtype))
         optimizer.zero_grad()
         loss, _ = model.meta_gradient(batch)

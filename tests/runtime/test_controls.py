@@ -22,12 +22,12 @@ def test_shuffled_labels_end_at_chance_within_the_interval(compose_config, tmp_p
 def test_shuffled_labels_are_a_function_of_the_task_and_keep_their_numbers(toy_data):
     data = toy_data(shuffled_labels=True, shots=2)
     data.setup("fit")
-    first, again = (data.meta_batches("train", 40)[3] for _ in range(2))
+    first, again = (data.meta_batches("train", 40)[3][0] for _ in range(2))
     assert torch.equal(first.support_y, again.support_y)
     assert torch.equal(first.support_y.sort(dim=1).values, torch.tensor([0, 0, 1, 1, 2, 2]).expand(4, 6))
     honest = toy_data(shots=2)
     honest.setup("fit")
-    other = honest.meta_batches("train", 40)[3]
+    other = honest.meta_batches("train", 40)[3][0]
     assert torch.equal(other.support_x, first.support_x)
     assert not torch.equal(other.support_y, first.support_y)
     assert not torch.equal(first.support_y[0], first.support_y[1])

@@ -85,7 +85,7 @@ def test_the_last_checkpoint_can_be_chosen(evaluate):
 
 
 def test_another_data_set(evaluate):
-    done, results = evaluate("data=toy", "data.source.classes=12", "data.eval.within_group=true")
+    done, results = evaluate("data=toy", "data.source.classes=12", "data.eval.within=group")
     assert done.code == 0, done.err
     assert results["protocol"]["splits_classes"] == {"test": 12}
     assert results["protocol"]["within_group"] is True
@@ -105,7 +105,7 @@ def test_evaluation_changes_nothing_in_the_run(evaluate, run):
         (["checkpoint=first"], "first.ckpt is missing"),
         (["model.inner.eval_step=3"], "model.inner.eval_step is no key of this config; did you mean 'model.inner.eval_steps'?"),
         (["data=omniglott"], "data=omniglott is unknown; did you mean 'omniglot'?"),
-        (["data.eval.queries=50"], "data.eval.shots=1 and data.eval.queries=50 need 51 images a class"),
+        (["data.eval.queries=50"], "data.test.shots=1 and data.test.queries=50 need 51 rows a class"),
     ],
 )
 def test_mistakes(evaluate, overrides, message):

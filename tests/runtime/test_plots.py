@@ -92,7 +92,7 @@ def test_curves_of_gradients_are_those_of_the_steps(run, events, compose_config,
     data, model = build_data(cfg), build_model(cfg)
     data.prepare(["train", "val"])
     data.setup("fit")
-    batch = data.scaled(data.meta_batches("train", 4)[0])
+    batch = data.scaled(data.meta_batches("train", 4)[0])[0]
     norms, cosine = inner_gradient_norms(model.engine, batch).mean(dim=0), order_cosine(model.engine, batch)
     model.meta_gradient(batch)
     outer = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
@@ -192,14 +192,14 @@ def test_answers_are_those_of_the_evaluation(toy_data, tmp_path, shuffled):
     assert seen.index.tolist() == [7, 2]
     np.testing.assert_allclose(seen.accuracy.mean(axis=1), model.scores["val"].accuracy[[7, 2], -1])
     assert ((seen.confidence >= 1 / 3) & (seen.confidence <= 1)).all()
-    batch = data.meta_batches("val", 10)[1].slice(3, 4)
+    batch = data.meta_batches("val", 10)[1][0].slice(3, 4)
     for name, shown in (("support", seen.support), ("query", seen.query)):
         labels = getattr(batch, f"{name}_y")[0]
         of_class_1 = getattr(batch, f"{name}_x")[0][labels == 1].movedim(1, -1) / 255
         per_class = len(labels) // 3
         np.testing.assert_allclose(shown[0, per_class : 2 * per_class], of_class_1)
     if not shuffled:
-        (first,) = {data.prepared["val"].classes[int(row) // 12].name for row in batch.query_id[0, :4]}
+        (first,) = {data.prepared["val"].table.classes[int(row) // 12] for row in batch.rows.query[0, :4]}
         assert seen.classes[0][0] == first
 
 

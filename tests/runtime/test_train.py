@@ -148,10 +148,13 @@ def test_one_task_has_no_interval(compose_config, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.ways=30", r"data\.ways=30 but the train split has 10 classes; choose data\.ways<=10"),
+        ("data.ways=30", r"data\.train\.ways=30 but the train split has 10 classes; choose data\.train\.ways<=10"),
         ("data.eval.ways=4", r"data\.eval\.ways=4 but the network tells 3 classes apart"),
-        ("data.shots=11", r"data\.shots=11 and data\.queries=2 need 13 images a class, but train000 of the train split has 12"),
-        ("data.eval.queries=15", r"data\.eval\.shots=1 and data\.eval\.queries=15 need 16 images a class"),
+        (
+            "data.shots=11",
+            r"data\.train\.queries=2 need 13 rows a class, but train000 of the train split has 12",
+        ),
+        ("data.eval.queries=15", r"data\.val\.shots=1 and data\.val\.queries=15 need 16 rows a class"),
         ("data.shots=0", r"data\.shots=0 must be a whole number of at least 1"),
         ("data.ways=1", r"data\.ways=1 leaves nothing to tell apart"),
         ("data.queries=-1", r"data\.queries=-1 must"),

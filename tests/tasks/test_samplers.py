@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from fewshot.errors import UserError
-from fewshot.tasks.batch import TaskBatch, TaskSpec
-from fewshot.tasks.samplers import ClassPool, draw_tasks
+from fewshot.tasks.batch import TaskBatch, TaskRows, TaskSize
+from fewshot.tasks.class_pool import ClassPool, draw_tasks
+from fewshot.tasks.samplers import ClassSampler
 from fewshot.tasks.streams import sample_without_replacement, stream_key, uniforms
 
 KEY = stream_key("glyphs", "test", 0)
@@ -43,7 +44,7 @@ def shuffled_start(numbers, random):
 
 
 def task_by_hand(pool, spec, key, index):
-    ways, images = spec.ways, spec.images_per_class
+    ways, images = spec.ways, spec.rows_per_class
     random = philox(key, index, 1 + ways + ways * images)
     group = pool.groups[int(random[0] * len(pool.groups))]
     classes = shuffled_start(group.tolist(), random[1 : 1 + ways])
@@ -59,16 +60,16 @@ def task_by_hand(pool, spec, key, index):
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, "5", None, True])
 def test_a_size_that_is_no_positive_whole_number_is_refused(key, value):
     with pytest.raises(UserError, match=f"^{key}={value} must be a whole number of at least 1$"):
-        TaskSpec(**({"ways": 5, "shots": 1, "queries": 15} | {key: value}))
+        TaskSize(**({"ways": 5, "shots": 1, "queries": 15} | {key: value}))
 
 
 def test_one_way_is_refused_with_a_remedy():
-    with pytest.raises(UserError, match=r"ways=1 .*choose 2 or more"):
-        TaskSpec(1, 1, 1)
+    with pytest.raises(UserError, match=r"data\.train\.ways=1 .*choose 2 or more"):
+        ClassSampler(1, 1, 1).check_sizes("data.train")
 
 
 def test_a_class_gives_its_shots_and_its_queries():
-    assert TaskSpec(5, 3, 15).images_per_class == 18
+    assert TaskSize(5, 3, 15).rows_per_class == 18
 
 
 # Random numbers
@@ -182,14 +183,14 @@ def test_each_permutation_is_equally_likely():
 
 
 def test_tasks_are_the_same_on_every_machine():
-    classes, images = draw_tasks(pool_of([12] * 10), TaskSpec(3, 1, 2), KEY, [0, FAR])
+    classes, images = draw_tasks(pool_of([12] * 10), TaskSize(3, 1, 2), KEY, [0, FAR])
     assert classes.tolist() == [[5, 4, 7], [6, 4, 2]]
     assert images.tolist() == [[[3, 0, 6], [7, 3, 9], [10, 9, 11]], [[0, 9, 3], [2, 5, 11], [7, 1, 0]]]
 
 
 @pytest.mark.parametrize("groups", [None, ["a", "b", "a", "b", "a", "b", "c", "c", "c"]])
 def test_tasks_are_those_drawn_by_hand(groups):
-    pool, spec = pool_of([5, 6, 7, 8, 9, 10, 11, 12, 13], groups), TaskSpec(3, 2, 3)
+    pool, spec = pool_of([5, 6, 7, 8, 9, 10, 11, 12, 13], groups), TaskSize(3, 2, 3)
     classes, images = draw_tasks(pool, spec, KEY, range(40))
     for i in range(40):
         assert (classes[i].tolist(), images[i].tolist()) == task_by_hand(pool, spec, KEY, i)
@@ -204,7 +205,7 @@ def test_tasks_are_those_drawn_by_hand(groups):
     st.lists(st.integers(0, 10**9), min_size=1, max_size=4),
 )
 def test_classes_and_images_of_a_task_are_distinct_and_exist(sizes, ways, shots, queries, indices):
-    classes, images = draw_tasks(pool_of(sizes), TaskSpec(ways, shots, queries), KEY, indices)
+    classes, images = draw_tasks(pool_of(sizes), TaskSize(ways, shots, queries), KEY, indices)
     assert classes.shape == (len(indices), ways)
     assert images.shape == (len(indices), ways, shots + queries)
     for task, rows in zip(classes, images, strict=True):
@@ -215,7 +216,7 @@ def test_classes_and_images_of_a_task_are_distinct_and_exist(sizes, ways, shots,
 
 
 def test_a_task_does_not_depend_on_the_batch_in_which_it_is_asked_for():
-    pool, spec = pool_of([20] * 30), TaskSpec(5, 1, 15)
+    pool, spec = pool_of([20] * 30), TaskSize(5, 1, 15)
     classes, images = draw_tasks(pool, spec, KEY, range(12))
     for batch in ([11], [3, 7], [9, 2, 2, 0]):
         batch_classes, batch_images = draw_tasks(pool, spec, KEY, batch)
@@ -224,26 +225,26 @@ def test_a_task_does_not_depend_on_the_batch_in_which_it_is_asked_for():
 
 
 def test_no_tasks_are_drawn_for_no_indices():
-    classes, images = draw_tasks(pool_of([20] * 30), TaskSpec(5, 1, 5), KEY, [])
+    classes, images = draw_tasks(pool_of([20] * 30), TaskSize(5, 1, 5), KEY, [])
     assert classes.shape == (0, 5)
     assert images.shape == (0, 5, 6)
 
 
 def test_another_key_draws_other_tasks():
-    pool, spec = pool_of([20] * 30), TaskSpec(5, 1, 5)
+    pool, spec = pool_of([20] * 30), TaskSize(5, 1, 5)
     one, other = (draw_tasks(pool, spec, stream_key("glyphs", "test", seed), range(20))[0] for seed in (0, 1))
     assert (one != other).any(axis=1).all()
 
 
 def test_each_ordered_pair_of_classes_is_equally_likely_whatever_their_sizes():
-    classes, _ = draw_tasks(pool_of([2, 3, 50, 4, 9]), TaskSpec(2, 1, 1), KEY, range(12_000))
+    classes, _ = draw_tasks(pool_of([2, 3, 50, 4, 9]), TaskSize(2, 1, 1), KEY, range(12_000))
     count = Counter(map(tuple, classes.tolist()))
     assert len(count) == 20
     assert chisquare(list(count.values())).pvalue > LIKELY
 
 
 def test_each_ordered_pair_of_images_is_equally_likely():
-    _, images = draw_tasks(pool_of([4] * 6), TaskSpec(2, 1, 1), KEY, range(6_000))
+    _, images = draw_tasks(pool_of([4] * 6), TaskSize(2, 1, 1), KEY, range(6_000))
     count = Counter(map(tuple, images.reshape(-1, 2).tolist()))
     assert len(count) == 12
     assert chisquare(list(count.values())).pvalue > LIKELY
@@ -251,7 +252,7 @@ def test_each_ordered_pair_of_images_is_equally_likely():
 
 def test_groups_are_equally_likely_and_keep_to_themselves():
     names = ["a"] * 3 + ["b"] * 9 + ["c"] * 4
-    classes, _ = draw_tasks(pool_of([5] * 16, names), TaskSpec(3, 1, 1), KEY, range(6_000))
+    classes, _ = draw_tasks(pool_of([5] * 16, names), TaskSize(3, 1, 1), KEY, range(6_000))
     groups = [{names[c] for c in task} for task in classes.tolist()]
     assert all(len(group) == 1 for group in groups)
     assert chisquare(list(Counter(group.pop() for group in groups).values())).pvalue > LIKELY
@@ -260,7 +261,7 @@ def test_groups_are_equally_likely_and_keep_to_themselves():
 def test_groups_too_small_for_a_task_are_left_out():
     pool = pool_of([5] * 9, list("aabbbcccc")).with_room_for(3)
     assert [group.tolist() for group in pool.groups] == [[2, 3, 4], [5, 6, 7, 8]]
-    classes, _ = draw_tasks(pool, TaskSpec(3, 1, 1), KEY, range(200))
+    classes, _ = draw_tasks(pool, TaskSize(3, 1, 1), KEY, range(200))
     assert set(classes.reshape(-1).tolist()) == set(range(2, 9))
 
 
@@ -278,25 +279,32 @@ def test_without_groups_all_classes_may_meet():
 
 
 def batch_of(tasks):
-    names = [field.name for field in fields(TaskBatch)]
-    return TaskBatch(**{name: torch.arange(tasks * 6).reshape(tasks, 6) + 100 * i for i, name in enumerate(names)})
+    def numbers(count, first):
+        return [torch.arange(tasks * 6).reshape(tasks, 6) + 100 * i for i in range(first, first + count)]
+
+    return TaskBatch(*numbers(4, 0), TaskRows(torch.arange(tasks), *numbers(5, 4)))
+
+
+def tensors_of(batch):
+    content = [getattr(batch, field.name) for field in fields(TaskBatch) if field.name != "rows"]
+    return content + [getattr(batch.rows, field.name) for field in fields(TaskRows)]
 
 
 def test_a_batch_is_as_long_as_it_has_tasks():
     assert len(batch_of(3)) == 3
+    assert batch_of(3).ways == 6
 
 
 def test_iteration_takes_the_tasks_one_by_one():
     batch = batch_of(3)
     tasks = list(batch)
     assert len(tasks) == 3
-    for field in fields(TaskBatch):
-        assert torch.equal(torch.stack([getattr(task, field.name) for task in tasks]), getattr(batch, field.name))
+    for whole, *parts in zip(tensors_of(batch), *map(tensors_of, tasks), strict=True):
+        assert torch.equal(torch.stack(parts), whole)
 
 
 def test_a_batch_moves_as_a_whole():
-    moved = batch_of(2).to("meta")
-    assert {getattr(moved, field.name).device.type for field in fields(TaskBatch)} == {"meta"}
+    assert {tensor.device.type for tensor in tensors_of(batch_of(2).to("meta"))} == {"meta"}
 
 
 def test_other_inputs_leave_the_rest_of_a_batch():
@@ -304,5 +312,5 @@ def test_other_inputs_leave_the_rest_of_a_batch():
     other = batch.with_inputs(batch.support_x * 2, batch.query_x * 3)
     assert torch.equal(other.support_x, batch.support_x * 2)
     assert torch.equal(other.query_x, batch.query_x * 3)
-    for name in ("support_y", "query_y", "index", "support_id", "query_id"):
+    for name in ("support_y", "query_y", "rows"):
         assert getattr(other, name) is getattr(batch, name)

@@ -47,8 +47,15 @@ class RunningStatistics(nn.Module):
         self.variance = nn.Parameter(torch.ones(channels), requires_grad=False)
 
     @contextmanager
-    def gathering(self, network: nn.Module, tasks: int, first: int | None = None) -> Iterator[None]:
-        """Within it, a batch is normalised task by task (`by_task`); at its end the tasks' mean statistics are in ``.grad``."""
+    def gathering(self, network: nn.Module, tasks: int, first: int | None = None, share: float = 1.0) -> Iterator[None]:
+        """Within it, a batch is normalised task by task (`by_task`); at its end the tasks' mean statistics are in ``.grad``.
+
+        Args:
+            network: whose layers the statistics are of.
+            tasks: in the batch, as many rows each.
+            first: rows of a task that its statistics are taken from; None takes all.
+            share: of the batch among all tasks of the step, which are added up.
+        """
         means, variances = torch.zeros_like(self.mean), torch.zeros_like(self.variance)
         places = self._places(network)
 
@@ -62,7 +69,9 @@ class RunningStatistics(nn.Module):
 
         with normalised_by(normalise):
             yield
-        self.mean.grad, self.variance.grad = self.mean - means, self.variance - variances
+        for values, gathered in ((self.mean, means), (self.variance, variances)):
+            distance = share * (values - gathered)
+            values.grad = distance if values.grad is None else values.grad + distance
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:

@@ -1,241 +1,314 @@
-"""The LightningDataModule: from a prepared data set to meta-batches of tasks on the device."""
+"""The LightningDataModule: from prepared sources to meta-batches of tasks on the device."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms import v2
 
-from fewshot.data.device_cache import ResidentImages
+from fewshot.data.content import Content
+from fewshot.data.device_cache import DeviceCache
 from fewshot.data.images.augment import Augment, Transform
-from fewshot.data.meta_batches import MetaBatches, Share
+from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Travelling
 from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
-from fewshot.data.prepared import PreparedSplit, find, prepare
-from fewshot.data.source import ImageClass, ImageSource, reading
-from fewshot.errors import UserError, whole
-from fewshot.tasks.batch import TaskBatch, TaskSpec
+from fewshot.data.parts import ComputedTasks, Part
+from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
+from fewshot.data.source import Source, reading, table_of
+from fewshot.data.splits import Published, Split
+from fewshot.errors import UserError, nearest, whole
+from fewshot.tasks.batch import MetaBatch, TaskBatch
+from fewshot.tasks.streams import IntArray
+from fewshot.tasks.table import CLASS, Table
 
 log = logging.getLogger(__name__)
 
 SPLIT_OF = {"train": "train", "sanity_check": "val", "validate": "val", "test": "test"}
-"""The split that each of Lightning's stages reads."""
-
-
-@dataclass(frozen=True)
-class EvalTasks:
-    """Which tasks validation and test consist of.
-
-    Attributes:
-        ways, shots, queries: their size.
-        within_group: take each task's classes from one group (Omniglot: one alphabet).
-        seed: of the fixed lists of tasks, the same for every run.
-    """
-
-    ways: int
-    shots: int
-    queries: int
-    within_group: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainTasks:
-    """Size of a training task that differs from a tested one: ProtoNet's 60 ways, MetaOptNet's 15 shots."""
-
-    ways: int
-    shots: int
-    queries: int
+"""The part that each of Lightning's stages reads."""
+VERIFY = ("quick", "full")
+NAMED = 5
+"""Small classes that a line names."""
 
 
 class EpisodicDataModule(L.LightningDataModule):
-    """Yields whole meta-batches as `TaskBatch`: uint8 to the device, where images are augmented, scaled and normalised.
+    """Yields meta-batches of `TaskBatch`: content to the device, where images are augmented, scaled and normalised.
 
-    Training task `i` depends on (data set, train, seed, `i`); validation and test tasks are fixed lists that depend on (data
-    set, split, eval.seed, `i`) alone. The test split's images are opened by ``setup("test")`` and by nothing else.
+    Training task `i` depends on (source, train, seed, `i`); validation and test tasks are fixed lists that depend on (source,
+    part, eval.seed, `i`) alone. The test part's content is opened by ``setup("test")`` and by nothing else.
 
     Args:
-        source: the data set.
+        train, val, test: sources and tasks of the three parts.
+        split: which rows of a source belong to which part.
         cache_dir: where prepared files are kept.
-        image_shape: ``(C, H, W)``, which the configs of networks refer to.
-        mean, std: of each channel, on the scale 0 to 1, to normalise by.
+        image_shape: of a row's input, ``(C, H, W)`` of an image, which the configs of networks refer to.
+        mean, std: of each channel of images, on the scale 0 to 1, to normalise by.
         augment: torchvision v2 transforms for training images.
-        ways, shots, queries: size of a training task.
-        eval: size of validation and test tasks.
-        train: size of a training task where a model's recipe has another than `ways`, `shots` and `queries`, which the tested
-            tasks refer to.
         meta_batch_size: tasks in one outer step, over all processes.
-        val_tasks, test_tasks: number of tasks in each list.
+        val_tasks, test_tasks: number of tasks in each list, at the most.
         num_workers: processes that gather tasks; 0 gathers in the main process.
-        device_resident: keep images on the device (`ResidentImages`).
-        seed: of the training tasks.
-        shuffled_labels: in all tasks of all splits: a control that must end at chance (`MetaBatches`).
+        device_resident: keep content on the device (`DeviceCache`).
+        seed: of the augmentation.
+        verify: how prepared files are held against their digests (`prepared.find`).
+        skip_small_classes: leave out classes (or groups) that have too few rows for a task, instead of refusing.
+        shuffled_labels: in all tasks of all parts: a control that must end at chance (`DrawnTasks`).
 
     Attributes:
         first_step: outer step that training begins with; those before it have been done.
-        train_classes: classes of the training split, once `check` has counted them.
+        train_classes: classes of the training part, once `check` has counted them.
+        prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
+        tasks: number of tasks in the lists of ``val`` and ``test``.
     """
 
     def __init__(
         self,
-        source: ImageSource,
+        train: Part | ComputedTasks,
+        val: Part | ComputedTasks,
+        test: Part | ComputedTasks,
         cache_dir: str,
         image_shape: Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
-        ways: int,
-        shots: int,
-        queries: int,
-        eval: EvalTasks,
         meta_batch_size: int,
         val_tasks: int,
         test_tasks: int,
         seed: int,
+        split: Split | None = None,
         num_workers: int = 0,
         device_resident: bool | str = "auto",
         augment: Sequence[Transform] = (),
+        verify: str = "quick",
+        skip_small_classes: bool = False,
         shuffled_labels: bool = False,
-        train: TrainTasks | None = None,
     ) -> None:
         super().__init__()
-        if tuple(image_shape) != tuple(source.image_shape):
-            raise UserError(
-                f"data.image_shape={list(image_shape)} is not that of {source.name}; set {list(source.image_shape)}"
-            )
-        for key, values in (("mean", mean), ("std", std)):
-            if len(values) != image_shape[0] or (key == "std" and not all(value > 0 for value in values)):
-                kind = "number greater than 0" if key == "std" else "number"
-                raise UserError(f"data.{key}={list(values)} must hold a {kind} for each of {image_shape[0]} channels")
         whole("data.meta_batch_size", meta_batch_size, least=1)
         whole("data.val_tasks", val_tasks, least=1)
         whole("data.test_tasks", test_tasks, least=1)
         whole("data.num_workers", num_workers, least=0)
-        self.source = source
+        if verify not in VERIFY:
+            raise UserError(f"data.verify={verify} is unknown{nearest(str(verify), VERIFY)}")
+        self.parts = _with_shared_sources({"train": train, "val": val, "test": test})
+        self.split = split or Published()
         self.image_shape = tuple(image_shape)
-        self._train_key, size = ("data.train", train) if train else ("data", TrainTasks(ways, shots, queries))
-        self.train_spec = _spec(self._train_key, size.ways, size.shots, size.queries)
-        self.eval_spec = _spec("data.eval", eval.ways, eval.shots, eval.queries)
-        self.eval = eval
+        self._require_inputs(mean, std, shuffled_labels)
         self.meta_batch_size = meta_batch_size
         self.tasks = {"val": val_tasks, "test": test_tasks}
         self._cache_dir = Path(cache_dir)
-        self._seed = seed
         self._num_workers = num_workers
-        self._resident = ResidentImages(device_resident)
+        self._device_cache = DeviceCache(device_resident)
+        self._verify, self._skip_small = verify, skip_small_classes
         self._shuffled_labels = shuffled_labels
         self.first_step = 0
         self.train_classes = 0
         self._augment = Augment(augment, seed) if augment else None
         self._scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
-        self.prepared: dict[str, PreparedSplit] = {}
-        self._opened: dict[str, PreparedSplit] = {}
+        self.prepared: dict[str, Content] = {}
+        self._opened: dict[str, Content] = {}
 
-    def check(self, splits: Sequence[str]) -> None:
-        """Finds every mistake that can be found without decoding an image: downloads if need be, then reads listings.
+    def _require_inputs(self, mean: Sequence[float], std: Sequence[float], shuffled_labels: bool) -> None:
+        """Refuses what no data could mend, before anything is looked for."""
+        for name, part in self.parts.items():
+            if isinstance(part, Part):
+                part.sampler.check_sizes(f"data.{name}")
+                if shuffled_labels and part.source.y is not None:
+                    raise UserError(f"control=shuffled_labels but {part.source.name} has targets that are no labels")
+            shape = part.source.x.shape if isinstance(part, Part) else part.x.shape
+            if self.image_shape != tuple(shape):
+                raise UserError(
+                    f"data.image_shape={list(self.image_shape)} is not that of {self.source_name(name)}, {list(shape)}, which "
+                    f"data.{name} takes; set data.image_shape={list(shape)}, or another source"
+                )
+        channels = self.image_shape[0]
+        for key, values in (("mean", mean), ("std", std)):
+            if len(values) != channels or (key == "std" and not all(value > 0 for value in values)):
+                kind = "number greater than 0" if key == "std" else "number"
+                raise UserError(f"data.{key}={list(values)} must hold a {kind} for each of {channels} channels")
+
+    def source_name(self, part: str) -> str:
+        """The name of what a part's tasks come from."""
+        of_part = self.parts[part]
+        return of_part.source.name if isinstance(of_part, Part) else of_part.name
+
+    def seed_of(self, part: str) -> int:
+        """The seed of a part's tasks."""
+        return self.parts[part].seed
+
+    def task_size(self, part: str) -> dict[str, object]:
+        """Ways, shots and queries of a part's tasks, and what else they are drawn by, in plain values."""
+        of_part = self.parts[part]
+        return of_part.sampler.description if isinstance(of_part, Part) else of_part.description
+
+    def check(self, parts: Sequence[str]) -> None:
+        """Finds every mistake that can be found without reading content: downloads if need be, then reads listings.
 
         Raises:
             UserError: data are missing or corrupt, or too small for the tasks asked for.
         """
-        found = {split: find(self.source, split, self._cache_dir) for split in splits}
-        with reading(self.source):
-            if not all(found.values()):
-                self.source.obtain()
-            listed = {split: p.classes if p else tuple(self.source.classes(split)) for split, p in found.items()}
-        refuse_shared_names(self.source.name, listed)
-        for split, classes in listed.items():
-            if split == "train":
-                _require_room(classes, self.train_spec, self._train_key, split, within_group=False)
-                self.train_classes = len(classes)
-            else:
-                _require_room(classes, self.eval_spec, "data.eval", split, self.eval.within_group)
+        tables: dict[str, Table] = {}
+        for name, part in self._drawn(parts):
+            listed = self._listed(name, part.source)
+            tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
+        self._refuse_shared_names(tables)
+        for name, part in self._drawn(parts):
+            part.sampler.check(tables[name], f"data.{name}", name)
+            if name in self.tasks and (last := part.sampler.tasks(tables[name])) is not None:
+                self.tasks[name] = min(self.tasks[name], last)
+        if "train" in tables:
+            self.train_classes = len(tables["train"].classes)
 
-    def prepare(self, splits: Sequence[str]) -> None:
-        """Decodes what has not been decoded yet; nothing of it is shown to a model here.
+    def prepare(self, parts: Sequence[str]) -> None:
+        """Reads what has not been prepared yet; nothing of it is shown to a model here.
 
         Raises:
-            UserError: an image cannot be decoded, or classes of two splits have the same images.
+            UserError: content cannot be decoded, or classes of two parts have the same.
         """
-        for split in splits:
-            self.prepared[split] = prepare(self.source, split, self._cache_dir, log.info)
-        refuse_shared_images(self.source.name, self.prepared)
+        made: dict[tuple[str, str], PreparedSplit] = {}
+        for name, part in self._drawn(parts):
+            source = part.source
+            for published in self.split.needed(name, source.parts, source.name):
+                if (source.name, published) not in made:
+                    made[source.name, published] = prepare(source, published, self._cache_dir, log.info, self._verify)
+            pieces = [made[source.name, published] for published in self.split.needed(name, source.parts, source.name)]
+            table, rows = self._chosen(name, part, [piece.table for piece in pieces])
+            kept = [
+                (piece, of_piece) for piece, of_piece in zip(pieces, rows, strict=True) if of_piece is None or len(of_piece)
+            ]
+            self.prepared[name] = Content(table, tuple(kept))
+        if self.split.by == CLASS:
+            refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)})
+
+    def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
+        """Those of some parts whose tasks are drawn from a source."""
+        return [(name, part) for name in parts if isinstance(part := self.parts[name], Part)]
+
+    def _listed(self, name: str, source: Source) -> dict[str, Table]:
+        """The tables of the published parts that a part takes rows from, without reading content."""
+        needed = self.split.needed(name, source.parts, source.name)
+        found = {published: find(source, published, self._cache_dir, self._verify) for published in needed}
+        with reading(source):
+            if not all(found.values()):
+                source.obtain()
+            return {
+                published: prepared.table
+                if prepared
+                else table_of(source, source.classes(published), source.columns(published))
+                for published, prepared in found.items()
+            }
+
+    def _chosen(self, name: str, part: Part, tables: Sequence[Table], say: bool = False) -> tuple[Table, list[IntArray | None]]:
+        """The table of a part's rows, and which rows of each published table these are; None where all."""
+        whole_table = Table.joined(tables)
+        rows = self.split.rows(name, whole_table)
+        if self._skip_small and (small := part.sampler.too_small(whole_table.select(rows))):
+            column = whole_table.column(part.sampler.unit, f"data.{name}")
+            rows = rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]
+            if say:
+                rest = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+                named = ", ".join(f"{one} ({size})" for one, size in list(small.items())[:NAMED])
+                log.info(f"Left out of the {name} split, with too few rows for a task: {named}{rest}")
+        if len(rows) == len(whole_table):
+            return whole_table, [None] * len(tables)
+        stops = np.cumsum([len(table) for table in tables])
+        cuts = np.searchsorted(rows, stops)
+        pieces = [rows[start:stop] - first for start, stop, first in zip([0, *cuts], cuts, [0, *stops], strict=False)]
+        return whole_table.select(rows), list(pieces)
+
+    def _refuse_shared_names(self, tables: Mapping[str, Table]) -> None:
+        """Refuses classes of one name in two parts, where a split is meant to keep classes apart."""
+        if self.split.by == CLASS:
+            refuse_shared_names({name: (self.source_name(name), table.classes) for name, table in tables.items()})
 
     @property
     def images_sha256(self) -> dict[str, str]:
-        """Of each prepared split, for provenance and to know the same data again."""
-        return {split: prepared.images_sha256 for split, prepared in self.prepared.items()}
+        """Of each prepared part's content, for provenance and to know the same data again."""
+        return {name: content.sha256 for name, content in self.prepared.items()}
+
+    @property
+    def splits_sha256(self) -> dict[str, str]:
+        """Of the names of each prepared part's classes."""
+        return {name: classes_sha256(content.table.classes) for name, content in self.prepared.items()}
 
     def setup(self, stage: str) -> None:
-        """Opens the splits that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
-            self._opened[split] = self.prepared[split]
-            _ = self.prepared[split].images  # mapped now, so that a file deleted later is still there for this run
+        """Opens the parts that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""
+        for name in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]:
+            if isinstance(self.parts[name], Part):
+                self._opened[name] = self.prepared[name]
+                _ = self.prepared[name].arrays  # mapped now, so that a file deleted later is still there for this run
 
-    def train_dataloader(self) -> DataLoader[TaskBatch]:
+    def train_dataloader(self) -> DataLoader[Travelling]:
         if self.trainer is None:
             raise RuntimeError("train_dataloader belongs to a trainer, whose max_steps it needs")
         return self._loader("train", self.trainer.max_steps * self.meta_batch_size, first=self.first_step)
 
-    def val_dataloader(self) -> DataLoader[TaskBatch]:
+    def val_dataloader(self) -> DataLoader[Travelling]:
         return self._loader("val", self.tasks["val"])
 
-    def test_dataloader(self) -> DataLoader[TaskBatch]:
+    def test_dataloader(self) -> DataLoader[Travelling]:
         return self._loader("test", self.tasks["test"])
 
     def teardown(self, stage: str) -> None:
-        self._resident.release()
+        self._device_cache.release()
 
-    def meta_batches(self, split: str, total: int, share: Share | None = None, with_images: bool = True) -> MetaBatches:
-        """The first `total` tasks of a split that a stage has opened, or this process's share of them.
+    def tasks_of(self, part: str, travels: bool = True) -> Tasks:
+        """Task number -> task, of a part that a stage has opened.
 
         Raises:
-            RuntimeError: it has not been opened, as the test split during fit.
+            RuntimeError: it has not been opened, as the test part during fit.
         """
-        training = split == "train"
-        return MetaBatches(
-            self._open(split),
-            self.train_spec if training else self.eval_spec,
-            (self.source.name, split, self._seed if training else self.eval.seed),
-            self.meta_batch_size,
-            total,
-            within_group=not training and self.eval.within_group,
-            share=share,
-            shuffled_labels=self._shuffled_labels,
-            with_images=with_images,
-        )
+        of_part = self.parts[part]
+        if isinstance(of_part, ComputedTasks):
+            return of_part
+        stream = (of_part.source.name, part, of_part.seed)
+        return DrawnTasks(self._open(part), of_part.sampler, stream, self._shuffled_labels, travels)
 
-    def transfer_batch_to_device(self, batch: TaskBatch, device: torch.device, dataloader_idx: int) -> TaskBatch:
-        moved = batch.to(device, non_blocking=True)  # Lightning would wait for each tensor of what it does not know
+    def meta_batches(self, part: str, total: int, share: Share | None = None, travels: bool = True) -> MetaBatches:
+        """The first `total` tasks of a part that a stage has opened, or this process's share of them."""
+        return MetaBatches(self.tasks_of(part, travels), self.meta_batch_size, total, share)
+
+    def transfer_batch_to_device(self, batch: Travelling, device: torch.device, dataloader_idx: int) -> MetaBatch:
+        # Lightning would wait for each tensor of what it does not know
+        moved = [tasks.to(device, non_blocking=True) for tasks in batch]
         if self.trainer is None or self.trainer.state.stage is None:
-            return moved
-        return self._resident.fill_in(SPLIT_OF[self.trainer.state.stage.value], moved)
+            return [tasks for tasks in moved if isinstance(tasks, TaskBatch)]
+        return self._device_cache.fill_in(SPLIT_OF[self.trainer.state.stage.value], moved)
 
-    def on_after_batch_transfer(self, batch: TaskBatch, dataloader_idx: int) -> TaskBatch:
-        support, query = batch.support_x, batch.query_x
+    def on_after_batch_transfer(self, batch: MetaBatch, dataloader_idx: int) -> MetaBatch:
         if self._augment is not None and self.trainer is not None and self.trainer.training:
-            tasks = batch.index.tolist()
-            support = torch.stack([self._augment(x, task, 0) for x, task in zip(support, tasks, strict=True)])
-            query = torch.stack([self._augment(x, task, 1) for x, task in zip(query, tasks, strict=True)])
-        return self.scaled(batch.with_inputs(support, query))
+            batch = [self._augmented(tasks, self._augment) for tasks in batch]
+        return self.scaled(batch)
 
-    def scaled(self, batch: TaskBatch) -> TaskBatch:
-        """The tasks with uint8 images as normalised floats."""
-        return batch.with_inputs(self._scale(batch.support_x), self._scale(batch.query_x))
+    @staticmethod
+    def _augmented(tasks: TaskBatch, augment: Augment) -> TaskBatch:
+        numbers = tasks.index.tolist()
+        support = torch.stack([augment(x, task, 0) for x, task in zip(tasks.support_x, numbers, strict=True)])
+        query = torch.stack([augment(x, task, 1) for x, task in zip(tasks.query_x, numbers, strict=True)])
+        return tasks.with_inputs(support, query)
 
-    def _open(self, split: str) -> PreparedSplit:
-        if split not in self._opened:
-            raise RuntimeError(f"the {split} split is closed in this stage")
-        return self._opened[split]
+    def scaled(self, batch: MetaBatch) -> MetaBatch:
+        """The tasks with uint8 images as normalised floats; other inputs as they are."""
+        return [
+            tasks.with_inputs(self._scale(tasks.support_x), self._scale(tasks.query_x))
+            if tasks.support_x.dtype == torch.uint8
+            else tasks
+            for tasks in batch
+        ]
 
-    def _loader(self, split: str, total: int, first: int = 0) -> DataLoader[TaskBatch]:
-        """This process's share of a split's first `total` tasks, from meta-batch `first` on."""
+    def _open(self, part: str) -> Content:
+        if part not in self._opened:
+            raise RuntimeError(f"the {part} split is closed in this stage")
+        return self._opened[part]
+
+    def _loader(self, part: str, total: int, first: int = 0) -> DataLoader[Travelling]:
+        """This process's share of a part's first `total` tasks, from meta-batch `first` on."""
         device, share = torch.device("cpu"), Share()
         if self.trainer is not None:
             device, share = self.trainer.strategy.root_device, Share(self.trainer.global_rank, self.trainer.world_size)
-        resident = self._resident.hold(split, self._open(split), device)
-        batches = self.meta_batches(split, total, share, with_images=not resident)
+        resident = part in self._opened and self._device_cache.hold(part, self._open(part), device)
+        batches = self.meta_batches(part, total, share, travels=not resident)
         return DataLoader(
             Subset(batches, range(first, len(batches))),
             batch_size=None,
@@ -245,30 +318,13 @@ class EpisodicDataModule(L.LightningDataModule):
         )
 
 
-def _spec(prefix: str, ways: int, shots: int, queries: int) -> TaskSpec:
-    try:
-        return TaskSpec(ways, shots, queries)
-    except UserError as error:
-        raise UserError(f"{prefix}.{error}") from error
-
-
-def _require_room(classes: Sequence[ImageClass], spec: TaskSpec, prefix: str, split: str, within_group: bool) -> None:
-    """Refuses tasks that are larger than the split."""
-    if spec.ways > len(classes):
-        raise UserError(
-            f"{prefix}.ways={spec.ways} but the {split} split has {len(classes)} classes; choose {prefix}.ways<={len(classes)}"
-        )
-    if within_group:
-        members = [c.group for c in classes]
-        largest = max(set(members), key=members.count)
-        if members.count(largest) < spec.ways:
-            raise UserError(
-                f"{prefix}.ways={spec.ways} with {prefix}.within_group=true, but the largest group of the {split} split, "
-                f"{largest}, has {members.count(largest)} classes; choose {prefix}.ways<={members.count(largest)}"
-            )
-    smallest = min(classes, key=lambda c: c.size)
-    if spec.images_per_class > smallest.size:
-        raise UserError(
-            f"{prefix}.shots={spec.shots} and {prefix}.queries={spec.queries} need {spec.images_per_class} images a class, but "
-            f"{smallest.name} of the {split} split has {smallest.size}; choose {prefix}.shots+{prefix}.queries<={smallest.size}"
-        )
+def _with_shared_sources(parts: dict[str, Part | ComputedTasks]) -> dict[str, Part | ComputedTasks]:
+    """The parts with one object for each source, which may keep what it has read."""
+    sources: list[Source] = []
+    shared = dict(parts)
+    for name, part in parts.items():
+        if isinstance(part, Part):
+            alike = next((source for source in sources if source.is_like(part.source)), part.source)
+            sources.append(alike)
+            shared[name] = replace(part, source=alike)
+    return shared

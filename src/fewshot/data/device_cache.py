@@ -1,22 +1,22 @@
-"""Images that stay on the device: a meta-batch is then one gather there, and only the numbers of images travel."""
+"""Content that stays on the device: a meta-batch is then one gather there, and only the numbers of rows travel."""
 
 import logging
 
 import torch
-from torch import Tensor
 
-from fewshot.data.prepared import PreparedSplit
+from fewshot.data.content import Arrays, Content, gather, joined
+from fewshot.data.meta_batches import Travelling
 from fewshot.errors import UserError
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import MetaBatch, TaskBatch
 
 log = logging.getLogger(__name__)
 
 SHARE = 4
-"""``auto`` gives a split's images at most this part, a fourth, of the memory that a GPU has free."""
+"""``auto`` gives a part's content at most this share, a fourth, of the memory that a GPU has free."""
 
 
-class ResidentImages:
-    """Keeps the images of splits on a device.
+class DeviceCache:
+    """Keeps the content of parts on a device.
 
     Args:
         choice: ``true``, ``false``, or ``auto``: on a GPU, where there is ample room.
@@ -29,29 +29,29 @@ class ResidentImages:
         if choice not in (True, False, "auto"):
             raise UserError(f"data.device_resident={choice} is unknown; choose true, false or auto")
         self._choice = choice
-        self._images: dict[str, Tensor] = {}
+        self._held: dict[str, Arrays] = {}
 
-    def hold(self, name: str, split: PreparedSplit, device: torch.device) -> bool:
-        """Brings a split's images to the device, if they are to be there.
+    def hold(self, part: str, content: Content, device: torch.device) -> bool:
+        """Brings a part's content to the device, if it is to be there.
 
         Returns:
-            whether they are there now.
+            whether it is there now.
         """
-        if not self._choice or (self._choice == "auto" and not _has_room(split.images.nbytes, device)):
+        size = sum(piece.bytes for piece in content.arrays)
+        if not self._choice or (self._choice == "auto" and not _has_room(size, device)):
             return False
-        if name not in self._images or self._images[name].device != device:
-            self._images[name] = torch.tensor(split.images, device=device)
-            log.info(f"Images of the {name} split stay on {device}: {split.images.nbytes / 2**20:.0f} MiB")
+        if part not in self._held or self._held[part].x.device != device:
+            self._held[part] = joined(content.arrays, device)
+            log.info(f"Rows of the {part} split stay on {device}: {size / 2**20:.0f} MiB")
         return True
 
-    def fill_in(self, name: str, batch: TaskBatch) -> TaskBatch:
-        """Tasks that are on the device, with their images, where these are held here; else as they are."""
-        images = self._images.get(name)
-        return batch if images is None else batch.with_inputs(images[batch.support_id], images[batch.query_id])
+    def fill_in(self, part: str, tasks: Travelling) -> MetaBatch:
+        """Tasks that are on the device, those that came as numbers of rows with their content."""
+        return [one if isinstance(one, TaskBatch) else gather([self._held[part]], one) for one in tasks]
 
     def release(self) -> None:
         """Gives the memory back."""
-        self._images.clear()
+        self._held.clear()
 
 
 def _has_room(size: int, device: torch.device) -> bool:

@@ -1,15 +1,20 @@
 """Meta-batches of tasks, each a pure function of its number."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewshot.data.prepared import PreparedSplit
-from fewshot.tasks.batch import TaskBatch, TaskSpec
-from fewshot.tasks.samplers import ClassPool, draw_tasks
+from fewshot.data.content import Content
+from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.tasks.samplers import Sampler
 from fewshot.tasks.streams import stream_key, uniforms
+
+Travelling = list[TaskBatch | TaskRows]
+"""A meta-batch on its way to the device; content that is there already does not travel, but the numbers of its rows."""
 
 
 @dataclass(frozen=True)
@@ -25,77 +30,90 @@ class Share:
         return indices[cut[0] : cut[1]]
 
 
-class MetaBatches(Dataset[TaskBatch]):
-    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks.
+class Tasks(ABC):
+    """Task number -> task: what drawn and computed tasks have in common."""
+
+    @abstractmethod
+    def draw(self, indices: Sequence[int]) -> list[TaskBatch]:
+        """The tasks `indices`, those of one size together; each is a pure function of its number."""
+
+    def travelling(self, indices: Sequence[int]) -> Travelling:
+        """The same tasks as a data loader hands them over."""
+        return list(self.draw(indices))
+
+
+class DrawnTasks(Tasks):
+    """Tasks whose rows a sampler draws.
 
     Args:
-        split: to draw from.
-        spec: size of a task.
+        content: of the part that tasks are drawn from.
+        sampler: draws them.
         stream: what names the stream of tasks (`stream_key`).
-        size: tasks in a meta-batch, over all processes.
-        total: tasks in all.
-        within_group: take each task's classes from one group.
-        share: which part of a meta-batch to return.
-        shuffled_labels: deal the labels of each task anew among its images, so that there is nothing to learn: a control.
-        with_images: gather them; else tasks hold the numbers of their images only (`ResidentImages`).
+        shuffled_labels: deal the labels of each task anew among its rows, so that there is nothing to learn: a control.
+        travels: whether content travels; else it is on the device already.
     """
 
     def __init__(
         self,
-        split: PreparedSplit,
-        spec: TaskSpec,
+        content: Content,
+        sampler: Sampler,
         stream: Sequence[str | int],
-        size: int,
-        total: int,
-        within_group: bool = False,
-        share: Share | None = None,
         shuffled_labels: bool = False,
-        with_images: bool = True,
+        travels: bool = True,
     ) -> None:
-        self._split = split
-        self._spec = spec
+        self._content, self._sampler, self._travels = content, sampler, travels
         self._key = stream_key(*stream)
-        self._size = size
-        self._total = total
-        self._share = share or Share()
-        self._with_images = with_images
         self._shuffle_key = stream_key("shuffled labels", *stream) if shuffled_labels else None
-        self._labels_of_task = [torch.arange(spec.ways).repeat_interleave(n) for n in (spec.shots, spec.queries)]
-        groups = [c.group for c in split.classes] if within_group else None
-        self._pool = ClassPool.of(split.sizes, groups).with_room_for(spec.ways)
+
+    def rows(self, indices: Sequence[int]) -> list[TaskRows]:
+        """Which rows the tasks consist of."""
+        drawn = self._sampler.draw(self._content.table, self._key, indices)
+        if self._shuffle_key is None:
+            return drawn
+        return [
+            replace(rows, support_y=self._dealt(rows.support_y, rows, 0), query_y=self._dealt(rows.query_y, rows, 1))
+            for rows in drawn
+        ]
+
+    def draw(self, indices: Sequence[int]) -> list[TaskBatch]:
+        return [self._content.gather(rows) for rows in self.rows(indices)]
+
+    def travelling(self, indices: Sequence[int]) -> Travelling:
+        return list(self.draw(indices) if self._travels else self.rows(indices))
+
+    def _dealt(self, labels: Tensor | None, rows: TaskRows, part: int) -> Tensor:
+        """Labels of the support (`part` 0) or query sets (1) in another order."""
+        if labels is None or self._shuffle_key is None:
+            raise ValueError("only labels can be dealt anew")
+        random = uniforms(self._shuffle_key, [2 * index + part for index in rows.index.tolist()], labels.shape[1])
+        return labels.gather(1, torch.from_numpy(random.argsort(axis=1)))
+
+
+class MetaBatches(Dataset[Travelling]):
+    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks.
+
+    Args:
+        tasks: task number -> task.
+        size: tasks in a meta-batch, over all processes.
+        total: tasks in all.
+        share: which part of a meta-batch to return.
+    """
+
+    def __init__(self, tasks: Tasks, size: int, total: int, share: Share | None = None) -> None:
+        self._tasks, self._size, self._total = tasks, size, total
+        self._share = share or Share()
 
     def __len__(self) -> int:
         return -(-self._total // self._size)
 
-    def __getitem__(self, i: int) -> TaskBatch:
+    def __getitem__(self, i: int) -> Travelling:
+        return self._tasks.travelling(self._indices(i))
+
+    def meta_batch(self, i: int) -> list[TaskBatch]:
+        """Meta-batch `i` with its content, in the main memory."""
+        return self._tasks.draw(self._indices(i))
+
+    def _indices(self, i: int) -> range:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        indices = self._share.part(range(i * self._size, min((i + 1) * self._size, self._total)))
-        classes, images = draw_tasks(self._pool, self._spec, self._key, indices)
-        rows = self._split.starts[classes][:, :, None] + images
-        shots, queries, ways = self._spec.shots, self._spec.queries, self._spec.ways
-        support = torch.from_numpy(rows[:, :, :shots].reshape(-1, ways * shots))
-        query = torch.from_numpy(rows[:, :, shots:].reshape(-1, ways * queries))
-        return TaskBatch(
-            support_x=self._images(support),
-            support_y=self._labels(indices, part=0),
-            query_x=self._images(query),
-            query_y=self._labels(indices, part=1),
-            index=torch.arange(indices.start, indices.stop),
-            support_id=support,
-            query_id=query,
-            class_id=torch.from_numpy(classes),
-        )
-
-    def _images(self, rows: torch.Tensor) -> torch.Tensor:
-        if not self._with_images:
-            return torch.empty(0, dtype=torch.uint8)
-        return torch.from_numpy(self._split.images.take(rows, axis=0))
-
-    def _labels(self, indices: range, part: int) -> torch.Tensor:
-        """Labels of the tasks' support (`part` 0, ``(T, N*K)``) or query sets (1, ``(T, N*Q)``), by class unless shuffled."""
-        labels = self._labels_of_task[part].expand(len(indices), -1).clone(memory_format=torch.contiguous_format)
-        if self._shuffle_key is None:
-            return labels
-        random = uniforms(self._shuffle_key, [2 * index + part for index in indices], labels.shape[1])
-        return labels.gather(1, torch.from_numpy(random.argsort(axis=1)))
+        return self._share.part(range(i * self._size, min((i + 1) * self._size, self._total)))

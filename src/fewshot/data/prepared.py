@@ -1,21 +1,25 @@
-"""Prepared splits: images decoded once into one uint8 file, sorted by class, memory-mapped by every later run and process."""
+"""Prepared parts of a source: rows decoded once into one file, memory-mapped by every later run and process."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from fewshot.data.source import ImageClass, ImageSource, reading
+from fewshot.data.source import ArraySpec, ImageClass, Source, reading, table_of
 from fewshot.errors import UserError
+from fewshot.tasks.table import Table
 
 FORMAT = 2
 """Of the prepared folder; raised when its layout changes."""
@@ -23,61 +27,78 @@ CHUNK = 2**22
 """Bytes hashed at a time."""
 
 
+TARGETS = "targets.npy"
+CHECKED = "checked.json"
+"""Size and modification time of each array's file when its digest was last found right."""
+
+_hashed: dict[Path, list[int]] = {}
+"""Files whose digest this process has found right, with size and modification time."""
+
+
 @dataclass(frozen=True)
 class PreparedSplit:
-    """One split of a data set, ready to be gathered from. Pickles as its folder, so that workers map the same file.
+    """One part of a source, ready to be gathered from. Pickles as its folder, so that workers map the same file.
 
     Attributes:
-        folder: holds ``images.npy`` and ``meta.json``.
+        source: that it was made from.
+        folder: holds the arrays and ``meta.json``.
         classes: sorted by name.
-        images_sha256: of the images' bytes.
+        columns: further ones, the names of each row.
+        images_sha256: of the bytes of the arrays.
         sources_sha256: of the files that they were made from.
-        contents: digest of each class's images, whatever their order.
+        contents: digest of each class's rows, whatever their order.
     """
 
+    source: Source = field(compare=False)
     folder: Path
     classes: tuple[ImageClass, ...]
+    columns: dict[str, list[str]]
     images_sha256: str
     sources_sha256: str
     contents: tuple[str, ...]
 
     @cached_property
-    def images(self) -> npt.NDArray[np.uint8]:
-        """``(images, C, H, W)`` uint8, memory-mapped; a class's images are neighbours.
+    def x(self) -> Tensor:
+        """Inputs ``(rows, ...)``, memory-mapped; a class's rows are neighbours.
 
         Raises:
             UserError: the file has gone since it was found.
         """
-        path = self.folder / "images.npy"
-        try:
-            # As a plain array: a gather from NumPy's own class of mapped ones takes twice as long.
-            images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r").view(np.ndarray)
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be opened ({error.strerror}); the same command prepares it anew and goes on"
-            ) from error
-        return images
+        return _mapped(self.folder / inputs_file(self.source))
 
     @cached_property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """``(classes,)`` images in each class."""
-        return np.array([c.size for c in self.classes], dtype=np.int64)
+    def y(self) -> Tensor | None:
+        """Targets ``(rows, ...)``, memory-mapped; None where classes are the targets."""
+        return None if self.source.y is None else _mapped(self.folder / TARGETS)
 
     @cached_property
-    def starts(self) -> npt.NDArray[np.int64]:
-        """``(classes,)`` each class's first row."""
-        return np.cumsum(self.sizes) - self.sizes
+    def table(self) -> Table:
+        """What is known of the rows."""
+        return table_of(self.source, self.classes, self.columns)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
-def classes_sha256(classes: tuple[ImageClass, ...]) -> str:
-    """A digest of the names of a split's classes."""
-    return hashlib.sha256("\n".join(c.name for c in classes).encode()).hexdigest()
+def classes_sha256(names: Sequence[str]) -> str:
+    """A digest of the names of a part's classes."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str], None]) -> PreparedSplit:
+def inputs_file(source: Source) -> str:
+    """The name of the file with a source's inputs."""
+    return "images.npy" if len(source.x.shape) == 3 and source.x.dtype == "uint8" else "inputs.npy"
+
+
+def _mapped(path: Path) -> Tensor:
+    try:
+        # Copied when written to, which nobody does: PyTorch takes no array that cannot be written to.
+        return torch.from_numpy(np.load(path, mmap_mode="c").view(np.ndarray))
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror}); the same command prepares it anew and goes on") from error
+
+
+def prepare(source: Source, split: str, cache_dir: Path, say: Callable[[str], None], verify: str = "quick") -> PreparedSplit:
     """Makes a split's prepared files unless they are there, whole, and made from the same sources by the same code.
 
     Processes that ask for the same split meanwhile wait. Files appear whole or not at all: what a killed process left is
@@ -85,18 +106,19 @@ def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str
 
     Args:
         say: told what takes time.
+        verify: how files are held against their digests (`find`).
 
     Raises:
         UserError: sources are missing or corrupt, or `cache_dir` cannot be written or is full.
     """
     folder = cache_dir / source.name / split
-    found = find(source, split, cache_dir)
+    found = find(source, split, cache_dir, verify)
     if found is not None:
         return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.parent / f"{split}.lock", say):
-            found = find(source, split, cache_dir)  # another process may have made it meanwhile
+            found = find(source, split, cache_dir, verify)  # another process may have made it meanwhile
             return found if found is not None else _make(source, split, folder)
     except OSError as error:
         raise UserError(
@@ -105,8 +127,13 @@ def prepare(source: ImageSource, split: str, cache_dir: Path, say: Callable[[str
         ) from error
 
 
-def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | None:
-    """The prepared split, if it is there, whole, of this source with these options, and its files have not changed since."""
+def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> PreparedSplit | None:
+    """The prepared part, if it is there, whole, of this source with these options, and its files have not changed since.
+
+    Args:
+        verify: ``quick`` hashes arrays whose file has another size or modification time than when it was last hashed;
+            ``full`` hashes them in any case, once a process.
+    """
     folder = cache_dir / source.name / split
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
@@ -114,11 +141,15 @@ def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | No
             return None
         if any(meta[key] != value for key, value in _identity(source).items()):
             return None
-        if _sha256(folder / "images.npy") != meta["file_sha256"]:
+        if not _whole(folder, meta["file_sha256"], inputs_file(source), verify):
+            return None
+        if source.y is not None and not _whole(folder, meta["targets_file_sha256"], TARGETS, verify):
             return None
         prepared = PreparedSplit(
+            source,
             folder,
             tuple(ImageClass(*entry) for entry in meta["classes"]),
+            meta.get("columns", {}),
             meta["images_sha256"],
             meta["sources_sha256"],
             tuple(meta["contents"]),
@@ -132,71 +163,130 @@ def find(source: ImageSource, split: str, cache_dir: Path) -> PreparedSplit | No
         return prepared  # the sources are gone or incomplete; what was made from them remains true
 
 
-def _identity(source: ImageSource) -> dict[str, object]:
+def _identity(source: Source) -> dict[str, object]:
     """What prepared images must agree in with the source that is asked for."""
-    shape = list(source.image_shape)
+    shape = list(source.x.shape)
     return {"format": FORMAT, "version": source.version, "image_shape": shape, "options": source.options}
 
 
-def _images(source: ImageSource, split: str) -> Iterator[npt.NDArray[np.uint8]]:
+def _whole(folder: Path, sha256: str, name: str, verify: str) -> bool:
+    """Whether an array's file has the digest that it should have, hashed only where that is not known."""
+    path = folder / name
+    stat = path.stat()
+    now = [stat.st_size, stat.st_mtime_ns]
+    if _hashed.get(path) == now:
+        return True
+    try:
+        checked = json.loads((folder / CHECKED).read_text("utf-8"))
+    except (OSError, ValueError):
+        checked = {}
+    if verify != "full" and isinstance(checked, dict) and checked.get(name) == now:
+        return True
+    if _sha256(path) != sha256:
+        return False
+    _hashed[path] = now
+    with suppress(OSError):  # a folder that is read only is hashed by each process
+        (folder / CHECKED).write_text(json.dumps({**(checked if isinstance(checked, dict) else {}), name: now}), "utf-8")
+    return True
+
+
+class _ArrayFile:
+    """An array that is written row by row, with a digest of its bytes."""
+
+    def __init__(self, path: Path, spec: ArraySpec, rows: int) -> None:
+        self._spec, self._file, self.digest = spec, path.open("wb"), hashlib.sha256()
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(spec.dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (rows, *spec.shape)})
+
+    def fits(self, rows: npt.NDArray[Any], count: int) -> bool:
+        """Whether rows are as many as wanted, and as they should be."""
+        return rows.shape == (count, *self._spec.shape) and rows.dtype == np.dtype(self._spec.dtype)
+
+    def write(self, rows: npt.NDArray[Any]) -> None:
+        data = rows.tobytes()
+        self.digest.update(data)
+        self._file.write(data)
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _blocks(source: Source, split: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
     with reading(source):
-        yield from source.images(split)
+        yield from source.read(split)
 
 
-def _make(source: ImageSource, split: str, folder: Path) -> PreparedSplit:
+def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with reading(source):
         classes, files = tuple(source.classes(split)), source.files(split)
-    rows = sum(c.size for c in classes)
-    shape = (rows, *source.image_shape)
+        columns = {name: list(names) for name, names in source.columns(split).items()}
+    rows = len(table_of(source, classes, columns))
+    specs = {inputs_file(source): source.x} | ({} if source.y is None else {TARGETS: source.y})
     for remains in folder.parent.glob(f"{split}.part-*"):
         shutil.rmtree(remains, ignore_errors=True)
     part = folder.parent / f"{split}.part-{os.getpid()}"
     part.mkdir()
     try:
-        _require_room(part, int(np.prod(shape)))
-        digest, contents = hashlib.sha256(), []
+        _require_room(part, sum(rows * int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in specs.values()))
+        contents = []
         with (
-            (part / "images.npy").open("wb") as file,
+            ExitStack() as stack,
             Progress(
                 TextColumn("Preparing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             ) as bar,
         ):
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            task = bar.add_task(f"{source.name} {split}, classes", total=len(classes))
-            for wanted, images in zip(classes, _images(source, split), strict=True):
-                if images.shape != (wanted.size, *source.image_shape) or images.dtype != np.uint8:
-                    raise UserError(f"{source.name}: class {wanted.name} gave images {images.shape} {images.dtype}")
-                data = images.tobytes()
-                digest.update(data)
-                each = sorted(hashlib.sha256(image).digest() for image in np.ascontiguousarray(images))
-                contents.append(hashlib.sha256(b"".join(each)).hexdigest())
-                file.write(data)
-                bar.advance(task)
-            file.flush()
-            os.fsync(file.fileno())
+            arrays = [_ArrayFile(part / name, spec, rows) for name, spec in specs.items()]
+            for array in arrays:
+                stack.callback(array.close)
+            task = bar.add_task(f"{source.name} {split}, {'classes' if classes else 'rows'}", total=len(classes) or rows)
+            written = 0
+            for number, block in enumerate(_blocks(source, split)):
+                count = classes[number].size if classes else len(block[0])
+                what = f"class {classes[number].name}" if classes else f"block {number}"
+                for array, values in zip(arrays, block, strict=False):
+                    if values is None or not array.fits(values, count):
+                        found = "no targets" if values is None else f"images {values.shape} {values.dtype}"
+                        raise UserError(f"{source.name}: {what} gave {found}")
+                    array.write(values)
+                if classes:
+                    each = sorted(hashlib.sha256(row).digest() for row in np.ascontiguousarray(block[0]))
+                    contents.append(hashlib.sha256(b"".join(each)).hexdigest())
+                written += count
+                bar.advance(task, 1 if classes else count)
+            if written != rows:
+                raise UserError(f"{source.name}: {split} has {written} rows instead of {rows}")
         with reading(source):
             sources_sha256, stamp = _sources_sha256(files), _stamp(files)
+        digests = [array.digest.hexdigest() for array in arrays]
+        images_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
         meta = {
             **_identity(source),
             "name": source.name,
             "split": split,
-            "images_sha256": digest.hexdigest(),
-            "file_sha256": _sha256(part / "images.npy"),
+            "images_sha256": images_sha256,
+            "file_sha256": _sha256(part / inputs_file(source)),
             "sources_sha256": sources_sha256,
             "sources_stamp": stamp,
             "classes": [list(asdict(c).values()) for c in classes],
             "contents": contents,
         }
+        if source.y is not None:
+            meta["targets_file_sha256"] = _sha256(part / TARGETS)
+        if columns:
+            meta["columns"] = columns
+        stats = {name: (part / name).stat() for name in specs}
+        (part / CHECKED).write_text(json.dumps({n: [s.st_size, s.st_mtime_ns] for n, s in stats.items()}), "utf-8")
         (part / "meta.json").write_text(json.dumps(meta | {"meta_sha256": _meta_sha256(meta)}, indent=1), "utf-8")
         if folder.exists():  # outdated or corrupt; processes that mapped it keep their mapping
             shutil.rmtree(folder)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return PreparedSplit(folder, classes, digest.hexdigest(), sources_sha256, tuple(contents))
+    return PreparedSplit(source, folder, classes, columns, images_sha256, sources_sha256, tuple(contents))
 
 
 def _require_room(folder: Path, needed: int) -> None:

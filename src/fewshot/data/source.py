@@ -1,8 +1,8 @@
-"""What a data set of images has to offer before it can be prepared: the one interface that a new data set implements."""
+"""What a data set has to offer before it can be prepared: the one interface that a new data set implements."""
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.errors import UserError
+from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
+class ArraySpec:
+    """What one row of an array is: its shape and the name of its type, as in ``(1, 28, 28)`` and ``uint8``."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
 class ImageClass:
-    """One class of a split.
+    """One class of a part.
 
     Attributes:
         name: unique within the data set.
-        group: what it belongs to (alphabet, script); tasks can be drawn within one group.
-        size: number of its images.
+        group: what it belongs to (alphabet, script), the value of the column `Source.group`.
+        size: number of its rows.
     """
 
     name: str
@@ -31,52 +40,95 @@ class ImageClass:
     size: int
 
 
-class ImageSource(ABC):
-    """A data set of images.
+class Source(ABC):
+    """A data set: rows, listed with their columns and then read.
 
     Attributes:
-        name: the data set and the options that change its images or classes, as in ``omniglot-vinyals``; names the prepared
+        name: the data set and the options that change its rows or classes, as in ``omniglot-vinyals``; names the prepared
             files and the streams of tasks.
         version: of the preparing code; raised whenever the prepared bytes change.
-        image_shape: ``(C, H, W)``
+        x: inputs, of each row.
+        y: targets, of each row; None where a row's class is its target.
+        parts: that it is published in; of one part alone, ``("all",)``, where it has no split of its own.
+        group: the column of what classes belong to.
     """
 
     name: str
     version: int
-    image_shape: tuple[int, int, int]
+    x: ArraySpec
+    y: ArraySpec | None = None
+    parts: tuple[str, ...] = SPLITS
+    group: str = "group"
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *arguments: Any, **keywords: Any) -> "ImageSource":
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "Source":
         source = super().__new__(cls)
         source._arguments = arguments, keywords
         return source
 
     @property
     def options(self) -> dict[str, str]:
-        """The arguments that it was made with, but ``data_dir``: images prepared with other options are not used."""
+        """The arguments that it was made with, but ``data_dir``: arrays prepared with other options are not used."""
         arguments, keywords = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *arguments, **keywords)
         bound.apply_defaults()
         return {name: repr(value) for name, value in list(bound.arguments.items())[1:] if name != "data_dir"}
 
+    def is_like(self, other: "Source") -> bool:
+        """Whether another source was made with the same arguments."""
+        return type(self) is type(other) and self._arguments == other._arguments
+
     def obtain(self) -> None:  # noqa: B027  most data sets that need no download have nothing to do here
         """Downloads what is missing and can be downloaded; does nothing where the data are there."""
 
     @abstractmethod
-    def files(self, split: str) -> list[Path]:
-        """The files that a split is made from.
+    def files(self, part: str) -> list[Path]:
+        """The files that a part is made from.
 
         Raises:
             UserError: one is missing.
         """
 
     @abstractmethod
-    def classes(self, split: str) -> list[ImageClass]:
-        """The classes of a split, sorted by name, from listings alone: no image is decoded.
+    def classes(self, part: str) -> list[ImageClass]:
+        """The classes of a part, sorted by name, from listings alone: no content is read. Empty where rows have no class.
 
         Raises:
             UserError: files are missing, corrupt, or not this data set.
         """
+
+    def columns(self, part: str) -> dict[str, Sequence[str]]:
+        """Further columns (patient, user, domain): their names row by row, the rows of a class together as in `classes`."""
+        return {}
+
+    def original(self, name: str) -> str:
+        """The class that a class is an augmented copy of (a turned character's upright one); itself, of most.
+
+        Splits keep copies with their originals, and have them in the training part alone.
+        """
+        return name
+
+    @abstractmethod
+    def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
+        """Inputs ``(n, ...)`` and targets ``(n, ...)``, block by block, in the order of the rows; class by class, if there are.
+
+        Raises:
+            UserError: a file cannot be decoded.
+        """
+
+
+class ImageSource(Source):
+    """A data set of images in classes.
+
+    Attributes:
+        image_shape: ``(C, H, W)``
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @property
+    def x(self) -> ArraySpec:  # type: ignore[override]
+        return ArraySpec(tuple(self.image_shape), "uint8")
 
     @abstractmethod
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
@@ -85,6 +137,26 @@ class ImageSource(ABC):
         Raises:
             UserError: an image cannot be decoded.
         """
+
+    def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
+        return ((images, None) for images in self.images(part))
+
+
+def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str, Sequence[str]]) -> Table:
+    """The table of rows that are listed by class, and row by row."""
+    found = {name: Column.of(names) for name, names in columns.items()}
+    if classes:
+        numbers = np.arange(len(classes)).repeat([c.size for c in classes])
+        names = tuple(c.name for c in classes)
+        found[CLASS] = Column(names, numbers)
+        of_classes = {source.group: [c.group for c in classes]}
+        originals = [source.original(name) for name in names]
+        if originals != list(names):
+            of_classes[ORIGINAL] = originals
+        for name, values in of_classes.items():
+            column = Column.of(values)
+            found[name] = Column(column.names, column.values[numbers])
+    return Table(found)
 
 
 def require(path: Path) -> Path:
@@ -99,7 +171,7 @@ def require(path: Path) -> Path:
 
 
 @contextmanager
-def reading(source: ImageSource) -> Iterator[None]:
+def reading(source: Source) -> Iterator[None]:
     """Turns the operating system's refusal to read a source's file into one that names the file."""
     try:
         yield

@@ -19,7 +19,7 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.processes import average_over_tasks, smallest
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
 
 class MetaLearner(L.LightningModule, ABC):
-    """A model that learns from tasks, under manual optimization: one `TaskBatch` is one outer step.
+    """A model that learns from tasks, under manual optimization: one meta-batch is one outer step.
 
     Args:
         network: the outer loop's parameters, with those that a subclass adds. It must keep no running statistics: one task's
@@ -82,8 +82,12 @@ class MetaLearner(L.LightningModule, ABC):
         self.scores: dict[str, TaskScores] = {}
 
     @abstractmethod
-    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of the mean query loss over the batch's tasks to ``.grad``.
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+        """Adds the gradient of the summed query losses of the batch's tasks, divided by `tasks`, to ``.grad``.
+
+        Args:
+            batch: tasks of one size.
+            tasks: those of the meta-batch that they belong to; None where they are all of it.
 
         Returns:
             query losses ``(T,)`` and query outputs ``(T, N*Q, N)``, detached.
@@ -117,7 +121,7 @@ class MetaLearner(L.LightningModule, ABC):
             )
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
-        """What an outer step on such a meta-batch needs, measured on its first task; leaves no gradient behind."""
+        """What an outer step on such tasks needs, measured on the first; leaves no gradient behind."""
         peak = peak_bytes(lambda: self.meta_gradient(batch.slice(0, 1)))
         for parameter in self.parameters():
             parameter.grad = None
@@ -137,21 +141,24 @@ class MetaLearner(L.LightningModule, ABC):
     def finish_step(self) -> None:
         """Moves what the optimizer does not, once it has stepped."""
 
-    def on_train_batch_start(self, batch: TaskBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: MetaBatch, batch_idx: int) -> None:
         """Makes what is random in an outer step (dropout) a function of the run's seed and the step, not of the past."""
         seed = int(stream_key("outer step", self._seed, self.trainer.global_step)[0] >> 1)
         # torch.manual_seed also notes where it was called from, for a GPU that may be used later: a millisecond.
         (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
-    def training_step(self, batch: TaskBatch, batch_idx: int) -> None:
+    def training_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """One outer step."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer.zero_grad()
-        losses, outputs = self.meta_gradient(batch)
-        accuracies = (outputs.argmax(dim=-1) == batch.query_y).to(losses.dtype).mean(dim=-1) * losses.isfinite()
-        sums = torch.stack([losses.sum(), accuracies.sum()])
         parameters = self.moved()
-        tasks, loss, accuracy = average_over_tasks(parameters, len(batch), sums)
+        for parameter in parameters:
+            parameter.grad = None
+        found = [self.meta_gradient(part, count_tasks(batch)) for part in batch]
+        losses = torch.cat([losses for losses, _ in found])
+        right = [outputs.argmax(dim=-1) == part.query_y for (_, outputs), part in zip(found, batch, strict=True)]
+        accuracies = torch.cat([of_part.to(losses.dtype).mean(dim=-1) for of_part in right]) * losses.isfinite()
+        sums = torch.stack([losses.sum(), accuracies.sum()])
+        tasks, loss, accuracy = average_over_tasks(parameters, count_tasks(batch), sums)
         if self._finite(parameters, loss):
             if self._gradient_clip is not None:
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
@@ -159,7 +166,7 @@ class MetaLearner(L.LightningModule, ABC):
             optimizer.step()
             self.finish_step()
         else:
-            self._skip(optimizer, batch, losses)
+            self._skip(optimizer, torch.cat([part.index for part in batch]), losses)
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         if scheduler is not None:
             scheduler.step()
@@ -173,10 +180,10 @@ class MetaLearner(L.LightningModule, ABC):
         total = torch.stack([loss, *(gradient.abs().sum() for gradient in gradients)]).sum()
         return bool(total.isfinite())
 
-    def _skip(self, optimizer: LightningOptimizer, batch: TaskBatch, losses: Tensor) -> None:
+    def _skip(self, optimizer: LightningOptimizer, index: Tensor, losses: Tensor) -> None:
         """Skips an outer step that has no direction, or stops the run; the step counts either way."""
         step = self.trainer.global_step
-        bad = batch.index[~losses.isfinite()].tolist()
+        bad = index[~losses.isfinite()].tolist()
         first = smallest(min(bad, default=LAST_TASK), losses.device)
         where = f"training task {first}" if first < LAST_TASK else "the meta-gradient"
         if self._on_nonfinite == "stop":
@@ -191,13 +198,15 @@ class MetaLearner(L.LightningModule, ABC):
                 parameter.grad = None  # an optimizer leaves parameters without a gradient alone
         optimizer.step()
 
-    def validation_step(self, batch: TaskBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Records a meta-batch of validation tasks."""
-        self._record("val", batch)
+        for part in batch:
+            self._record("val", part)
 
-    def test_step(self, batch: TaskBatch, batch_idx: int) -> None:
+    def test_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Records a meta-batch of test tasks."""
-        self._record("test", batch)
+        for part in batch:
+            self._record("test", part)
 
     def on_validation_epoch_end(self) -> None:
         self._conclude("val")
@@ -224,7 +233,7 @@ class MetaLearner(L.LightningModule, ABC):
             "shapes": self._shapes(),
             "skipped_steps": self.skipped_steps,
             "max_steps": self.trainer.max_steps,
-            "data": self.trainer.datamodule.source.name,  # type: ignore[attr-defined]
+            "data": self.trainer.datamodule.source_name("train"),  # type: ignore[attr-defined]
             "data_sha256": self.trainer.datamodule.images_sha256,  # type: ignore[attr-defined]
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
             "val_tasks": len(self.scores["val"].index) if "val" in self.scores else 0,
@@ -253,8 +262,6 @@ class MetaLearner(L.LightningModule, ABC):
         return {name: list(parameter.shape) for name, parameter in self.network.named_parameters()}
 
     def _record(self, split: str, batch: TaskBatch) -> None:
-        if not len(batch):  # the last meta-batch may have fewer tasks than there are processes
-            return
         outputs = self.evaluate(batch)
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
         exact = torch.float32 if outputs.device.type == "mps" else torch.float64  # MPS has no float64

@@ -42,25 +42,26 @@ class Classifier(EmbeddingLearner):
         like = next(self._backbone.parameters())
         self.network.add_module(CLASSIFIER, head.to(like.device, like.dtype))
 
-    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        if batch.class_id is None:
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+        if batch.rows.class_id is None:
             raise UserError(f"model {type(self).__name__} learns to tell the training classes apart, and these tasks have none")
-        with self.in_training(batch):
+        share = len(batch) / (tasks or len(batch))
+        with self.in_training(batch, share):
             features = torch.cat(self.embed(batch), dim=1)
-        self.see(features.detach())
+        self.see(features.detach(), share)
         logits: Tensor = self.network.get_submodule(CLASSIFIER)(features)
-        targets = batch.class_id.gather(1, torch.cat([batch.support_y, batch.query_y], dim=1))
+        targets = batch.rows.class_id.gather(1, torch.cat([batch.support_y, batch.query_y], dim=1))
         losses = F.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), reduction="none", label_smoothing=self._label_smoothing
         )
         losses = losses.view(targets.shape).mean(dim=1)
-        (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+        (losses.sum() / (tasks or len(batch))).backward()  # type: ignore[no-untyped-call]
         queries = batch.query_y.shape[1]
-        outputs = logits[:, -queries:].gather(2, batch.class_id.unsqueeze(1).expand(-1, queries, -1))
+        outputs = logits[:, -queries:].gather(2, batch.rows.class_id.unsqueeze(1).expand(-1, queries, -1))
         return losses.detach(), outputs.detach()
 
-    def see(self, features: Tensor) -> None:
-        """Looks at the features ``(T, B, D)`` of a training step; most models have no need to."""
+    def see(self, features: Tensor, share: float) -> None:
+        """Looks at features ``(T, B, D)`` of a training step, which has `share` of its tasks; most models have no need to."""
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the number of classes from the checkpoint where no training split has told it."""

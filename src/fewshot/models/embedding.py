@@ -62,11 +62,11 @@ class EmbeddingLearner(MetaLearner):
             query: features ``(T, N*Q, D)``
         """
 
-    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        with self.in_training(batch):
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+        with self.in_training(batch, len(batch) / (tasks or len(batch))):
             outputs = self._outputs(batch)
         losses = self.training_losses(outputs, batch.query_y).mean(dim=-1)
-        (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+        (losses.sum() / (tasks or len(batch))).backward()  # type: ignore[no-untyped-call]
         return losses.detach(), outputs.detach()
 
     def training_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ class EmbeddingLearner(MetaLearner):
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
     @contextmanager
-    def in_training(self, batch: TaskBatch) -> Iterator[None]:
-        """Within it, a meta-batch is normalised as in training, and its statistics are gathered."""
-        with self.statistics.gathering(self.network, len(batch), self._rows(batch)):
+    def in_training(self, batch: TaskBatch, share: float = 1.0) -> Iterator[None]:
+        """Within it, tasks are normalised as in training, and their statistics count for `share` of those of the step."""
+        with self.statistics.gathering(self.network, len(batch), self._rows(batch), share):
             yield
 
     @contextmanager

@@ -122,8 +122,8 @@ class MAML(MetaLearner):
         """What a task of so many classes begins with instead of the network's own parameters."""
         return None
 
-    def meta_gradient(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        return self._engine.meta_gradient(batch, len(batch), self.global_step)
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+        return self._engine.meta_gradient(batch, tasks or len(batch), self.global_step)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         self.say_of_a_single_query(batch, self._batch_norm)

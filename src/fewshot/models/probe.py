@@ -18,7 +18,7 @@ from fewshot.errors import UserError
 from fewshot.inner.call import own_buffers, unfused_attention
 from fewshot.models.base import MetaLearner
 from fewshot.models.maml import MAML
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import TaskBatch, TaskRows
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2) -
         for of_each in (SHOTS, QUERIES)
     )
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
-    ids, classes = torch.zeros(tasks, 0, dtype=torch.int64), torch.arange(WAYS).repeat(tasks, 1)
-    return TaskBatch(support, labels[0], query, labels[1], torch.arange(tasks), ids, ids, classes)
+    rows = TaskRows(torch.arange(tasks), class_id=torch.arange(WAYS).repeat(tasks, 1))
+    return TaskBatch(support, labels[0], query, labels[1], rows)
 
 
 def _require_features(model: MetaLearner, input_shape: Sequence[int]) -> None:

@@ -43,8 +43,9 @@ class SimpleShot(Classifier):
         support, query = self._transformed(support), self._transformed(query)
         return -squared_distances(query, class_means(support, labels))
 
-    def see(self, features: Tensor) -> None:
-        self.centre.grad = self.centre - features.mean(dim=(0, 1))
+    def see(self, features: Tensor, share: float) -> None:
+        distance = share * (self.centre - features.mean(dim=(0, 1)))
+        self.centre.grad = distance if self.centre.grad is None else self.centre.grad + distance
 
     def moved(self) -> list[nn.Parameter]:
         return [*super().moved(), self.centre]

@@ -20,10 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import FIGURES
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
+from fewshot.runtime.config_check import SHARED
 from fewshot.runtime.ranks import rank
 
 EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
@@ -83,7 +85,13 @@ def _reach(uri: str) -> None:
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
     """The data module; no data are touched."""
     shuffled = cfg.control == "shuffled_labels"
-    datamodule: EpisodicDataModule = instantiate(deepcopy(cfg).data, _convert_="all", shuffled_labels=shuffled)
+    node: dict[str, Any] = plain(cfg)["data"]
+    source = node["source"]
+    for part in SPLITS:
+        if "source" in node[part] and node[part]["source"] is None:
+            node[part]["source"] = source
+    node = {key: value for key, value in node.items() if key not in SHARED}
+    datamodule: EpisodicDataModule = instantiate(node, _convert_="all", shuffled_labels=shuffled)
     return datamodule
 
 

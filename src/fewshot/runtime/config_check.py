@@ -33,8 +33,17 @@ TOP = {
 NUMBERS = "maml"
 EVALUATION = {"run": "str", "split": "str", "checkpoint": "str"}
 """Those that an evaluation has beside them."""
+SHARED = {
+    "source": "Part",
+    "ways": "int | Sequence[int]",
+    "shots": "int | Sequence[int] | Literal['meta_dataset']",
+    "queries": "int",
+    "apart": "str | None",
+    "eval": "dict",
+}
+"""Keys of ``data`` that its parts refer to, with their types."""
 LEAST = {
-    **{f"data.{part}{key}": 1 for part in ("", "train.", "eval.") for key in ("ways", "shots", "queries")},
+    **{f"data.{part}{key}": 1 for part in ("", "train.", "eval.", "val.", "test.") for key in ("ways", "shots", "queries")},
     **{f"data.{key}": 1 for key in ("meta_batch_size", "val_tasks", "test_tasks")},
     **{f"trainer.{key}": 1 for key in ("max_steps", "val_check_interval", "log_every_n_steps")},
     "data.num_workers": 0,
@@ -92,7 +101,7 @@ def check_config(cfg: DictConfig) -> None:
     for key, least in LEAST.items():
         value = OmegaConf.select(drawn, key, default=least)
         for number in value if OmegaConf.is_list(value) else [value]:
-            if number is not None or key != "threads":
+            if number != "meta_dataset" and (number is not None or key != "threads"):
                 whole(key, shown(number) if number is None else number, least)
     values = OmegaConf.to_container(drawn, resolve=True)  # type: ignore[assignment]
     for key, kind in kinds.items():
@@ -140,12 +149,16 @@ def _check(key: str, value: Any, kind: Annotation | None) -> None:
         if not isinstance(value.get(flag, meant()), meant):
             raise UserError(f"{key}.{flag}={shown(value[flag])} must be {WORDS[meant.__name__]}")
     takes = signature(value["_target_"]) if "_target_" in value else None
+    shared = SHARED if key == "data" else {}
     for name, inner in value.items():
         below = f"{key}.{name}"
         if below in INSTEAD:
             raise UserError(f"{below} does nothing here; use {INSTEAD[below]}")
+        if name in shared:
+            _check(below, inner, Annotation(ast.parse(shared[name], mode="eval").body, Path(__file__)))
+            continue
         if takes and takes.closed and name not in takes.parameters and not str(name).startswith("_"):
-            raise UserError(_unknown(below, [f"{key}.{known}" for known in takes.parameters]))
+            raise UserError(_unknown(below, [f"{key}.{known}" for known in [*takes.parameters, *shared]]))
         _check(below, inner, takes.parameters.get(name) if takes else kind and kind.of_values)
     if takes and not value.get("_partial_"):
         for name in sorted(takes.required - value.keys()):

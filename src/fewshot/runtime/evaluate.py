@@ -64,7 +64,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])
 
-    log.info(f"Evaluating {checkpoint} on {datamodule.source.name}, {cfg.split} split")
+    log.info(f"Evaluating {checkpoint} on {datamodule.source_name(cfg.split)}, {cfg.split} split")
     log.info(f"Results: {cfg.paths.output_dir}")
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate

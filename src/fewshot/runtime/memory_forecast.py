@@ -20,10 +20,12 @@ class MemoryForecast(Callback):
         model, datamodule = pl_module, trainer.datamodule  # type: ignore[attr-defined]
         if trainer.global_rank > 0 or not isinstance(model, MetaLearner) or not isinstance(datamodule, EpisodicDataModule):
             return
-        batch = datamodule.meta_batches("train", datamodule.meta_batch_size)[0].to(model.device)
+        batch = datamodule.meta_batches("train", datamodule.meta_batch_size).meta_batch(0)
+        largest = max(batch, key=lambda tasks: tasks.support_x.numel() + tasks.query_x.numel())
+        (scaled,) = datamodule.scaled([largest.to(model.device)])
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
-            forecast = model.memory_forecast(datamodule.scaled(batch))
+            forecast = model.memory_forecast(scaled)
         log.info(f"Memory: {forecast}")
         free = free_bytes(model.device)
         if free is not None and forecast.bytes > free:

@@ -9,7 +9,6 @@ import lightning as L
 from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.data.prepared import classes_sha256
 from fewshot.evaluation import results
 from fewshot.evaluation.figures import adaptation_curve
 from fewshot.evaluation.files import written_whole
@@ -98,18 +97,18 @@ class Report:
 
     def protocol(self) -> dict[str, Any]:
         """All that a figure depends on, in plain values."""
-        data, spec = self.datamodule, self.datamodule.eval_spec
+        data, size = self.datamodule, self.datamodule.task_size(self.split)
         return {
-            "data": data.source.name,
+            "data": data.source_name(self.split),
             "image_shape": list(data.image_shape),
             "split": self.split,
-            "splits_sha256": {split: classes_sha256(prepared.classes) for split, prepared in data.prepared.items()},
-            "splits_classes": {split: len(prepared.classes) for split, prepared in data.prepared.items()},
-            "ways": spec.ways,
-            "shots": spec.shots,
-            "queries": spec.queries,
-            "within_group": data.eval.within_group,
-            "eval_seed": data.eval.seed,
+            "splits_sha256": data.splits_sha256,
+            "splits_classes": {split: len(prepared.table.classes) for split, prepared in data.prepared.items()},
+            "ways": size["ways"],
+            "shots": size["shots"],
+            "queries": size["queries"],
+            "within_group": size.get("within") is not None,
+            "eval_seed": data.seed_of(self.split),
             **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,
             **self.model.description,

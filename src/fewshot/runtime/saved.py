@@ -14,7 +14,10 @@ EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
 JOB = {"job": {"name": "eval"}}
 """Evaluations lie in logs/eval."""
-TASK_KEYS = ("ways", "shots", "queries", "train", "eval", "meta_batch_size", "val_tasks", "test_tasks", "num_workers")
+TASK_KEYS = (
+    "ways", "shots", "queries", "apart", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks",
+    "num_workers",
+)  # fmt: skip
 """Keys of ``data`` that stay the run's when another data set is chosen."""
 
 
@@ -45,7 +48,7 @@ def offer_saved_config(arguments: list[str]) -> None:
             node = saved.pop(group)
             defaults.append({group: "???"})
             if group == "data":
-                saved["data"] = {key: node[key] for key in TASK_KEYS if key in node}
+                saved["data"] = {key: _without_source(node[key]) for key in TASK_KEYS if key in node}
     saved["callbacks"] = {name: node for name, node in saved["callbacks"].items() if name == "progress"}
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
     for key in ("strategy", "num_nodes"):
@@ -60,10 +63,14 @@ def offer_saved_config(arguments: list[str]) -> None:
     ConfigStore.instance().store(EVAL_CONFIG, saved)
 
 
+def _without_source(node: Any) -> Any:
+    return {key: value for key, value in node.items() if key != "source"} if isinstance(node, dict) else node
+
+
 def training_tasks(folder: Path) -> dict[str, int]:
     """The size of a run's training tasks and meta-batches."""
     data = _load(folder, RESOLVED)["data"]
-    size = data.get("train") or data
+    size = data["train"]
     return {**{key: size[key] for key in ("ways", "shots", "queries")}, "meta_batch_size": data["meta_batch_size"]}
 
 

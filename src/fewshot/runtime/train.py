@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,11 @@ def _conclude(
         model,
         trainer,
         split="test" if cfg.test else "val",
-        training={**asdict(datamodule.train_spec), "meta_batch_size": datamodule.meta_batch_size, "steps": trainer.global_step},
+        training={
+            **datamodule.task_size("train"),
+            "meta_batch_size": datamodule.meta_batch_size,
+            "steps": trainer.global_step,
+        },
         max_steps=0 if cfg.control == "random_init" else cfg.trainer.max_steps,
         val_metrics=kept["val_metrics"],
         val_tasks=kept.get("val_tasks", datamodule.tasks["val"]),
@@ -173,10 +176,10 @@ def _splits(cfg: DictConfig) -> list[str]:
 
 
 def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearner, folder: Path, done: int) -> None:
-    spec, description = datamodule.train_spec, model.description
+    size, description = datamodule.task_size("train"), model.description
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
-        f"{datamodule.source.name} · {spec.ways}-way {spec.shots}-shot · "
+        f"{datamodule.source_name('train')} · {size['ways']}-way {size['shots']}-shot · "
         f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')} · seed {cfg.seed}"
     )
     if cfg.control is not None:
@@ -191,11 +194,9 @@ def _counted(number: int, thing: str) -> str:
 
 
 def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on = checkpoint["fewshot"].get("data")
-    if trained_on != datamodule.source.name:
-        raise UserError(
-            f"{LAST} was trained on {trained_on}, the config asks for {datamodule.source.name}; choose another hydra.run.dir"
-        )
+    trained_on, asked = checkpoint["fewshot"].get("data"), datamodule.source_name("train")
+    if trained_on != asked:
+        raise UserError(f"{LAST} was trained on {trained_on}, the config asks for {asked}; choose another hydra.run.dir")
 
 
 def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
@@ -203,6 +204,6 @@ def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataMod
     for split in ("train", "val"):
         if trained_on.get(split, datamodule.images_sha256[split]) != datamodule.images_sha256[split]:
             raise UserError(
-                f"{LAST} was trained with other images: those of the {split} split of {datamodule.source.name} have been "
-                "replaced since; put them back or choose another hydra.run.dir"
+                f"{LAST} was trained with other images: those of the {split} split of {datamodule.source_name(split)} have "
+                "been replaced since; put them back or choose another hydra.run.dir"
             )

@@ -1,22 +1,25 @@
 """Tasks (episodes): what one is made of.
 
-Shapes: ``T`` tasks in a meta-batch, ``N`` ways, ``K`` shots, ``Q`` queries a class, ``C, H, W`` image.
+Shapes: ``T`` tasks, ``N`` ways, ``K`` shots, ``Q`` queries a class; ``S`` support and ``B`` query rows of a task, which are
+``N*K`` and ``N*Q`` where a task has classes of equal size. A meta-batch is a list of `TaskBatch`, each of tasks of one size.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import whole
+
+Rows = TypeVar("Rows", bound="_Stacked")
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """The size of a task: `ways` classes, each with `shots` support images and `queries` query images."""
+class TaskSize:
+    """The size of a task: `ways` classes with `shots` support and `queries` query rows each."""
 
     ways: int
     shots: int
@@ -25,67 +28,114 @@ class TaskSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             whole(field.name, getattr(self, field.name), least=1)
-        if self.ways < 2:
-            raise UserError(f"ways={self.ways} leaves nothing to tell apart; choose 2 or more")
 
     @property
-    def images_per_class(self) -> int:
-        """Images that a task takes from each of its classes."""
+    def rows_per_class(self) -> int:
+        """Rows that a task takes of each of its classes."""
         return self.shots + self.queries
 
 
 @dataclass(frozen=True)
-class TaskBatch:
-    """One meta-batch of `T` tasks: all that passes between data and models.
+class _Stacked:
+    """Tensors whose first dimension is the task."""
 
-    Within a task, rows are grouped by class: the first `K` support rows carry label 0, the next `K` label 1, and so on.
+    def __iter__(self: Rows) -> Iterator[Rows]:
+        """The tasks one by one, each without its leading ``T``."""
+        for i in range(len(self)):
+            yield self._map(itemgetter(i))
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def slice(self: Rows, start: int, stop: int) -> Rows:
+        """Tasks `start` to `stop` (left out)."""
+        return self._map(itemgetter(slice(start, stop)))
+
+    def to(self: Rows, device: torch.device | str, non_blocking: bool = False) -> Rows:
+        """The same tasks on `device` (Lightning calls this)."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: Rows) -> Rows:
+        """The same tasks in page-locked memory (the DataLoader calls this)."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self: Rows, function: Callable[[Tensor], Tensor]) -> Rows:
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = (
+                value._map(function) if isinstance(value, _Stacked) else None if value is None else function(value)
+            )
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class TaskRows(_Stacked):
+    """Which rows of a table `T` tasks of one size consist of; nothing of their content has been read.
+
+    Attributes:
+        index: ``(T,)`` the tasks' numbers in their stream
+        support: ``(T, S)`` numbers of rows; None where tasks are computed
+        query: ``(T, B)`` likewise
+        support_y: ``(T, S)`` labels 0 to N-1; None where a row's target is part of its content
+        query_y: ``(T, B)`` likewise
+        class_id: ``(T, N)`` the number of each label's class among the classes of its part; None where tasks have no classes
+    """
+
+    index: Tensor
+    support: Tensor | None = None
+    query: Tensor | None = None
+    support_y: Tensor | None = None
+    query_y: Tensor | None = None
+    class_id: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class TaskBatch(_Stacked):
+    """`T` tasks of one size with their content: all that passes between data and models.
+
+    In tasks of classes rows are grouped by class: the first support rows carry label 0, the next label 1, and so on.
     Inputs may be images ``(C, H, W)`` of uint8 or float, vectors or token ids; targets class labels or real values.
 
     Attributes:
-        support_x: ``(T, N*K, ...)``
-        support_y: ``(T, N*K)``
-        query_x: ``(T, N*Q, ...)``
-        query_y: ``(T, N*Q)``
-        index: ``(T,)`` the tasks' numbers in their stream
-        support_id: ``(T, N*K)`` rows of the prepared split that the support images came from
-        query_id: ``(T, N*Q)`` likewise
-        class_id: ``(T, N)`` the number of each label's class among the classes of its split; None where tasks have no classes
+        support_x: ``(T, S, ...)``
+        support_y: ``(T, S)``
+        query_x: ``(T, B, ...)``
+        query_y: ``(T, B)``
+        rows: where the content came from
     """
 
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
-    index: Tensor
-    support_id: Tensor
-    query_id: Tensor
-    class_id: Tensor | None = None
+    rows: TaskRows
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.rows)
 
-    def __iter__(self) -> Iterator["TaskBatch"]:
-        """The tasks one by one, each without its leading ``T``."""
-        for i in range(len(self)):
-            yield self._map(itemgetter(i))
+    @property
+    def index(self) -> Tensor:
+        """``(T,)`` the tasks' numbers in their stream."""
+        return self.rows.index
 
-    def slice(self, start: int, stop: int) -> "TaskBatch":
-        """Tasks `start` to `stop` (left out) of the meta-batch."""
-        return self._map(itemgetter(slice(start, stop)))
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskBatch":
-        """The same tasks on `device` (Lightning calls this)."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "TaskBatch":
-        """The same tasks in page-locked memory (the DataLoader calls this)."""
-        return self._map(lambda tensor: tensor.pin_memory())
+    @property
+    def ways(self) -> int:
+        """Classes of a task, ``N``; 1 where tasks have none."""
+        return 1 if self.rows.class_id is None else self.rows.class_id.shape[-1]
 
     def with_inputs(self, support_x: Tensor, query_x: Tensor) -> "TaskBatch":
         """The same tasks with other inputs, for instance scaled or augmented ones."""
         return replace(self, support_x=support_x, query_x=query_x)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "TaskBatch":
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        mapped: dict[str, Any] = {name: None if tensor is None else function(tensor) for name, tensor in tensors.items()}
-        return TaskBatch(**mapped)
+
+MetaBatch = list[TaskBatch]
+"""The tasks of one outer step: one entry unless their sizes vary."""
+
+
+def count_tasks(batch: MetaBatch) -> int:
+    """Tasks of a meta-batch, over its entries."""
+    return sum(len(part) for part in batch)

@@ -1,74 +1,331 @@
-"""Which images task number `i` consists of."""
+"""Samplers: task number -> numbers of rows of a table, a pure function that touches no content."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from math import log
+from typing import Literal
 
 import numpy as np
+import torch
 
-from fewshot.tasks.batch import TaskSpec
-from fewshot.tasks.streams import IntArray, Key, sample_without_replacement, uniforms
+from fewshot.errors import UserError, whole
+from fewshot.tasks.apart import draw_apart, fits_apart
+from fewshot.tasks.batch import TaskRows, TaskSize
+from fewshot.tasks.class_pool import ClassPool, draw_tasks
+from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
+from fewshot.tasks.table import CLASS, Column, Table
+
+Range = int | Sequence[int]
+"""A number, or the smallest and the largest of those that are drawn uniformly."""
+
+META_DATASET = "meta_dataset"
+LARGEST_SUPPORT, LARGEST_OF_CLASS = 500, 100
+"""Of Meta-Dataset's procedure: rows in a support set, and what a class counts for in its size."""
+
+
+class Sampler(ABC):
+    """Draws tasks from a table."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """The column of what must have enough rows for a task."""
+
+    def tasks(self, table: Table) -> int | None:
+        """How many tasks there are; None where there is no end."""
+        return None
+
+    @abstractmethod
+    def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
+        """The tasks `indices`, those of one size together: each is a pure function of (table, key, its index)."""
+
+    @abstractmethod
+    def check_sizes(self, prefix: str) -> None:
+        """Refuses sizes that no table could have.
+
+        Args:
+            prefix: of the config's keys, ``data.train`` for instance.
+
+        Raises:
+            UserError: naming key, value and remedy.
+        """
+
+    @abstractmethod
+    def too_small(self, table: Table) -> dict[str, int]:
+        """The classes or groups that have too few rows for a task: name -> rows that it has."""
+
+    @abstractmethod
+    def check(self, table: Table, prefix: str, part: str) -> None:
+        """Refuses a table that not every task could be drawn from.
+
+        Raises:
+            UserError: naming key, value and remedy.
+        """
+
+    @property
+    @abstractmethod
+    def description(self) -> dict[str, object]:
+        """The size of a task in plain values, as the protocol of a result has it."""
 
 
 @dataclass(frozen=True)
-class ClassPool:
-    """The classes that tasks are drawn from: how many images each has, and which of them may meet in one task.
+class ClassSampler(Sampler):
+    """Tasks of classes: `ways` classes drawn uniformly without replacement, then rows within each class likewise.
+
+    Where `ways` or `shots` are ranges, a task's size is drawn first. With ``shots=meta_dataset`` it is that of Meta-Dataset
+    (Triantafillou et al. 2020, section 3.2 and appendix): at most `queries` queries a class, the same for all classes and at
+    most half of the smallest; a support set of at most 500 rows in all, whose shots differ by class.
 
     Attributes:
-        sizes: ``(classes,)`` images in each class.
-        groups: members of each group, as class numbers. A task takes all its classes from one group, drawn uniformly; one
-            group of all classes leaves them free to meet.
+        ways: classes in a task.
+        shots: support rows of each class.
+        queries: query rows of each class.
+        within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly.
+        apart: a column of rows (patient); no value is on both sides of a task.
     """
 
-    sizes: IntArray
-    groups: tuple[IntArray, ...]
+    ways: Range
+    shots: Range | Literal["meta_dataset"]
+    queries: int
+    within: str | None = None
+    apart: str | None = None
 
-    @staticmethod
-    def of(sizes: IntArray, group_names: Sequence[str] | None = None) -> "ClassPool":
-        """A pool of all classes, or, with the group of each class given, of tasks within one group."""
-        if group_names is None:
-            return ClassPool(sizes, (np.arange(len(sizes)),))
-        names = np.asarray(group_names)
-        return ClassPool(sizes, tuple(np.flatnonzero(names == name) for name in sorted(set(group_names))))
+    @property
+    def unit(self) -> str:
+        return CLASS
 
-    @cached_property
-    def members(self) -> IntArray:
-        """The groups' members, one group after another."""
-        return np.concatenate(self.groups)
+    @property
+    def most_ways(self) -> int:
+        """Classes of the largest task."""
+        return self.ways if isinstance(self.ways, int) else self.ways[1]
 
-    @cached_property
-    def group_sizes(self) -> IntArray:
-        """How many members each group has, ``(groups,)``."""
-        return np.array([len(group) for group in self.groups])
+    @property
+    def size(self) -> TaskSize:
+        """Of the largest task; of the smallest that a class must have room for where shots go by what classes have."""
+        shots = _bounds(self.shots)[1]
+        queries = 1 if self.shots == META_DATASET else self.queries
+        return TaskSize(self.most_ways, shots, queries)
 
-    @cached_property
-    def group_starts(self) -> IntArray:
-        """Where each group begins among `members`, ``(groups,)``."""
-        return np.cumsum(self.group_sizes) - self.group_sizes
+    def check_sizes(self, prefix: str) -> None:
+        for name in ("ways", "shots", "queries"):
+            value = getattr(self, name)
+            if name == "shots" and value == META_DATASET:
+                continue
+            bounds = value if isinstance(value, list | tuple) and name != "queries" else [value]
+            for number in bounds:
+                whole(f"{prefix}.{name}", number, least=1)
+            if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:
+                raise UserError(f"{prefix}.{name}={list(bounds)} is no range; give [smallest, largest]")
+        if _bounds(self.ways)[0] < 2:
+            raise UserError(f"{prefix}.ways={self.ways} leaves nothing to tell apart; choose 2 or more")
+        if self.shots == META_DATASET and self.apart is not None:
+            raise UserError(f"{prefix}.apart={self.apart} does not go with {prefix}.shots=meta_dataset; set a range of shots")
 
-    def with_room_for(self, ways: int) -> "ClassPool":
-        """The pool without the groups that have fewer than `ways` classes."""
-        return replace(self, groups=tuple(group for group in self.groups if len(group) >= ways))
+    def too_small(self, table: Table) -> dict[str, int]:
+        classes = table.columns[CLASS]
+        sizes = dict(zip(classes.names, classes.sizes.tolist(), strict=True))
+        return {name: size for name, size in sizes.items() if size < self.size.rows_per_class}
+
+    def check(self, table: Table, prefix: str, part: str) -> None:
+        size, classes = self.size, table.column(CLASS, prefix)
+        if size.ways > len(classes.names):
+            raise UserError(
+                f"{prefix}.ways={size.ways} but the {part} split has {len(classes.names)} classes; "
+                f"choose {prefix}.ways<={len(classes.names)}"
+            )
+        if self.within is not None:
+            groups = table.columns[self.within].names if self.within in table.columns else ()
+            members = np.bincount(table.by_class(self.within, f"{prefix}.within"))
+            if members.max() < size.ways:
+                raise UserError(
+                    f"{prefix}.ways={size.ways} with {prefix}.within={self.within}, but the largest {self.within} of the "
+                    f"{part} split, {groups[int(members.argmax())]}, has {members.max()} classes; "
+                    f"choose {prefix}.ways<={members.max()}"
+                )
+        small = self.too_small(table)
+        if small:
+            name = min(small, key=lambda name: small[name])
+            raise UserError(
+                f"{prefix}.shots={size.shots} and {prefix}.queries={size.queries} need {size.rows_per_class} rows a class, "
+                f"but {name} of the {part} split has {small[name]}; choose {prefix}.shots+{prefix}.queries<={small[name]}, or "
+                f"leave such classes out ({len(small)} of {len(classes.names)}) with data.skip_small_classes=true"
+            )
+        if self.apart is not None:
+            of_rows = table.column(self.apart, f"{prefix}.apart").values
+            for number, name in enumerate(classes.names):
+                if not fits_apart(of_rows[classes.rows_of(number)], size):
+                    raise UserError(
+                        f"{prefix}.apart={self.apart}: class {name} of the {part} split cannot give {size.shots} support and "
+                        f"{size.queries} query rows without one {self.apart} on both sides; choose fewer, or leave it out"
+                    )
+
+    def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
+        if not len(indices):
+            return []
+        sizes = self._sizes(table, key, indices)
+        found = []
+        for size in dict.fromkeys(sizes):  # in the order in which they come
+            numbers = [index for index, of_task in zip(indices, sizes, strict=True) if of_task == size]
+            found += self._draw(table, size, key, numbers)
+        return found
+
+    def _sizes(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskSize]:
+        """Of each task, drawn where they vary."""
+        ways, shots = _bounds(self.ways), _bounds(self.shots)
+        if ways[0] == ways[1] and shots[0] == shots[1]:
+            return [TaskSize(ways[0], shots[0], self.queries)] * len(indices)
+        random = uniforms(_derived(key, "size"), indices, 2)
+        bounds = zip((ways, shots), random.T, strict=True)
+        drawn = [(low + u * (high + 1 - low)).astype(np.int64).tolist() for (low, high), u in bounds]
+        return [TaskSize(n, k, self.queries) for n, k in zip(*drawn, strict=True)]
+
+    def _draw(self, table: Table, size: TaskSize, key: Key, indices: Sequence[int]) -> list[TaskRows]:
+        classes, pool = table.columns[CLASS], _pool(table, self.within, size.ways)
+        if self.apart is not None:
+            chosen, rows = draw_apart(pool, classes, table.columns[self.apart].values, size, key, indices)
+        elif self.shots == META_DATASET:
+            return [self._meta_dataset(pool, classes, size, key, index) for index in indices]
+        else:
+            chosen, numbers = draw_tasks(pool, size, key, indices)
+            rows = classes.rows[classes.starts[chosen][:, :, None] + numbers]
+        return [_of_classes(indices, chosen, rows[:, :, : size.shots], rows[:, :, size.shots :])]
+
+    def _meta_dataset(self, pool: ClassPool, classes: Column, size: TaskSize, key: Key, index: int) -> TaskRows:
+        """One task by Meta-Dataset's procedure, once its number of ways is drawn."""
+        chosen, _ = draw_tasks(pool, TaskSize(size.ways, 1, 1), key, [index])
+        available = classes.sizes[chosen[0]]
+        queries = int(min(self.queries, (available // 2).min()))
+        random = uniforms(_derived(key, "shots"), [index], 1 + size.ways)[0]
+        beta, alpha = 1 - random[0], log(0.5) + random[1:] * (log(2) - log(0.5))
+        counted = np.minimum(LARGEST_OF_CLASS, available - queries)
+        support = min(LARGEST_SUPPORT, int(np.ceil(beta * counted).sum()))
+        shares = np.exp(alpha) * available
+        shares /= shares.sum()
+        shots = np.minimum((shares * (support - size.ways)).astype(np.int64) + 1, available - queries)
+        order = [
+            uniforms(_derived(key, "rows"), [index * size.ways + way], int(n))[0].argsort() for way, n in enumerate(available)
+        ]
+        rows = [classes.rows_of(int(number))[by] for number, by in zip(chosen[0], order, strict=True)]
+        labels = np.arange(size.ways)
+        return TaskRows(
+            index=torch.tensor([index]),
+            support=_tensor(np.concatenate([of_class[queries : queries + k] for of_class, k in zip(rows, shots, strict=True)])),
+            query=_tensor(np.concatenate([of_class[:queries] for of_class in rows])),
+            support_y=_tensor(labels.repeat(shots)),
+            query_y=_tensor(labels.repeat(queries)),
+            class_id=torch.from_numpy(chosen),
+        )
+
+    @property
+    def description(self) -> dict[str, object]:
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), list | tuple) else v for f in fields(self)}
 
 
-def draw_tasks(pool: ClassPool, spec: TaskSpec, key: Key, indices: Sequence[int] | IntArray) -> tuple[IntArray, IntArray]:
-    """Which classes and images the tasks `indices` consist of: a pure function that touches no image.
+@dataclass(frozen=True)
+class GroupSampler(Sampler):
+    """Tasks of groups: each value of a column (a user) is a task, whose support and query rows are drawn without replacement.
 
-    Classes are drawn uniformly without replacement, then images within each class likewise; support and query are disjoint
-    because they are different positions of one draw.
-
-    Args:
-        pool: groups with fewer than `spec.ways` classes must have been left out (`ClassPool.with_room_for`).
-        key: `stream_key` of (data set, split, seed).
-        indices: ``(T,)`` task numbers.
-
-    Returns:
-        classes ``(T, N)``, and for each the numbers of its images within the class ``(T, N, K+Q)``, support first.
+    Attributes:
+        group: the column.
+        shots: support rows of a task.
+        queries: query rows of a task, or ``rest`` for all that are left.
+        once: task `i` is group `i`, and there are as many tasks as groups; else groups are drawn uniformly, without end.
     """
-    tasks, ways, images = len(indices), spec.ways, spec.images_per_class
-    uniform = uniforms(key, indices, 1 + ways + ways * images)
-    group = (uniform[:, 0] * len(pool.groups)).astype(np.int64)
-    chosen = sample_without_replacement(pool.group_sizes[group], uniform[:, 1 : 1 + ways])
-    classes = pool.members[pool.group_starts[group][:, None] + chosen]
-    within = sample_without_replacement(pool.sizes[classes].reshape(-1), uniform[:, 1 + ways :].reshape(tasks * ways, images))
-    return classes, within.reshape(tasks, ways, images)
+
+    group: str
+    shots: int
+    queries: int | Literal["rest"]
+    once: bool = False
+
+    @property
+    def unit(self) -> str:
+        return self.group
+
+    def tasks(self, table: Table) -> int | None:
+        return len(table.columns[self.group].names) if self.once else None
+
+    def check_sizes(self, prefix: str) -> None:
+        whole(f"{prefix}.shots", self.shots, least=1)
+        if self.queries != "rest":
+            whole(f"{prefix}.queries", self.queries, least=1)
+
+    def too_small(self, table: Table) -> dict[str, int]:
+        groups = table.columns[self.group]
+        needed = self.shots + (1 if self.queries == "rest" else int(self.queries))
+        return {name: size for name, size in zip(groups.names, groups.sizes.tolist(), strict=True) if size < needed}
+
+    def check(self, table: Table, prefix: str, part: str) -> None:
+        groups, small = table.column(self.group, f"{prefix}.group"), self.too_small(table)
+        if small:
+            name = min(small, key=lambda name: small[name])
+            raise UserError(
+                f"{prefix}.shots={self.shots} and {prefix}.queries={self.queries} need more rows than {self.group} {name} of "
+                f"the {part} split has, {small[name]}; choose fewer, or leave such groups out ({len(small)} of "
+                f"{len(groups.names)}) with data.skip_small_classes=true"
+            )
+
+    def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
+        groups = table.columns[self.group]
+        chosen = [int(u * len(groups.names)) for u in uniforms(_derived(key, "group"), indices, 1)[:, 0]]
+        by_size: dict[int, list[tuple[int, IntArray]]] = {}
+        for index, number in zip(indices, list(indices) if self.once else chosen, strict=True):
+            rows = groups.rows_of(number)
+            rows = rows[uniforms(_derived(key, "rows"), [index], len(rows))[0].argsort()]
+            rows = rows if self.queries == "rest" else rows[: self.shots + int(self.queries)]
+            by_size.setdefault(len(rows), []).append((index, rows))
+        found = []
+        for tasks in by_size.values():
+            drawn = torch.from_numpy(np.stack([rows for _, rows in tasks]))
+            numbers = torch.tensor([index for index, _ in tasks])
+            found.append(TaskRows(numbers, drawn[:, : self.shots], drawn[:, self.shots :]))
+        return found
+
+    @property
+    def description(self) -> dict[str, object]:
+        return {"ways": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+@lru_cache(maxsize=64)
+def _pool(table: Table, within: str | None, ways: int) -> ClassPool:
+    """The classes that tasks are drawn from."""
+    sizes = table.columns[CLASS].sizes
+    if within is None:
+        return ClassPool.of(sizes)
+    names = table.columns[within].names
+    return ClassPool.of(sizes, [names[value] for value in table.by_class(within, "within")]).with_room_for(ways)
+
+
+def _bounds(value: Range | str) -> tuple[int, int]:
+    """The smallest and the largest number; 1 of shots that go by what classes have."""
+    if isinstance(value, str):
+        return 1, 1
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def _derived(key: Key, use: str) -> Key:
+    """A stream of its own beside the one that fixed sizes draw from."""
+    return stream_key(use, int(key[0]), int(key[1]))
+
+
+def _tensor(values: IntArray) -> torch.Tensor:
+    """Of one task."""
+    return torch.from_numpy(values[None])
+
+
+def _of_classes(indices: Sequence[int], classes: IntArray, support: IntArray, query: IntArray) -> TaskRows:
+    """Tasks from their classes ``(T, N)``, support rows ``(T, N, K)`` and query rows ``(T, N, Q)``."""
+    tasks, ways = classes.shape
+
+    def labels(count: int) -> torch.Tensor:
+        return torch.arange(ways).repeat_interleave(count).expand(tasks, -1).clone(memory_format=torch.contiguous_format)
+
+    return TaskRows(
+        index=torch.tensor(list(indices)),
+        support=torch.from_numpy(support.reshape(tasks, -1)),
+        query=torch.from_numpy(query.reshape(tasks, -1)),
+        support_y=labels(support.shape[2]),
+        query_y=labels(query.shape[2]),
+        class_id=torch.from_numpy(classes),
+    )

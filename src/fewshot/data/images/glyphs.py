@@ -47,6 +47,7 @@ class Glyphs(ImageSource):
     name = "glyphs"
     version = 1
     image_shape = (1, SIZE, SIZE)
+    group = "alphabet"
 
     def files(self, split: str) -> list[Path]:
         return [font_path(face) for face in FACES]

@@ -39,6 +39,7 @@ class Omniglot(ImageSource):
     """
 
     image_shape = (1, SIZE, SIZE)
+    group = "alphabet"
     version = 1
 
     def __init__(self, data_dir: str, partition: str = "vinyals", rotations: bool = True) -> None:
@@ -55,6 +56,9 @@ class Omniglot(ImageSource):
                 target = self._root / "omniglot" / f"{archive}.zip"
                 remedy = f"put {archive}.zip into {target.parent}, or set paths.data_dir=FOLDER where it is"
                 download(f"{URL}/{archive}.zip", target, md5, remedy)
+
+    def original(self, name: str) -> str:
+        return f"{name.rpartition('/')[0]}/rot000"
 
     def files(self, split: str) -> list[Path]:
         return [path for path, _ in self._located]

@@ -18,7 +18,8 @@ class Gradients(Callback):
 
     ``train/gradients/outer`` is the meta-gradient's, over all tasks of the step and after clipping: what the optimizer gets.
     ``train/gradients/inner_step_1`` and so on are the support loss's in each adaptation step, the mean over this process's
-    tasks; ``train/gradients/order_cosine`` is the cosine between the first- and the second-order meta-gradient of these tasks.
+    tasks; ``train/gradients/order_cosine`` is the cosine between the first- and the second-order meta-gradient of these tasks,
+    of those of the commonest size where sizes vary.
 
     Args:
         every_n_steps: outer steps between looks.
@@ -36,9 +37,9 @@ class Gradients(Callback):
             return
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
-            norms = inner_gradient_norms(engine, batch).mean(dim=0).tolist()
+            norms = torch.cat([inner_gradient_norms(engine, part) for part in batch]).mean(dim=0).tolist()
             curves = {f"train/gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
-            cosine = order_cosine(engine, batch) if self._compare_orders else None
+            cosine = order_cosine(engine, max(batch, key=len)) if self._compare_orders else None
         if cosine is not None:
             curves["train/gradients/order_cosine"] = cosine
         show_scalars(trainer, curves, trainer.global_step)

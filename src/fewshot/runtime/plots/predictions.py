@@ -1,7 +1,7 @@
 """Chosen tasks and what a model answers to them, ready to be drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import lightning as L
@@ -21,7 +21,7 @@ class Answers:
 
     Attributes:
         index: ``(T,)`` numbers of the tasks.
-        support: ``(T, N*K, H, W, C)`` images from 0 to 1.
+        support: ``(T, N*K, H, W, C)`` images from 0 to 1, as many of each class.
         query: ``(T, N*Q, H, W, C)`` likewise.
         predicted: ``(T, N*Q)`` labels.
         confidence: ``(T, N*Q)`` probability of the label predicted.
@@ -60,21 +60,20 @@ def are_pictures(datamodule: EpisodicDataModule) -> bool:
 
 
 def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[int]) -> Answers:
-    """Adapts to some tasks of a split, as an evaluation does. The model is in evaluation mode.
+    """Adapts to some tasks of a split, as an evaluation does; where sizes vary, to those as large as the first of them.
 
-    Random numbers that come later are those that would have come without it.
+    The model is in evaluation mode. Random numbers that come later are those that would have come without it.
     """
     datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-    batch = _sorted(_chosen(datamodule, split, tasks))
-    scaled = datamodule.scaled(batch).to(model.device)
+    batch = _sorted(datamodule.tasks_of(split).draw(tasks)[0])
+    (scaled,) = datamodule.scaled([batch.to(model.device)])
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices), trainer.precision_plugin.val_step_context():
         outputs = model.evaluate(scaled)[:, -1].float()
     confidence, predicted = (tensor.cpu().numpy() for tensor in outputs.softmax(dim=-1).max(dim=-1))
-    predicted[np.isnan(confidence)] = -1  # no class: the outputs are not finite
     return Answers(
         batch.index.numpy(),
-        _shown(batch.support_x),
+        _shown(_rows(batch.support_x, _as_many_of_each(batch.support_y))),
         _shown(batch.query_x),
         predicted,
         confidence,
@@ -83,28 +82,39 @@ def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[
     )
 
 
-def _chosen(datamodule: EpisodicDataModule, split: str, tasks: Sequence[int]) -> TaskBatch:
-    batches, size = datamodule.meta_batches(split, datamodule.tasks[split]), datamodule.meta_batch_size
-    found = [batches[task // size].slice(task % size, task % size + 1) for task in tasks]
-    names = [field.name for field in fields(TaskBatch)]
-    return TaskBatch(**{name: torch.cat([getattr(one, name) for one in found]) for name in names})
+def _classes(datamodule: EpisodicDataModule, split: str, batch: TaskBatch) -> list[list[str]]:
+    if batch.rows.class_id is None:
+        raise ValueError(f"tasks of {datamodule.source_name(split)} have no classes to be named")
+    names = datamodule.prepared[split].table.classes
+    return [[names[number] for number in of_task] for of_task in batch.rows.class_id.tolist()]
+
+
+def _as_many_of_each(labels: Tensor) -> Tensor:
+    """Positions in sorted labels ``(T, S)``: the first of each class, as many as the smallest class has, ``(T, N*k)``."""
+    counts = torch.nn.functional.one_hot(labels).sum(dim=1)
+    starts = counts.cumsum(dim=1) - counts
+    return (starts[:, :, None] + torch.arange(int(counts.min()))).flatten(1)
 
 
 def _sorted(batch: TaskBatch) -> TaskBatch:
     """Each task's rows by label (the control ``shuffled_labels`` deals them out of order)."""
-    rows = {}
-    for part in ("support", "query"):
-        order = getattr(batch, f"{part}_y").argsort(dim=1, stable=True)
-        for name in ("x", "y", "id"):
-            values = getattr(batch, f"{part}_{name}")
-            rows[f"{part}_{name}"] = torch.stack([of_task[by] for of_task, by in zip(values, order, strict=True)])
-    return replace(batch, **rows)
+    support, query = (labels.argsort(dim=1, stable=True) for labels in (batch.support_y, batch.query_y))
+    return replace(
+        batch,
+        support_x=_rows(batch.support_x, support),
+        support_y=_rows(batch.support_y, support),
+        query_x=_rows(batch.query_x, query),
+        query_y=_rows(batch.query_y, query),
+        rows=replace(
+            batch.rows,
+            support=None if batch.rows.support is None else _rows(batch.rows.support, support),
+            query=None if batch.rows.query is None else _rows(batch.rows.query, query),
+        ),
+    )
 
 
-def _classes(datamodule: EpisodicDataModule, split: str, batch: TaskBatch) -> list[list[str]]:
-    if batch.class_id is None:
-        raise ValueError(f"tasks of {datamodule.source.name} have no classes to be named")
-    return [[datamodule.prepared[split].classes[number].name for number in of_task] for of_task in batch.class_id.tolist()]
+def _rows(values: Tensor, order: Tensor) -> Tensor:
+    return torch.stack([of_task[by] for of_task, by in zip(values, order, strict=True)])
 
 
 def _shown(images: Tensor) -> npt.NDArray[np.float32]:

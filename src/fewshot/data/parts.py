@@ -1,0 +1,72 @@
+"""What `data.train`, `data.val` and `data.test` are: a source and how tasks are drawn from it, or tasks that are computed."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fewshot.data.meta_batches import Tasks
+from fewshot.data.source import ArraySpec, Source
+from fewshot.errors import UserError
+from fewshot.tasks.samplers import ClassSampler, GroupSampler, Range, Sampler
+
+
+class ComputedTasks(Tasks):
+    """Tasks that are computed from their number rather than drawn from rows.
+
+    Attributes:
+        name: of what is computed, with its options.
+        x: inputs, of each row.
+        description: the size of a task in plain values (``ways``, ``shots``, ``queries``), as the protocol of a result has it.
+        seed: of what is computed.
+    """
+
+    name: str
+    x: ArraySpec
+    description: dict[str, object]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tasks drawn from a source.
+
+    Attributes:
+        source: of the rows.
+        sampler: draws tasks.
+        seed: of the draws.
+    """
+
+    source: Source
+    sampler: Sampler
+    seed: int = 0
+
+
+def class_tasks(
+    source: Source | None,
+    ways: Range,
+    shots: Range | Literal["meta_dataset"],
+    queries: int,
+    within: str | None = None,
+    apart: str | None = None,
+    seed: int = 0,
+) -> Part:
+    """Tasks of classes (`ClassSampler`)."""
+    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, within, apart), seed)
+
+
+def group_tasks(
+    source: Source | None, group: str, shots: int, queries: int | Literal["rest"], once: bool = False, seed: int = 0
+) -> Part:
+    """Tasks of groups, for instance users (`GroupSampler`)."""
+    return Part(_given(source), GroupSampler(group, shots, queries, once), seed)
+
+
+def _given(source: Source | None) -> Source:
+    """A part's own source, or ``data.source``, which `build_data` has put in the place of null."""
+    if source is None:
+        raise UserError("data.source=null leaves tasks without rows; choose a data set, for instance data=glyphs")
+    return source
+
+
+def _plain(value: Any) -> Any:
+    """A range as a tuple, so that samplers can be compared and hashed."""
+    return tuple(value) if isinstance(value, list) else value

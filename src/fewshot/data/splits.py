@@ -1,0 +1,198 @@
+"""Splits: which rows of a source belong to which part; pure functions of its table, disjoint by construction."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from fewshot.data.source import SPLITS
+from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.tasks.streams import IntArray, stream_key, uniforms
+from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
+
+
+class Split(ABC):
+    """Says which rows belong to which part.
+
+    Attributes:
+        rule: its name in config and protocol.
+        by: the column whose values are in one part each.
+    """
+
+    rule: str
+    by: str
+
+    @abstractmethod
+    def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
+        """The published parts of a source that a part takes rows from.
+
+        Raises:
+            UserError: it is not published in such parts.
+        """
+
+    @abstractmethod
+    def rows(self, part: str, table: Table) -> IntArray:
+        """Numbers of the part's rows in the table of all that it needs.
+
+        Raises:
+            UserError: there are too few classes or groups.
+        """
+
+    @property
+    def description(self) -> dict[str, object]:
+        """The rule and its settings, in plain values."""
+        return {"rule": self.rule, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Published(Split):
+    """The split that a source is published with."""
+
+    rule = "published"
+    by = CLASS
+
+    def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
+        if part not in published:
+            raise UserError(
+                f"data/split=published but {source} is published without a {part} split; choose data/split=fractions, kfold or "
+                "leave_one_group_out"
+            )
+        return [part]
+
+    def rows(self, part: str, table: Table) -> IntArray:
+        return np.arange(len(table))
+
+
+class _ByValue(Split):
+    """Gives each value of a column to one part. Copies of a class go with their original, and into training alone."""
+
+    def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
+        return list(published)
+
+    def rows(self, part: str, table: Table) -> IntArray:
+        column = table.column(self.by, "data.split.by")
+        if self.by == CLASS and ORIGINAL in table.columns:
+            column = table.columns[ORIGINAL]
+        members = np.zeros(len(column.names), dtype=bool)
+        members[list(self.values(column)[part])] = True
+        chosen = members[column.values]
+        if part != "train" and ORIGINAL in table.columns:
+            classes, originals = table.columns[CLASS], table.columns[ORIGINAL]
+            same = np.array(classes.names)[classes.values] == np.array(originals.names)[originals.values]
+            chosen &= same
+        return np.flatnonzero(chosen)
+
+    @abstractmethod
+    def values(self, column: Column) -> dict[str, list[int]]:
+        """The numbers of the values that each part has."""
+
+    def _shuffled(self, column: Column, seed: int) -> list[int]:
+        """The numbers of all values in an order that their names and a seed determine."""
+        by_name = np.argsort(column.names, kind="stable")
+        order = uniforms(stream_key("split", self.by, seed), [0], len(by_name))[0].argsort(kind="stable")
+        return [int(number) for number in by_name[order]]
+
+
+@dataclass(frozen=True)
+class Fractions(_ByValue):
+    """Shares of the classes, drawn by a seed.
+
+    Attributes:
+        train, val, test: shares, which are taken of their sum.
+        by: the column whose values are shared out.
+        seed: of the draw.
+    """
+
+    train: float = 0.6
+    val: float = 0.2
+    test: float = 0.2
+    by: str = CLASS
+    seed: int = 0
+    rule = "fractions"
+
+    def __post_init__(self) -> None:
+        for part in SPLITS:
+            positive(f"data.split.{part}", getattr(self, part))
+        whole("data.split.seed", self.seed, least=0)
+
+    def values(self, column: Column) -> dict[str, list[int]]:
+        if len(column.names) < len(SPLITS):
+            raise UserError(
+                f"data.split.by={self.by}: {len(column.names)} values are too few for three parts; choose another column"
+            )
+        order, total = self._shuffled(column, self.seed), self.train + self.val + self.test
+        val, test = (max(1, round(len(order) * share / total)) for share in (self.val, self.test))
+        return {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
+
+
+@dataclass(frozen=True)
+class KFold(_ByValue):
+    """Cross-validation: the classes are dealt into folds; one is tested, the next one validates, the others train.
+
+    Attributes:
+        folds: how many.
+        fold: that is tested, from 0.
+        by: the column whose values are dealt.
+        seed: of the deal.
+    """
+
+    folds: int = 5
+    fold: int = 0
+    by: str = CLASS
+    seed: int = 0
+    rule = "kfold"
+
+    def __post_init__(self) -> None:
+        whole("data.split.folds", self.folds, least=3)
+        whole("data.split.fold", self.fold, least=0)
+        whole("data.split.seed", self.seed, least=0)
+        if self.fold >= self.folds:
+            raise UserError(
+                f"data.split.fold={self.fold} but data.split.folds={self.folds}; choose a fold from 0 to {self.folds - 1}"
+            )
+
+    def values(self, column: Column) -> dict[str, list[int]]:
+        if len(column.names) < self.folds:
+            raise UserError(f"data.split.folds={self.folds} but {self.by} has {len(column.names)} values; choose fewer folds")
+        order = self._shuffled(column, self.seed)
+        folds = [order[number :: self.folds] for number in range(self.folds)]
+        validated = (self.fold + 1) % self.folds
+        train = [value for number, fold in enumerate(folds) if number not in (self.fold, validated) for value in fold]
+        return {"test": folds[self.fold], "val": folds[validated], "train": train}
+
+
+@dataclass(frozen=True)
+class LeaveOneGroupOut(_ByValue):
+    """One value of a column (an alphabet, a domain) is tested; a share of the others validates, the rest train.
+
+    Attributes:
+        by: the column.
+        which: the value that is tested.
+        val: share of the other values that validate, at least one of them.
+        seed: of the draw of these.
+    """
+
+    by: str
+    which: str
+    val: float = 0.2
+    seed: int = 0
+    rule = "leave_one_group_out"
+
+    def __post_init__(self) -> None:
+        whole("data.split.seed", self.seed, least=0)
+        if not 0 < self.val < 1:
+            raise UserError(f"data.split.val={self.val} must be a share greater than 0 and less than 1")
+
+    def values(self, column: Column) -> dict[str, list[int]]:
+        which = str(self.which)
+        if which not in column.names:
+            raise UserError(f"data.split.which={which} is no {self.by} of these data{nearest(which, column.names)}")
+        if len(column.names) < len(SPLITS):
+            raise UserError(
+                f"data.split.by={self.by}: {len(column.names)} values are too few for three parts; choose another column"
+            )
+        tested = column.names.index(which)
+        others = [value for value in self._shuffled(column, self.seed) if value != tested]
+        val = max(1, round(len(others) * self.val))
+        return {"test": [tested], "val": others[:val], "train": others[val:]}
