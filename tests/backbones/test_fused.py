@@ -93,3 +93,12 @@ def test_a_query_pass_holds_no_full_size_feature_map():
     with differentiated_once():
         fused_peak = peak_bytes(step)
     assert fused_peak < 2 * feature_map < plain
+
+
+def test_a_constant_channel_is_its_shift_to_the_bit():
+    """As in `BatchNorm`: the images are blank, so that each channel is the bias of its convolution."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = (torch.randn(shape, generator=generator) for shape in ((50, 2, 3, 3), (50,)))
+    x = torch.zeros(25, 2, 28, 28).contiguous(memory_format=torch.channels_last)
+    y = conv_norm_pool_relu(x, weight, bias, torch.ones(50), torch.zeros(50), 1e-5)
+    assert torch.equal(y, torch.zeros_like(y))

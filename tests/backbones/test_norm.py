@@ -1,5 +1,7 @@
 """Batch normalisation: like PyTorch's on one batch, by the support set alone where asked, and never with a memory."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -73,3 +75,39 @@ def test_each_inner_step_has_its_own_scale_and_shift_and_later_ones_the_last(nor
             with statistics_from_first(len(x)):
                 torch.testing.assert_close(norm(x), factor * before)
     assert torch.equal(norm(x), before), "outside of it the first step's again"
+
+
+def sparse_images(*shape):
+    """Two values, the larger one rare: convolutions of characters have such backgrounds."""
+    return 0.37 - 2.9 * (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+
+
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"])
+
+
+@LAYOUTS
+@pytest.mark.parametrize("rows", [None, 25], ids=["all rows", "support rows"])
+@pytest.mark.parametrize("images", ["sparse", "noisy"])
+def test_single_precision_loses_a_few_roundings_only(images, rows, layout):
+    """PyTorch's own is wrong by 4e-5 on sparse channels-last images."""
+    shape, layer = (30, 4, 28, 28), BatchNorm(4)
+    x = sparse_images(*shape) if images == "sparse" else torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    first = x[:rows].double()
+    mean, variance = first.mean((0, 2, 3), keepdim=True), first.var((0, 2, 3), correction=0, keepdim=True)
+    exact = (x.double() - mean) / (variance + layer.eps).sqrt()
+    with statistics_from_first(rows or len(x)) if rows else nullcontext():
+        y = layer(x.contiguous(memory_format=layout))
+    assert (y.double() - exact).abs().max() <= 2e-6 * exact.abs().max()
+    assert (y.double() - exact).mean((0, 2, 3)).abs().max() <= 1e-7
+
+
+@LAYOUTS
+@pytest.mark.parametrize("rows", [None, 25], ids=["all rows", "support rows"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_channel_is_its_shift_to_the_bit(dtype, rows, layout):
+    """A residue of one rounding would be multiplied by 316, and its sign decide what a ReLU lets through."""
+    values = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=dtype) - 0.5
+    x = values.view(1, -1, 1, 1).expand(30, -1, 13, 11).contiguous(memory_format=layout)
+    layer = BatchNorm(50).to(dtype)
+    with statistics_from_first(rows or len(x)) if rows else nullcontext():
+        assert torch.equal(layer(x), torch.zeros_like(x))

@@ -65,7 +65,7 @@ def test_value_and_derivatives_are_pytorchs(name, layout):
         second = torch.autograd.grad(sum(gradient.pow(3).sum() for gradient in first), inputs)
         derivatives.append([y, *first, *second])
     for a, b in zip(*derivatives, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)  # of cubes of what all but cancels
 
 
 @LAYOUTS

@@ -241,6 +241,25 @@ class VariantTester:
         assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()
 
     @ORDERS
+    @pytest.mark.parametrize("task_chunk", [None, 1])
+    def test_single_precision_is_as_exact_as_learn2learns(self, task_chunk, first_order):
+        """On sparse images, whose background is constant, and with no ReLU, whose sign a rounding could decide."""
+        network, tasks = network_of("conv4-stride").float(), random_tasks()
+        for block in list(network[0].blocks)[:4]:
+            block[2] = nn.Softplus()
+        sparse = [(x.repeat(1, 1, 1, 3, 3) < 0.05).double() for x in (tasks.support_x, tasks.query_x)]
+        found = []
+        for build, dtype in ((reference, torch.float64), (reference, torch.float32), (self.build, torch.float32)):
+            network = network.to(dtype)
+            network.zero_grad()
+            options = {} if build is reference else {"task_chunk": task_chunk}
+            batch = tasks.with_inputs(*(x.to(dtype) for x in sparse))
+            build(network, first_order=first_order, **options).meta_gradient(batch, 2)
+            found.append(torch.cat([gradient.flatten().double() for gradient in gradients(network)]))
+        exact, theirs, ours = found
+        assert (ours - exact).norm() <= 4 * (theirs - exact).norm() + 1e-6 * exact.norm()
+
+    @ORDERS
     def test_bf16_is_close(self, first_order):
         network, batch = network_of("conv4-stride").float(), random_tasks()
         batch = batch.with_inputs(batch.support_x.float(), batch.query_x.float())

@@ -53,7 +53,7 @@ def require_same_run(folder, alone):
         for ours, theirs in zip(here, there, strict=True):
             assert {key: bool(value) for key, value in ours.items()} == {key: bool(value) for key, value in theirs.items()}
             for key, value in ours.items():
-                assert float(value or 0) == pytest.approx(float(theirs[key] or 0), rel=2e-2, abs=1e-3), (name, key)
+                assert float(value or 0) == pytest.approx(float(theirs[key] or 0), rel=1e-3, abs=1e-5), (name, key)
     assert [row["task"] for row in rows(folder / "test_tasks.csv")] == [str(i) for i in range(14)]
     ours, theirs = (json.loads((path / "results.json").read_text()) for path in (folder, alone))
     assert ours["protocol"] == theirs["protocol"]

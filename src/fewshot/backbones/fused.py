@@ -77,7 +77,8 @@ class _ConvNormPoolReLU(torch.autograd.Function):
         mean = (origin + first / count).to(x.dtype)
         inverse_std = (second / count - (first / count).square() + eps).rsqrt().to(x.dtype)
         factor = scale.abs() * inverse_std
-        y = torch.addcmul(_of_channels(shift - mean * factor), pooled, _of_channels(factor)).relu_()
+        pooled.sub_(_of_channels(mean))  # before it is scaled: a constant channel is its shift to the bit, as in `BatchNorm`
+        y = torch.addcmul(_of_channels(shift), pooled, _of_channels(factor)).relu_()
         ctx.save_for_backward(x, weight, bias, sign, factor, mean, inverse_std, pooled, y)
         return y
 
@@ -88,7 +89,7 @@ class _ConvNormPoolReLU(torch.autograd.Function):
         x, weight, bias, sign, factor, mean, inverse_std, pooled, y = ctx.saved_tensors
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
         grad_shift = grad.sum((0, 2, 3))
-        grad_scale = ((grad * pooled).sum((0, 2, 3)) - mean * grad_shift) * inverse_std
+        grad_scale = (grad * pooled).sum((0, 2, 3)) * inverse_std
         grad *= _of_channels(factor)
         count = len(x) * x.shape[2] * x.shape[3]
         slope = _of_channels(-factor * inverse_std * grad_scale / count)
