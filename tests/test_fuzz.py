@@ -21,6 +21,7 @@ from fewshot.data.files.archives import open_zip, read_member
 from fewshot.data.files.pickles import load_pickle
 from fewshot.data.images import quickdraw
 from fewshot.data.images.decode import FORMATS, decode
+from fewshot.data.images.folder import Folder
 from fewshot.data.images.miniimagenet import MiniImageNet
 from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.prepared import find, prepare
@@ -135,6 +136,21 @@ def test_lists_of_miniimagenet(tmp_path):
         source.classes("val")
 
     fuzz(path, path.read_bytes(), read)
+
+
+def test_lists_of_a_user(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(image_bytes(photo(i)[:4, :4]))
+    path = tmp_path / "list.csv"
+
+    def read():
+        source = Folder(str(tmp_path), csv="list.csv", allow_partial=True)
+        for part in source.parts:
+            source.classes(part)
+            source.columns(part)
+
+    lines = ["\ufefffile, class, split, Patient ID", "0.png, a, train, 7", "./1.png, b, val, 7", "3, c, test, 9"]
+    fuzz(path, "\r\n".join(lines).encode(), read)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

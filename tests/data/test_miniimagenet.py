@@ -256,6 +256,24 @@ def test_a_folder_for_each_class_of_a_split_is_enough(tmp_path, six_images, fold
     assert "test=false" in refusal(source.classes, "test")
 
 
+@pytest.mark.parametrize("form", ["list", "folders", "pickle"])
+def test_fewer_classes_and_images_are_accepted_when_asked_for(tmp_path, form):
+    rows = photo_names("val", 6)[2:20]
+    if form == "list":
+        write_csv(tmp_path / "val.csv", photo_names("val", 6))
+        write_photo_zip(tmp_path / "images.zip", rows)
+    elif form == "folders":
+        in_class_folders(tmp_path / "val", rows)
+    else:
+        write_photo_pickle(tmp_path / "mini-imagenet-cache-val.pkl", rows)
+    source = MiniImageNet(str(tmp_path), allow_partial=True)
+    assert source.name == "miniimagenet-ravi-partial"
+    assert [c.size for c in source.classes("val")] == [4, 6, 6, 2]
+    assert [len(images) for images in source.images("val")] == [4, 6, 6, 2]
+    message = refusal(MiniImageNet(str(tmp_path)).classes, "val")
+    assert "lacks 78 of the 96 images" in message or "not those of Ravi" in message
+
+
 # Missing files
 
 

@@ -205,6 +205,19 @@ def test_a_character_with_a_drawing_missing_is_refused(small_omniglot, tmp_path)
     assert "images_evaluation.zip has 19 drawings of EvalA/character03 instead of 20" in message
     assert "run again to download" in message
     assert lake(tmp_path).classes("train")
+    partial = Omniglot(str(tmp_path), "lake", allow_partial=True)
+    assert partial.name == "omniglot-lake-rotations-partial"
+    sizes = {c.name: c.size for c in partial.classes("test")}
+    assert (sizes["EvalA/character02/rot000"], sizes["EvalA/character03/rot000"]) == (20, 19)
+    assert [len(images) for images in partial.images("test")] == list(sizes.values())
+
+
+def test_a_partial_omniglot_has_the_characters_that_are_there(tmp_path):
+    members = omniglot_members("images_background", sorted(split_list("omniglot_vinyals")["val"])[:3])
+    for archive in ("images_background", "images_evaluation"):
+        write_zip(tmp_path / f"{archive}.zip", members if archive == "images_background" else {})
+    source = Omniglot(str(tmp_path), allow_partial=True)
+    assert [len(source.classes(split)) for split in ("train", "val", "test")] == [0, 3, 0]
 
 
 def test_a_character_that_is_missing_is_refused(small_omniglot):

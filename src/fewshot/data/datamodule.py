@@ -169,10 +169,11 @@ class EpisodicDataModule(L.LightningDataModule):
         made: dict[tuple[str, str], PreparedSplit] = {}
         for name, part in self._drawn(parts):
             source = part.source
-            for published in self.split.needed(name, source.parts, source.name):
+            needed = self._needed(name, source)
+            for published in needed:
                 if (source.name, published) not in made:
                     made[source.name, published] = prepare(source, published, self._cache_dir, log.info, self._verify)
-            pieces = [made[source.name, published] for published in self.split.needed(name, source.parts, source.name)]
+            pieces = [made[source.name, published] for published in needed]
             table, rows = self._chosen(name, part, [piece.table for piece in pieces])
             kept = [
                 (piece, of_piece) for piece, of_piece in zip(pieces, rows, strict=True) if of_piece is None or len(of_piece)
@@ -185,9 +186,13 @@ class EpisodicDataModule(L.LightningDataModule):
         """Those of some parts whose tasks are drawn from a source."""
         return [(name, part) for name in parts if isinstance(part := self.parts[name], Part)]
 
+    def _needed(self, name: str, source: Source) -> list[str]:
+        """The published parts of a source that a part takes rows from."""
+        return self.split.of(source.parts).needed(name, source.parts, source.name)
+
     def _listed(self, name: str, source: Source) -> dict[str, Table]:
         """The tables of the published parts that a part takes rows from, without reading content."""
-        needed = self.split.needed(name, source.parts, source.name)
+        needed = self._needed(name, source)
         found = {published: find(source, published, self._cache_dir, self._verify) for published in needed}
         with reading(source):
             if not all(found.values()):
@@ -202,7 +207,7 @@ class EpisodicDataModule(L.LightningDataModule):
     def _chosen(self, name: str, part: Part, tables: Sequence[Table], say: bool = False) -> tuple[Table, list[IntArray | None]]:
         """The table of a part's rows, and which rows of each published table these are; None where all."""
         whole_table = Table.joined(tables)
-        rows = self.split.rows(name, whole_table)
+        rows = self.split.of(part.source.parts).rows(name, whole_table)
         if self._skip_small and (small := part.sampler.too_small(whole_table.select(rows))):
             column = whole_table.column(part.sampler.unit, f"data.{name}")
             rows = rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]

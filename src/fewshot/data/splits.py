@@ -8,6 +8,7 @@ import numpy as np
 
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.tasks.samplers import Range
 from fewshot.tasks.streams import IntArray, stream_key, uniforms
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
 
@@ -22,6 +23,10 @@ class Split(ABC):
 
     rule: str
     by: str
+
+    def of(self, published: Sequence[str]) -> "Split":
+        """The split of a source that is published in such parts: this one, whatever they are."""
+        return self
 
     @abstractmethod
     def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
@@ -102,6 +107,7 @@ class Fractions(_ByValue):
         train, val, test: shares, which are taken of their sum.
         by: the column whose values are shared out.
         seed: of the draw.
+        least: classes that validation and test have at least, whatever their shares, or a range of which the largest counts.
     """
 
     train: float = 0.6
@@ -109,6 +115,7 @@ class Fractions(_ByValue):
     test: float = 0.2
     by: str = CLASS
     seed: int = 0
+    least: Range = 1
     rule = "fractions"
 
     def __post_init__(self) -> None:
@@ -121,9 +128,23 @@ class Fractions(_ByValue):
             raise UserError(
                 f"data.split.by={self.by}: {len(column.names)} values are too few for three parts; choose another column"
             )
+        least = 1 if self.by != CLASS else self.least if isinstance(self.least, int) else self.least[-1]
+        if (count := len(column.names)) < len(SPLITS) * least:
+            raise UserError(
+                f"data.eval.ways={least} needs as many classes in each of train, val and test, but there are {count} in all; "
+                f"choose data.ways<={count // len(SPLITS)}, or add classes"
+            )
         order, total = self._shuffled(column, self.seed), self.train + self.val + self.test
-        val, test = (max(1, round(len(order) * share / total)) for share in (self.val, self.test))
+        val, test = (max(least, round(len(order) * share / total)) for share in (self.val, self.test))
         return {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
+
+
+@dataclass(frozen=True)
+class OwnOrFractions(Fractions):
+    """The split that a source comes with; of one that has none, shares of the classes."""
+
+    def of(self, published: Sequence[str]) -> Split:
+        return self if tuple(published) == ("all",) else Published()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ SHARED = {
     "shots": "int | Sequence[int] | Literal['meta_dataset']",
     "queries": "int",
     "apart": "str | None",
+    "allow_partial": "bool",
     "eval": "dict",
 }
 """Keys of ``data`` that its parts refer to, with their types."""

@@ -104,6 +104,7 @@ class Report:
             "split": self.split,
             "splits_sha256": data.splits_sha256,
             "splits_classes": {split: len(prepared.table.classes) for split, prepared in data.prepared.items()},
+            "splits_rows": {split: len(prepared.table) for split, prepared in data.prepared.items()},
             "ways": size["ways"],
             "shots": size["shots"],
             "queries": size["queries"],

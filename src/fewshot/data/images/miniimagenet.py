@@ -38,13 +38,15 @@ class MiniImageNet(ImageSource):
 
     Args:
         data_dir: holds these files, directly or in ``miniimagenet/``.
+        allow_partial: accept fewer classes and images.
     """
 
-    name = "miniimagenet-ravi"
     version = 1
     image_shape = (3, SIZE, SIZE)
 
-    def __init__(self, data_dir: str) -> None:
+    def __init__(self, data_dir: str, allow_partial: bool = False) -> None:
+        self.name = "miniimagenet-ravi" + ("-partial" if allow_partial else "")
+        self._allow_partial = allow_partial
         self._root = Path(data_dir)
         self._folder = next(
             (folder for folder in (self._root / "miniimagenet", self._root) if any(form.is_in(folder) for form in FORMS)), None
@@ -61,6 +63,8 @@ class MiniImageNet(ImageSource):
     def classes(self, split: str) -> list[ImageClass]:
         sizes = self._form.sizes(split)
         expected = sorted(_labels()[split])
+        if self._allow_partial:
+            expected = [label for label in expected if label in sizes]
         if sorted(sizes) != expected:
             first = min(set(sizes).symmetric_difference(expected))
             raise UserError(
@@ -68,10 +72,10 @@ class MiniImageNet(ImageSource):
                 f"replace the files of the {split} split"
             )
         for label, size in sizes.items():
-            if size != IMAGES_PER_CLASS:
+            if size != IMAGES_PER_CLASS and not self._allow_partial:
                 raise UserError(
                     f"{self._folder} lists {size} images of {split} class {label} instead of {IMAGES_PER_CLASS}; "
-                    f"replace the files of the {split} split"
+                    f"replace the files of the {split} split, or accept fewer with data.allow_partial=true"
                 )
         return [ImageClass(label, "imagenet", sizes[label]) for label in expected]
 
@@ -86,14 +90,14 @@ class MiniImageNet(ImageSource):
                 f"paths.data_dir={self._root} holds no mini-ImageNet; put train.csv, val.csv, test.csv and the images "
                 "(a folder images/, or zip archives) there or in its miniimagenet/"
             )
-        return next(form for form in FORMS if form.is_in(self._folder))(self._folder)
+        return next(form for form in FORMS if form.is_in(self._folder))(self._folder, self._allow_partial)
 
 
 class _Form(ABC):
     """One of the forms in which people have the data set."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, allow_partial: bool) -> None:
+        self._folder, self._allow_partial = folder, allow_partial
 
     @staticmethod
     @abstractmethod
@@ -162,8 +166,8 @@ class _Jpegs(_Form):
 class _Listed(_Jpegs):
     """csv files, and JPEGs in ``images/``, which come first, or in zip archives."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, allow_partial: bool) -> None:
+        super().__init__(folder, allow_partial)
         self._found: dict[str, dict[str, list[_Place]]] = {}
         self._broken: list[UserError] = []
 
@@ -193,6 +197,8 @@ class _Listed(_Jpegs):
                 raise UserError(f"{self._folder / f'{split}.csv'}: {name} and {known[place]} are one image; replace the file")
             else:
                 places[label].append(place)
+        if self._allow_partial and known:
+            return {label: found for label, found in places.items() if found}
         if missing and self._broken:
             raise self._broken[0]
         if missing:
@@ -249,17 +255,19 @@ class _Folders(_Jpegs):
         if not folders:
             skip = " or run with test=false" if split == "test" else ""
             raise UserError(f"{self._folder / split} has no folder of any {split} class; put them there{skip}")
-        return {
-            folder.name: [_Place(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
-            for folder in folders
-        }
+        every = {folder.name: [_Place(path) for path in sorted(folder.iterdir()) if _is_image(path)] for folder in folders}
+        return {label: places for label, places in every.items() if places}
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg", ".png")
 
 
 class _Pickles(_Form):
     """``mini-imagenet-cache-<split>.pkl``; the last one read is kept, as its size (up to 0.8 GB) forbids keeping all."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, allow_partial: bool) -> None:
+        super().__init__(folder, allow_partial)
         self._read: tuple[str, npt.NDArray[np.uint8], dict[str, list[int]]] | None = None
 
     @staticmethod

@@ -36,19 +36,21 @@ class Omniglot(ImageSource):
             alphabets for train and val, evaluation alphabets for test).
         rotations: training characters turned by 90, 180 and 270 degrees are classes of their own (Santoro et al. 2016).
             Validation and test characters stay upright.
+        allow_partial: accept fewer characters and drawings.
     """
 
     image_shape = (1, SIZE, SIZE)
     group = "alphabet"
     version = 1
 
-    def __init__(self, data_dir: str, partition: str = "vinyals", rotations: bool = True) -> None:
+    def __init__(self, data_dir: str, partition: str = "vinyals", rotations: bool = True, allow_partial: bool = False) -> None:
         if partition not in PARTITIONS:
             raise UserError(f"data.source.partition={partition} is unknown{nearest(partition, PARTITIONS)}")
         self._root = Path(data_dir)
         self._partition = partition
         self._rotations = rotations
-        self.name = f"omniglot-{partition}" + ("-rotations" if rotations else "")
+        self._allow_partial = allow_partial
+        self.name = f"omniglot-{partition}" + "-rotations" * rotations + "-partial" * allow_partial
 
     def obtain(self) -> None:
         for archive, md5 in ARCHIVES.items():
@@ -64,9 +66,10 @@ class Omniglot(ImageSource):
         return [path for path, _ in self._located]
 
     def classes(self, split: str) -> list[ImageClass]:
-        self._complete(split)
+        if not self._allow_partial:
+            self._complete(split)
         return [
-            ImageClass(f"{character}/rot{90 * turn:03d}", character.split("/")[0], DRAWINGS)
+            ImageClass(f"{character}/rot{90 * turn:03d}", character.split("/")[0], len(self._index[character][1]))
             for character in self._characters(split)
             for turn in self._turns(split)
         ]
@@ -108,7 +111,8 @@ class Omniglot(ImageSource):
     def _characters(self, split: str) -> list[str]:
         if self._partition == "vinyals":
             text = (resources.files("fewshot.data.images") / "splits" / "omniglot_vinyals.json").read_text("utf-8")
-            return sorted(json.loads(text)[split])
+            listed = json.loads(text)[split]
+            return sorted(name for name in listed if name in self._index or not self._allow_partial)
         background = self._located[0][0]
         alphabets = sorted({name.split("/")[0] for name, (path, _) in self._index.items() if path == background})
         validation = set(alphabets[::LAKE_VALIDATION_STRIDE])
@@ -126,5 +130,6 @@ class Omniglot(ImageSource):
             if len(names) != DRAWINGS:
                 raise UserError(
                     f"{path} has {len(names)} drawings of {character} instead of {DRAWINGS}; "
-                    f"delete {', '.join(path.name for path, _ in self._located)} and run again to download them"
+                    f"delete {', '.join(path.name for path, _ in self._located)} and run again to download them, or accept "
+                    "fewer with data.allow_partial=true"
                 )
