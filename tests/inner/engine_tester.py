@@ -15,6 +15,7 @@ from fewshot.inner.engine import engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch, TaskRows
+from tests.pairs import pairwise
 
 WAYS, SHOTS, QUERIES = 3, 2, 2
 NETWORKS = {
@@ -23,8 +24,8 @@ NETWORKS = {
     "mlp": lambda: MLP((1, 16, 16), hidden=(6, 5)),
 }
 ORDERS = pytest.mark.parametrize("first_order", [False, True], ids=["second-order", "first-order"])
-MODES = pytest.mark.parametrize("batch_norm", ["transductive", "inductive"])
-ADAPTED = pytest.mark.parametrize("adapt_norm", [False, True], ids=["norm-shared", "norm-adapted"])
+NORMS = ["transductive", "inductive"]
+MODES = pytest.mark.parametrize("batch_norm", NORMS)
 
 
 def network_of(name):
@@ -170,8 +171,8 @@ def outer_loss(engine, batch):
     return total
 
 
-class VariantTester:
-    """What an engine has to pass under any options: it equals the reference, and itself.
+class Built:
+    """Builds the engine that is tested.
 
     Subclasses set `engine`, the name under which a config asks for it, and perhaps `options` of the inner loop.
     """
@@ -190,13 +191,16 @@ class VariantTester:
         losses, outputs = self.build(network, **options).meta_gradient(batch, tasks or len(batch))
         return losses, outputs, gradients(network)
 
-    @pytest.mark.parametrize("rates", ["fixed", "per_step", "per_element"])
-    @pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
-    @MODES
-    @ORDERS
+
+class ComparedTester(Built):
+    """What every engine but the reference has to pass: it equals the reference."""
+
+    @pairwise(
+        first_order=[False, True], batch_norm=NORMS, adapt=["*", "1.*", "0.*"], rates=["fixed", "per_step", "per_element"]
+    )
     def test_it_equals_learn2learn_whatever_is_adapted_at_whatever_rates(self, first_order, batch_norm, adapt, rates):
         network, batch = network_of("conv4"), random_tasks()
-        options = {"first_order": first_order, "batch_norm": batch_norm, "adapt": adapt, "rates": rates, "steps": 3}
+        options = {"first_order": first_order, "batch_norm": batch_norm, "adapt": (adapt,), "rates": rates, "steps": 3}
         found, expected = [], []
         for results, engine in ((found, self.build(network, **options)), (expected, reference(network, **options))):
             network.zero_grad()
@@ -205,9 +209,7 @@ class VariantTester:
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
-    @MODES
-    @ORDERS
-    @pytest.mark.parametrize("name", HOOKS)
+    @pairwise(name=HOOKS, first_order=[False, True], batch_norm=NORMS)
     def test_it_equals_learn2learn_with_hooks(self, name, first_order, batch_norm):
         batch, results = random_tasks(), []
         for build in (self.build, reference):
@@ -217,17 +219,6 @@ class VariantTester:
             results[-1] += [p.grad for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
         for a, b in zip(*results, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-    def test_annealing_of_the_order_ends_first_order(self):
-        """Before its end the gradient is FOMAML's, from then on MAML's."""
-        batch, options = random_tasks(), {"annealing": Annealing(100, first_order=0.25)}
-        for outer_step, first_order in ((0, True), (24, True), (25, False), (99, False)):
-            network = network_of("conv4")
-            self.build(network, **options).meta_gradient(batch, 2, outer_step)
-            found = gradients(network)
-            _, _, expected = self.meta_gradient(network_of("conv4"), batch, first_order=first_order)
-            for a, b in zip(found, expected, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
     @ORDERS
     def test_it_equals_learn2learn_in_single_precision(self, first_order):
@@ -239,6 +230,21 @@ class VariantTester:
             engine.meta_gradient(batch, 2)
             found.append(torch.cat([gradient.flatten() for gradient in gradients(network)]))
         assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()
+
+
+class LoopTester(Built):
+    """What any engine has to pass, the reference too."""
+
+    def test_annealing_of_the_order_ends_first_order(self):
+        """Before its end the gradient is FOMAML's, from then on MAML's."""
+        batch, options = random_tasks(), {"annealing": Annealing(100, first_order=0.25)}
+        for outer_step, first_order in ((0, True), (24, True), (25, False), (99, False)):
+            network = network_of("conv4")
+            self.build(network, **options).meta_gradient(batch, 2, outer_step)
+            found = gradients(network)
+            _, _, expected = self.meta_gradient(network_of("conv4"), batch, first_order=first_order)
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
     @ORDERS
     @pytest.mark.parametrize("task_chunk", [None, 1])
@@ -273,10 +279,7 @@ class VariantTester:
         assert found[1][0] == pytest.approx(found[0][0], rel=0.01)
         assert torch.cosine_similarity(found[0][1], found[1][1], dim=0) > 0.99
 
-    @ORDERS
-    @MODES
-    @ADAPTED
-    @pytest.mark.parametrize("name", NETWORKS)
+    @pairwise(name=NETWORKS, first_order=[False, True], batch_norm=NORMS, adapt_norm=[False, True])
     def test_gradient_equals_the_inner_loop_written_out(self, name, first_order, batch_norm, adapt_norm):
         """An independent inner loop over ``torch.func``: same losses, outputs and gradients."""
         network, batch = network_of(name), random_tasks()
@@ -434,14 +437,11 @@ class by_support_alone:  # noqa: N801  reads as a phrase
         return (x - mean) / (variance + norm.eps).sqrt() * norm.weight.view(shape) + norm.bias.view(shape)
 
 
-class EngineTester(VariantTester):
-    """What each engine has to pass: all of that, and its gradients are held against finite differences."""
+class DifferencesTester(Built):
+    """What each engine has to pass once, under whatever options: its gradients are held against finite differences."""
 
     @pytest.mark.slow
-    @MODES
-    @ADAPTED
-    @pytest.mark.parametrize("name", NETWORKS)
-    @pytest.mark.parametrize("steps", [1, 3])
+    @pairwise(steps=[1, 3], name=NETWORKS, adapt_norm=[False, True], batch_norm=NORMS)
     def test_second_order_gradient_equals_finite_differences(self, name, steps, adapt_norm, batch_norm):
         """Central differences of the mean query loss after adaptation, along the axis of 2 elements of every parameter."""
         network, batch = network_of(name), random_tasks()
@@ -479,3 +479,11 @@ class EngineTester(VariantTester):
             for i in {0, parameter.numel() - 1}:
                 slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
                 assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+class VariantTester(ComparedTester, LoopTester):
+    """What an engine has to pass under any options: it equals the reference, and itself."""
+
+
+class EngineTester(DifferencesTester, VariantTester):
+    """What each engine but the reference has to pass."""

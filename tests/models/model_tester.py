@@ -2,6 +2,7 @@
 
 import io
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -155,6 +156,11 @@ class ModelTester(ABC):
         assert same(snapshot(model), before)
         assert all(parameter.grad is None for parameter in model.parameters())
 
+    def test_evaluation_does_not_see_the_queries_labels(self):
+        model, batch = self.built(), random_tasks()
+        dealt_anew = replace(batch, query_y=batch.query_y.flip(1))
+        assert torch.equal(model.evaluate(dealt_anew), model.evaluate(batch))
+
     def test_the_memory_forecast_leaves_no_trace(self):
         model, batch = self.trained(), random_tasks()
         model.zero_grad()
@@ -236,7 +242,9 @@ class ModelTester(ABC):
         assert torch.cosine_similarity(gradient, rounded_gradient, dim=0) > 0.9
 
     @pytest.mark.slow
-    @pytest.mark.parametrize(("processes", "size"), [(2, 4), (3, 4)], ids=["even", "uneven"])
+    @pytest.mark.parametrize(
+        ("processes", "size"), [(2, 4), pytest.param(3, 4, marks=pytest.mark.proof)], ids=["even", "uneven"]
+    )
     def test_several_processes_equal_one(self, toy_data, tmp_path, processes, size):
         data = toy_data(meta_batch_size=size, shots=SHOTS, queries=QUERIES)
         data.setup("fit")
@@ -254,7 +262,9 @@ class ModelTester(ABC):
             assert seen == pytest.approx(weights, rel=1e-9, abs=1e-10)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("shuffled", [False, True], ids=["true-labels", "shuffled-labels"])
+    @pytest.mark.parametrize(
+        "shuffled", [False, pytest.param(True, marks=pytest.mark.proof)], ids=["true-labels", "shuffled-labels"]
+    )
     def test_it_learns_what_can_be_learned(self, toy_data, shuffled):
         """Patterns never seen: far above its start and above chance, and at chance where labels are dealt anew."""
         source = Toy(classes=60)

@@ -4,11 +4,13 @@ import csv
 import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.errors import InstantiationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fewshot.errors import UserError
@@ -175,9 +177,12 @@ def test_a_mistake_is_found_before_anything_is_decoded(compose_config, tmp_path,
     from tests.toy import Toy
 
     monkeypatch.setattr(Toy, "images", lambda *_: pytest.fail("images were decoded"))
-    with pytest.raises((UserError, Exception), match=message) as error:
+    with pytest.raises((UserError, InstantiationException)) as raised:
         train(compose_config(tmp_path, override))
-    assert "\n" not in str(error.value) or not isinstance(error.value, UserError)
+    error = raised.value if isinstance(raised.value, UserError) else raised.value.__cause__
+    assert isinstance(error, UserError)
+    assert re.match(message, str(error))
+    assert "\n" not in str(error)
     assert not (tmp_path / "run/checkpoints").exists()
 
 
