@@ -72,4 +72,4 @@ def parts(arguments):
     sizes = [arguments.pop(name) for name in ("ways", "shots", "queries")]
     train, tested = arguments.pop("train", None), arguments.pop("eval")
     evaluated = {name: class_tasks(source, *tested[:3], within=tested.within, seed=tested.seed) for name in ("val", "test")}
-    return {"train": class_tasks(source, *(train or sizes), seed=seed)} | evaluated | arguments
+    return {"train": class_tasks(source, *(train or sizes), seed=seed)} | evaluated | arguments  # a part may be given whole

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -54,6 +55,7 @@ class EpisodicDataModule(L.LightningDataModule):
         seed: of the augmentation.
         verify: how prepared files are held against their digests (`prepared.find`).
         skip_small_classes: leave out classes (or groups) that have too few rows for a task, instead of refusing.
+        allow_seen_classes: whether tested classes may be among those that were trained on.
         shuffled_labels: in all tasks of all parts: a control that must end at chance (`DrawnTasks`).
 
     Attributes:
@@ -61,6 +63,8 @@ class EpisodicDataModule(L.LightningDataModule):
         train_classes: classes of the training part, once `check` has counted them.
         prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
         tasks: number of tasks in the lists of ``val`` and ``test``.
+        trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
+        seen_classes: how many classes of each checked part were trained on.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class EpisodicDataModule(L.LightningDataModule):
         verify: str = "quick",
         skip_small_classes: bool = False,
         shuffled_labels: bool = False,
+        allow_seen_classes: bool = False,
     ) -> None:
         super().__init__()
         whole("data.meta_batch_size", meta_batch_size, least=1)
@@ -102,6 +107,10 @@ class EpisodicDataModule(L.LightningDataModule):
         self._device_cache = DeviceCache(device_resident)
         self._verify, self._skip_small = verify, skip_small_classes
         self._shuffled_labels = shuffled_labels
+        self._allow_seen = allow_seen_classes
+        self.trained_on: dict[str, Any] | None = None
+        self.seen_classes: dict[str, int] = {}
+        self._train_originals: list[str] = []
         self.first_step = 0
         self.train_classes = 0
         self._augment = Augment(augment, seed) if augment else None
@@ -152,7 +161,7 @@ class EpisodicDataModule(L.LightningDataModule):
         for name, part in self._drawn(parts):
             listed = self._listed(name, part.source)
             tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
-        self._refuse_shared_names(tables)
+        self._refuse_seen_classes(tables)
         for name, part in self._drawn(parts):
             part.sampler.check(tables[name], f"data.{name}", name)
             if name in self.tasks and (last := part.sampler.tasks(tables[name])) is not None:
@@ -179,7 +188,7 @@ class EpisodicDataModule(L.LightningDataModule):
                 (piece, of_piece) for piece, of_piece in zip(pieces, rows, strict=True) if of_piece is None or len(of_piece)
             ]
             self.prepared[name] = Content(table, tuple(kept))
-        if self.split.by == CLASS:
+        if self.split.by == CLASS and not self._allow_seen:
             refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)})
 
     def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
@@ -222,10 +231,35 @@ class EpisodicDataModule(L.LightningDataModule):
         pieces = [rows[start:stop] - first for start, stop, first in zip([0, *cuts], cuts, [0, *stops], strict=False)]
         return whole_table.select(rows), list(pieces)
 
-    def _refuse_shared_names(self, tables: Mapping[str, Table]) -> None:
-        """Refuses classes of one name in two parts, where a split is meant to keep classes apart."""
-        if self.split.by == CLASS:
-            refuse_shared_names({name: (self.source_name(name), table.classes) for name, table in tables.items()})
+    def _refuse_seen_classes(self, tables: Mapping[str, Table]) -> None:
+        """Counts and refuses tested classes that were trained on, where the split is meant to keep classes apart."""
+        names = {name: self._originals(name, table) for name, table in tables.items()}
+        trained: Sequence[str] = self.trained_on["classes"] if self.trained_on else names.get("train", [])
+        self._train_originals = names.get("train", [])
+        seen = {name: sorted(set(trained) & set(originals)) for name, originals in names.items() if name != "train"}
+        self.seen_classes = {name: len(shared) for name, shared in seen.items()}
+        other_unit = self.split.by != CLASS and (not self.trained_on or self.trained_on["split"] == self.split.description)
+        if self._allow_seen or other_unit:
+            return
+        if not self.trained_on:
+            refuse_shared_names({name: (self.source_name(name), originals) for name, originals in names.items()})
+        for name, shared in seen.items():
+            if self.trained_on and shared:
+                rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
+                raise UserError(
+                    f"the checkpoint was trained on {len(shared)} of the {len(tables[name].classes)} {name} classes "
+                    f"({', '.join(shared[:NAMED])}{rest}); evaluate it on the split that it was trained with, or set "
+                    "allow_seen_classes=true"
+                )
+
+    def _originals(self, name: str, table: Table) -> list[str]:
+        """The classes of a part, augmented copies by the name of their original."""
+        part = self.parts[name]
+        return sorted({part.source.original(one) for one in table.classes}) if isinstance(part, Part) else []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the data that it was trained on."""
+        return {"classes": self._train_originals, "split": self.split.description, "splits_sha256": self.splits_sha256}
 
     @property
     def images_sha256(self) -> dict[str, str]:

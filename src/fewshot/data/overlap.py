@@ -46,5 +46,5 @@ def _refuse(data: str, one: str, other: str, shared: list[str]) -> None:
         rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
         raise UserError(
             f"{data}: the {one} and {other} splits share {len(shared)} of their classes ({', '.join(shared[:NAMED])}{rest}), "
-            "which would then not be unseen; leave each class in one split"
+            "which would then not be unseen; leave each class in one split, or set allow_seen_classes=true"
         )

@@ -150,9 +150,8 @@ def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str
         names = tuple(c.name for c in classes)
         found[CLASS] = Column(names, numbers)
         of_classes = {source.group: [c.group for c in classes]}
-        originals = [source.original(name) for name in names]
-        if originals != list(names):
-            of_classes[ORIGINAL] = originals
+        if type(source).original is not Source.original:  # in every part, so that parts can be joined
+            of_classes[ORIGINAL] = [source.original(name) for name in names]
         for name, values in of_classes.items():
             column = Column.of(values)
             found[name] = Column(column.names, column.values[numbers])

@@ -59,8 +59,13 @@ def print_summary(
 def _title(protocol: dict[str, Any]) -> str:
     return (
         f"{protocol['model']} · {protocol['backbone']} · {protocol['data']} · "
-        f"{protocol['ways']}-way {protocol['shots']}-shot, {protocol['queries']} queries a class"
+        f"{size_text(protocol['ways'])}-way {size_text(protocol['shots'])}-shot, {protocol['queries']} queries a class"
     )
+
+
+def size_text(number: Any) -> str:
+    """A number of ways or shots in words, also where it is drawn."""
+    return f"{number[0]} to {number[-1]}" if isinstance(number, list | tuple) else str(number)
 
 
 def accuracy_text(accuracy: Interval) -> str:

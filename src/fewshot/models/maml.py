@@ -26,6 +26,8 @@ Its relatives are this class with another `InnerLoop`; the files in ``configs/mo
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -55,8 +57,9 @@ class MAML(MetaLearner):
     Args:
         name: of the method, as results tell it.
         backbone: from images to features.
-        ways: classes that the head tells apart, as many as a training task has.
-        eval_ways: classes of a validation or test task; fewer than `ways` use the head's first outputs.
+        ways: classes of a training task, or the fewest and the most; the head tells the most apart.
+        eval_ways: classes of a validation or test task likewise. Tasks of fewer classes than the head tells apart use its first
+            outputs.
         inner: the inner loop.
         engine: what computes it, a module ``fewshot.inner.<engine>_engine``; ``auto`` chooses the fastest.
         batch_norm: ``transductive`` or ``inductive`` (`Engine`).
@@ -72,8 +75,8 @@ class MAML(MetaLearner):
     def __init__(
         self,
         backbone: Backbone,
-        ways: int,
-        eval_ways: int,
+        ways: int | Sequence[int],
+        eval_ways: int | Sequence[int],
         inner: InnerLoop,
         engine: str,
         batch_norm: str,
@@ -82,6 +85,7 @@ class MAML(MetaLearner):
         norm_per_step: bool = False,
         **outer: Any,
     ) -> None:
+        ways, eval_ways = (number if isinstance(number, int) else max(number) for number in (ways, eval_ways))
         if eval_ways > ways and self.fixed_ways:
             raise UserError(
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
@@ -106,10 +110,11 @@ class MAML(MetaLearner):
         self._names = {"model": name, "backbone": type(backbone).__name__}
         self._batch_norm = batch_norm if has_batch_norm(network) else "none"
         self._input_shape = backbone.input_shape
-        self._eval_ways, self._engine_asked, self._norm_per_step = eval_ways, engine, norm_per_step
+        self._ways, self._eval_ways, self._engine_asked, self._norm_per_step = ways, eval_ways, engine, norm_per_step
+        self._engines: dict[int, Engine] = {}
         self._engine, self._evaluator = (
             engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.begin(of_task))
-            for loss, of_task in ((F.cross_entropy, ways), (self._eval_loss, eval_ways))
+            for loss, of_task in ((F.cross_entropy, ways), (partial(_loss_of_first, eval_ways), eval_ways))
         )
 
     def new_head(self, features: int, ways: int) -> nn.Linear:
@@ -123,11 +128,32 @@ class MAML(MetaLearner):
         return None
 
     def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
-        return self._engine.meta_gradient(batch, tasks or len(batch), self.global_step)
+        ways = self._ways_of(batch, self._ways)
+        engine = self._engine if ways == self._ways else self._engine_for(ways)
+        losses, outputs = engine.meta_gradient(batch, tasks or len(batch), self.global_step)
+        return losses, outputs[..., :ways]
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         self.say_of_a_single_query(batch, self._batch_norm)
-        return self._evaluator.adaptation_path(batch, self.inner.eval_steps)[..., : self._eval_ways]
+        ways = self._ways_of(batch, self._eval_ways)
+        engine = self._evaluator if ways == self._eval_ways else self._engine_for(ways)
+        return engine.adaptation_path(batch, self.inner.eval_steps)[..., :ways]
+
+    def _ways_of(self, batch: TaskBatch, usual: int) -> int:
+        """Classes of each of these tasks."""
+        ways = usual if batch.rows.class_id is None else batch.ways
+        if ways > self._ways and self.fixed_ways:
+            raise UserError(
+                f"tasks of {ways} classes, but the network tells {self._ways} apart; choose data.eval.ways<={self._ways}"
+            )
+        return ways
+
+    def _engine_for(self, ways: int) -> Engine:
+        """The engine for tasks of another number of classes than usual."""
+        if ways not in self._engines:
+            loss = partial(_loss_of_first, ways)
+            self._engines[ways] = self._engine.remade(type(self._engine), loss=loss, begin=self.begin(ways))
+        return self._engines[ways]
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
         return forecast(self._engine, batch)
@@ -140,10 +166,7 @@ class MAML(MetaLearner):
         """Computes the inner loop by another engine from now on."""
         kind = engine_kind(name)
         self._engine, self._evaluator = (engine.remade(kind) for engine in (self._engine, self._evaluator))
-
-    def _eval_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Of the outputs that a validation or test task has classes for."""
-        return F.cross_entropy(outputs[:, : self._eval_ways], targets)
+        self._engines.clear()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -168,3 +191,8 @@ class MAML(MetaLearner):
             "outer_gradient": inner.outer,
             "transductive": self._batch_norm == "transductive",
         }
+
+
+def _loss_of_first(ways: int, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the outputs that a task has classes for."""
+    return F.cross_entropy(outputs[:, :ways], targets)

@@ -9,6 +9,7 @@ whose last term all classes share: the linear layer with weight 2 c_k and bias -
 does. It is where adaptation begins; the outer gradient flows through it into the features.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -32,7 +33,9 @@ class ProtoMAML(MAML):
 
     fixed_ways = False
 
-    def __init__(self, backbone: Backbone, ways: int, eval_ways: int, inner: InnerLoop, **others: Any) -> None:
+    def __init__(
+        self, backbone: Backbone, ways: int | Sequence[int], eval_ways: int | Sequence[int], inner: InnerLoop, **others: Any
+    ) -> None:
         if eval_ways != ways and (inner.rates == "per_element" or inner.transform != "none"):
             raise UserError(
                 f"data.eval.ways={eval_ways} but the inner loop learns rates or transforms for a head of {ways} classes "

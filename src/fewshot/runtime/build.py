@@ -91,7 +91,9 @@ def build_data(cfg: DictConfig) -> EpisodicDataModule:
         if "source" in node[part] and node[part]["source"] is None:
             node[part]["source"] = source
     node = {key: value for key, value in node.items() if key not in SHARED}
-    datamodule: EpisodicDataModule = instantiate(node, _convert_="all", shuffled_labels=shuffled)
+    datamodule: EpisodicDataModule = instantiate(
+        node, _convert_="all", shuffled_labels=shuffled, allow_seen_classes=cfg.allow_seen_classes
+    )
     return datamodule
 
 

@@ -27,6 +27,7 @@ TOP = {
     "test": "bool",
     "val_at_start": "bool",
     "resume": "bool",
+    "allow_seen_classes": "bool",
     "control": "str | None",
 }
 """Keys of a training run's config, with their types; the parameters of each ``_target_`` have the types of those below."""

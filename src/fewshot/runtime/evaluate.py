@@ -61,6 +61,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     trainer = build_trainer(cfg)
     trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]
     claim(cfg, Path(cfg.paths.output_dir), fresh=False)
+    datamodule.trained_on = content.get(type(datamodule).__qualname__)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])
 

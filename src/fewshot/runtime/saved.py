@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.runtime.cli import unquoted
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
@@ -49,12 +50,18 @@ def offer_saved_config(arguments: list[str]) -> None:
             defaults.append({group: "???"})
             if group == "data":
                 saved["data"] = {key: _without_source(node[key]) for key in TASK_KEYS if key in node}
+    for part in SPLITS:
+        group = f"data/source@data.{part}.source"
+        if any(argument.startswith(f"{group}=") for argument in arguments):
+            saved.get("data", {}).get(part, {}).pop("source", None)
+            defaults.append({group: "???"})
     saved["callbacks"] = {name: node for name, node in saved["callbacks"].items() if name == "progress"}
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
     for key in ("strategy", "num_nodes"):
         saved.get("trainer", {}).pop(key, None)
     saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
+    saved.setdefault("allow_seen_classes", False)  # older runs lack it
     saved["defaults"] = [*defaults, {"hydra": "default"}, {"launcher": "serial"}, {"sweep": "grid"}, "_self_"]
     saved["run"] = "???"
     saved["hydra"] = JOB

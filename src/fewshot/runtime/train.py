@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError
 from fewshot.evaluation.results import metrics_of
-from fewshot.evaluation.table import print_summary
+from fewshot.evaluation.table import print_summary, size_text
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refuse_unfit, the
@@ -179,7 +179,7 @@ def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearne
     size, description = datamodule.task_size("train"), model.description
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
-        f"{datamodule.source_name('train')} · {size['ways']}-way {size['shots']}-shot · "
+        f"{datamodule.source_name('train')} · {size_text(size['ways'])}-way {size_text(size['shots'])}-shot · "
         f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')} · seed {cfg.seed}"
     )
     if cfg.control is not None:
