@@ -231,21 +231,6 @@ class ComparedTester(Built):
             found.append(torch.cat([gradient.flatten() for gradient in gradients(network)]))
         assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()
 
-
-class LoopTester(Built):
-    """What any engine has to pass, the reference too."""
-
-    def test_annealing_of_the_order_ends_first_order(self):
-        """Before its end the gradient is FOMAML's, from then on MAML's."""
-        batch, options = random_tasks(), {"annealing": Annealing(100, first_order=0.25)}
-        for outer_step, first_order in ((0, True), (24, True), (25, False), (99, False)):
-            network = network_of("conv4")
-            self.build(network, **options).meta_gradient(batch, 2, outer_step)
-            found = gradients(network)
-            _, _, expected = self.meta_gradient(network_of("conv4"), batch, first_order=first_order)
-            for a, b in zip(found, expected, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-
     @ORDERS
     @pytest.mark.parametrize("task_chunk", [None, 1])
     def test_single_precision_is_as_exact_as_learn2learns(self, task_chunk, first_order):
@@ -264,6 +249,21 @@ class LoopTester(Built):
             found.append(torch.cat([gradient.flatten().double() for gradient in gradients(network)]))
         exact, theirs, ours = found
         assert (ours - exact).norm() <= 4 * (theirs - exact).norm() + 1e-6 * exact.norm()
+
+
+class LoopTester(Built):
+    """What any engine has to pass, the reference too."""
+
+    def test_annealing_of_the_order_ends_first_order(self):
+        """Before its end the gradient is FOMAML's, from then on MAML's."""
+        batch, options = random_tasks(), {"annealing": Annealing(100, first_order=0.25)}
+        for outer_step, first_order in ((0, True), (24, True), (25, False), (99, False)):
+            network = network_of("conv4")
+            self.build(network, **options).meta_gradient(batch, 2, outer_step)
+            found = gradients(network)
+            _, _, expected = self.meta_gradient(network_of("conv4"), batch, first_order=first_order)
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
     @ORDERS
     def test_bf16_is_close(self, first_order):

@@ -81,6 +81,10 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+TRAINED = {}
+"""States of models that are trained already."""
+
+
 class ModelTester(ABC):
     """Subclasses say with `make` how their model is made, and where theory promises less than usual."""
 
@@ -104,11 +108,17 @@ class ModelTester(ABC):
         return model.eval()
 
     def trained(self, steps=3, dtype=torch.float32, **changes):
-        """Away from its start."""
+        """Away from its start; where nothing is changed, trained once for all tests of a model."""
         model = self.built(**changes).to(dtype)
+        kind = (type(self), repr(getattr(self, "inner", None)), steps, dtype)
+        if not changes and kind in TRAINED:
+            model.load_state_dict(TRAINED[kind])
+            return model
         optimizer = optimizer_of(model)
         for step in range(steps):
             outer_step(model, optimizer, random_tasks(dtype=dtype, seed=10 + step))
+        if not changes:
+            TRAINED[kind] = snapshot(model)
         return model
 
     def test_it_declares_what_it_is(self):
