@@ -22,7 +22,7 @@ from fewshot.sweep.optuna_study import StudyQueue, check_objectives, objectives_
 from fewshot.sweep.search_space import search_space
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork, wait_for
-from tests.sweep.test_local import LONG_PROOF, codes, kill, processes_below
+from tests.sweep.test_local import codes, kill, processes_below
 
 
 def space(*overrides):
@@ -187,7 +187,7 @@ def trials(folder):
     return optuna.load_study(study_name=STUDY, storage=journal(folder / "sweep")).trials
 
 
-@LONG_PROOF
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_path):
