@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import Spread, TaskAccuracies, over_seeds, paired_difference, task_accuracies
+from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
 from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import read_results
 
@@ -41,7 +41,7 @@ DIFFERENT_TRAINING = (
     "that images tell how much was seen."
 )
 
-Run = tuple[dict[str, Any], TaskAccuracies]
+Run = tuple[dict[str, Any], EvaluatedRun]
 """The results of a run, and its test task by task."""
 
 
@@ -54,7 +54,7 @@ def runs_below(folder: Path) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {}
     for path in sorted(folder.rglob("results.json")):
         results = read_results(path)
-        tested = task_accuracies(path.parent, results)
+        tested = evaluated_run(path.parent, results)
         if tested is not None:
             runs.setdefault(str(results["protocol"]["model"]), []).append((results, tested))
     if BASELINE not in runs:

@@ -25,7 +25,7 @@ else:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/fewshot"
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
-EVERYBODY = {"errors", "tasks"}
+EVERYBODY = {"errors", "tasks", "objectives"}
 MAY_KNOW = {
     "errors": set(),
     "tasks": {"errors"},
@@ -33,7 +33,8 @@ MAY_KNOW = {
     "backbones": EVERYBODY,
     # networks as such, and batch normalisation, whose statistics the inner loop decides
     "inner": EVERYBODY | {"backbones"},
-    "evaluation": {"errors"},
+    "objectives": {"errors", "evaluation"},
+    "evaluation": {"errors", "objectives"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
     "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation"},
     "sweep": {"errors", "evaluation", "runtime"},

@@ -92,7 +92,7 @@ class OptunaSweeper(Sweeper):
     Args:
         trials: in all, over every time that the command is typed.
         objectives: figures of ``results.json``.
-        directions: of each, maximize or minimize.
+        directions: of each, maximize or minimize; None takes the better one of each score.
         sampler: config of an Optuna sampler; null for Optuna's default.
         pruner: config of an Optuna pruner; null for none.
         params: key -> values, as on the command line.
@@ -103,7 +103,7 @@ class OptunaSweeper(Sweeper):
         self,
         trials: int,
         objectives: list[str],
-        directions: list[str],
+        directions: list[str] | None,
         sampler: Any,
         pruner: Any,
         params: DictConfig,
@@ -114,10 +114,12 @@ class OptunaSweeper(Sweeper):
         self._params, self._optional = params, optional
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from fewshot.sweep.optuna_study import check_objectives, require_optuna
+        from fewshot.sweep.optuna_study import better_direction, check_objectives, require_optuna
 
         require_optuna()
         whole("hydra.sweeper.trials", self._trials, least=1)
+        if self._directions is None:
+            self._directions = [better_direction(name) for name in self._objectives]
         check_objectives(self._objectives, self._directions)
         self._context, self._config = hydra_context, config
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
@@ -140,7 +142,7 @@ class OptunaSweeper(Sweeper):
             if key not in self._optional or (str(key).split(".")[0] not in varied_groups and self._has(str(key)))
         ]
         fixed, varied = search_space([*parser.parse_overrides(preset), *typed])
-        objectives = dict(zip(self._objectives, self._directions, strict=True))
+        objectives = dict(zip(self._objectives, self._directions or [], strict=True))
         one = len(objectives) == 1  # Optuna prunes by one objective only
         pruner = OmegaConf.to_container(self._pruner) if one and self._pruner is not None else None
         expander = self._launcher.expander

@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import TaskAccuracies, over_seeds, paired_difference, spread, task_accuracies
+from fewshot.evaluation.comparison import EvaluatedRun, evaluated_run, over_seeds, paired_difference, spread
 
 RANDOM = np.random.default_rng(0)
 
 
 def runs(accuracy, tasks="list", seeds=None):
-    return [TaskAccuracies(seed, row, tasks) for seed, row in zip(seeds or range(len(accuracy)), accuracy, strict=True)]
+    return [EvaluatedRun(seed, "acc", row, tasks) for seed, row in zip(seeds or range(len(accuracy)), accuracy, strict=True)]
 
 
 def half_width(interval):
@@ -78,13 +78,13 @@ def results(**protocol):
 
 def test_a_run_is_read_from_its_files(tmp_path):
     (tmp_path / "test_tasks.csv").write_text("task,acc_0,acc_1,loss_0,loss_1\n1,0.1,0.25,1,1\n0,0.2,0.75,1,1\n")
-    run = task_accuracies(tmp_path, results())
+    run = evaluated_run(tmp_path, results())
     assert run.seed == 7
-    assert run.accuracy.tolist() == [0.75, 0.25]
-    assert task_accuracies(tmp_path, results(seed=8)).tasks == run.tasks
+    assert run.figures.tolist() == [0.75, 0.25]
+    assert evaluated_run(tmp_path, results(seed=8)).tasks == run.tasks
     for change in ({"shots": 5}, {"splits_sha256": {"test": "c"}}, {"eval_seed": 1}, {"within_group": True}, {"data": "other"}):
-        assert task_accuracies(tmp_path, results(**change)).tasks != run.tasks
-    assert task_accuracies(tmp_path, results() | {"test": None}) is None
+        assert evaluated_run(tmp_path, results(**change)).tasks != run.tasks
+    assert evaluated_run(tmp_path, results() | {"test": None}) is None
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_a_run_is_read_from_its_files(tmp_path):
 def test_a_broken_file_of_tasks_takes_one_line(tmp_path, text):
     (tmp_path / "test_tasks.csv").write_text(text)
     with pytest.raises(UserError, match=r"test_tasks\.csv does not hold the tasks that results\.json speaks of"):
-        task_accuracies(tmp_path, results())
+        evaluated_run(tmp_path, results())
 
 
 def test_a_missing_file_of_tasks_takes_one_line(tmp_path):
     with pytest.raises(UserError, match=r"test_tasks\.csv does not hold"):
-        task_accuracies(tmp_path, results())
+        evaluated_run(tmp_path, results())

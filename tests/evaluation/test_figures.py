@@ -3,11 +3,11 @@
 import numpy as np
 
 from fewshot.evaluation.figures import adaptation_curve, adaptation_over_time, rate_map
-from fewshot.evaluation.record import TaskScores
+from fewshot.evaluation.scores import score
+from fewshot.evaluation.task_scores import TaskScores
 
-SCORES = TaskScores(
-    np.array([0, 1, 2]), np.array([[0.2, 0.5], [0.2, 0.7], [0.2, 0.9]]), np.array([[1.6, 1.0], [1.6, 0.8], [1.6, 0.6]])
-)
+ACCURACY, LOSS = np.array([[0.2, 0.5], [0.2, 0.7], [0.2, 0.9]]), np.array([[1.6, 1.0], [1.6, 0.8], [1.6, 0.6]])
+SCORES = TaskScores("acc", np.arange(3), {"acc": ACCURACY, "loss": LOSS})
 
 
 def test_the_curve_shows_means_and_intervals():
@@ -21,7 +21,8 @@ def test_the_curve_shows_means_and_intervals():
 def test_the_scale_is_that_of_the_steps():
     """What there was before adaptation is written at the edge; ticks are whole numbers of steps."""
     accuracy = np.array([[0.2, 0.90, 0.92, 0.93], [0.2, 0.92, 0.93, 0.94]])
-    accuracy_axes, loss_axes = adaptation_curve(TaskScores(np.arange(2), accuracy, 2 - accuracy), "test").axes
+    scores = TaskScores("acc", np.arange(2), {"acc": accuracy, "loss": 2 - accuracy})
+    accuracy_axes, loss_axes = adaptation_curve(scores, "test").axes
     for axes in (accuracy_axes, loss_axes):
         low, high = axes.get_ylim()
         assert not low <= axes.containers[0].lines[0].get_ydata()[0] <= high
@@ -33,7 +34,7 @@ def test_the_scale_is_that_of_the_steps():
 
 def test_over_time_there_is_a_line_for_each_number_of_steps():
     accuracy, loss = np.array([[0.2, 0.5, 0.6], [0.2, 0.7, 0.8]]), np.array([[1.6, 1.0, 0.9], [1.6, 0.8, 0.7]])
-    figure = adaptation_over_time(np.array([100, 200]), accuracy, loss)
+    figure = adaptation_over_time(np.array([100, 200]), accuracy, loss, score("acc"))
     for axes, values in zip(figure.axes, (100 * accuracy, loss), strict=True):
         assert [line.get_label() for line in axes.lines] == ["before adaptation", "after 1 step", "after 2 steps"]
         for line, column in zip(axes.lines, values.T, strict=True):

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from fewshot.evaluation.files import write_json, written_whole
-from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.results import SCHEMA, metrics_of, test_section, write_per_task, write_results
 from fewshot.evaluation.table import print_summary
+from fewshot.evaluation.task_scores import TaskScores
 
 section_of_test = test_section
 del test_section  # pytest would take it for a test
 
-SCORES = TaskScores(
-    np.array([0, 1, 2]), np.array([[0.2, 0.5], [0.2, 0.7], [0.2, 0.9]]), np.array([[1.6, 1.0], [1.6, 0.8], [1.6, 0.6]])
-)
+ACCURACY, LOSS = np.array([[0.2, 0.5], [0.2, 0.7], [0.2, 0.9]]), np.array([[1.6, 1.0], [1.6, 0.8], [1.6, 0.6]])
+SCORES = TaskScores("acc", np.arange(3), {"acc": ACCURACY, "loss": LOSS})
 
 
 def test_metrics_are_fractions_after_the_last_step():
@@ -93,14 +92,14 @@ def test_the_table_says_accuracy_interval_and_folder(capsys):
 
 
 def test_one_task_has_no_interval(capsys):
-    table_of(TaskScores(SCORES.index[:1], SCORES.accuracy[:1], SCORES.loss[:1]))
+    table_of(TaskScores("acc", np.arange(1), {"acc": ACCURACY[:1], "loss": LOSS[:1]}))
     out = capsys.readouterr().out
     assert "50.00 %, no interval  (1 task on unseen classes)" in out
     assert "nan" not in out
 
 
 def test_outputs_that_are_not_finite_are_said(capsys):
-    scores = TaskScores(SCORES.index, SCORES.accuracy, np.array([[1.6, 1.0], [1.6, np.nan], [1.6, np.inf]]))
+    scores = TaskScores("acc", np.arange(3), {"acc": ACCURACY, "loss": np.array([[1.6, 1.0], [1.6, np.nan], [1.6, np.inf]])})
     table_of(scores)
     assert "outputs of 2 of the test tasks; such queries count as wrong" in capsys.readouterr().out
     assert section_of_test(scores, "f")["nonfinite_tasks"] == 2

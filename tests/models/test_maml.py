@@ -97,7 +97,7 @@ def test_validation_and_test_change_nothing(toy_data, tmp_path):
     assert equal(snapshot(model), before)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert (len(model.scores["val"].index), len(model.scores["test"].index)) == (10, 14)
-    assert val["val/acc"] == pytest.approx(model.scores["val"].accuracy[:, -1].mean())
+    assert val["val/acc"] == pytest.approx(model.scores["val"].deciding[:, -1].mean())
     assert test["test/loss"] == pytest.approx(model.scores["test"].loss[:, -1].mean())
 
 
@@ -116,15 +116,15 @@ def test_accuracy_and_loss_are_those_of_the_queries(toy_data):
     data, model = toy_data(), make_model()
     data.setup("validate")
     batch = data.scaled(data.meta_batches("val", 4)[0])[0]
-    model._record("val", batch)
-    scores = model._val_record.scores()
     outputs = model.evaluate(batch)
+    targets = batch.query_y[:, None].expand(outputs.shape[:-1])
+    accuracy, losses = model.objective.scores(outputs, targets)["acc"], model.query_losses(outputs, targets).mean(dim=-1)
     for t in range(4):
         for step in range(4):
             hits = [int(row.argmax()) == int(label) for row, label in zip(outputs[t, step], batch.query_y[t], strict=True)]
-            assert scores.accuracy[t, step] == sum(hits) / len(hits)
+            assert accuracy[t, step] == sum(hits) / len(hits)
             loss = nn.functional.cross_entropy(outputs[t, step], batch.query_y[t]).item()
-            assert scores.loss[t, step] == pytest.approx(loss, rel=1e-6)
+            assert losses[t, step].item() == pytest.approx(loss, rel=1e-6)
 
 
 def test_the_schedule_moves_once_an_outer_step(toy_data, tmp_path):
@@ -232,13 +232,13 @@ def test_it_learns_to_learn(toy_data, tmp_path, order, batch_norm):
         batch_norm=batch_norm,
     )
     make_trainer(tmp_path).validate(model, data, verbose=False)
-    start = model.scores["val"].final_accuracy
+    start = model.scores["val"].final
     make_trainer(tmp_path, max_steps=250, limit_val_batches=0).fit(model, data)
     make_trainer(tmp_path).validate(model, data, verbose=False)
     trained = model.scores["val"]
-    assert trained.accuracy[:, 0].mean() == pytest.approx(1 / 3, abs=0.1)
-    assert trained.final_accuracy.mean > 0.65, "chance is 0.33"
-    assert trained.final_accuracy.mean > start.mean + 0.1
+    assert trained.deciding[:, 0].mean() == pytest.approx(1 / 3, abs=0.1)
+    assert trained.final.mean > 0.65, "chance is 0.33"
+    assert trained.final.mean > start.mean + 0.1
 
 
 def test_the_protocol_says_what_was_done():

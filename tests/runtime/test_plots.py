@@ -76,7 +76,10 @@ def test_pictures_are_drawn_at_validations(events):
     drawn = pictures(events)
     at = {tag: [step for step, _ in shown] for tag, shown in drawn.items()}
     during = ("val/adaptation_over_time", "val/tasks", "val/worst_tasks", "train/inner_rates")
-    assert at == {**{tag: [2, 5] for tag in during}, "when trained/test/adaptation": [6], "when trained/test/tasks": [6]}
+    assert at == {
+        **{tag: [2, 5] for tag in during},
+        **{f"when trained/test/{name}": [6] for name in ("adaptation", "confusions", "tasks")},
+    }
     for shown in drawn.values():
         image = np.asarray(Image.open(io.BytesIO(shown[0][1])))
         assert image.shape[0] > 150
@@ -190,7 +193,7 @@ def test_answers_are_those_of_the_evaluation(toy_data, tmp_path, shuffled):
     seen = answers(trainer, model.eval(), "val", [7, 2])
     assert torch.equal(torch.get_rng_state(), random)
     assert seen.index.tolist() == [7, 2]
-    np.testing.assert_allclose(seen.accuracy.mean(axis=1), model.scores["val"].accuracy[[7, 2], -1])
+    np.testing.assert_allclose(seen.accuracy.mean(axis=1), model.scores["val"].deciding[[7, 2], -1])
     assert ((seen.confidence >= 1 / 3) & (seen.confidence <= 1)).all()
     batch = data.meta_batches("val", 10)[1][0].slice(3, 4)
     for name, shown in (("support", seen.support), ("query", seen.query)):

@@ -42,14 +42,15 @@ def test_it_leaves_what_the_contract_says(finished):
 
 
 def test_results_have_metrics_protocol_cost_and_provenance(results):
-    assert (results["schema"], results["status"]) == (1, "completed")
+    assert (results["schema"], results["status"]) == (2, "completed")
     assert {"test/acc", "test/acc_ci95", "test/loss", "val/acc"} <= results["metrics"].keys()
     assert results["test"]["tasks"] == 14
     assert len(results["test"]["acc_per_step"]) == 4
     tasks = {"data": "toy", "split": "test", "ways": 3, "shots": 1, "queries": 4, "eval_steps": 3, "seed": 0}
     model = {"model": "MAML", "backbone": "Conv4", "engine": "auto", "order": 2, "batch_norm": "transductive"}
     assert (tasks | model).items() <= results["protocol"].items()
-    assert results["protocol"]["train"] == {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "steps": 7}
+    training = {"ways": 3, "shots": 1, "queries": 2, "within": None, "apart": None, "meta_batch_size": 4, "steps": 7}
+    assert results["protocol"]["train"] == training
     assert results["cost"]["train_seconds"] > 0
     assert results["cost"]["train_tasks"] == 28
     assert results["cost"]["peak_rss_bytes"] > 2**20
@@ -154,11 +155,11 @@ def test_one_task_has_no_interval(compose_config, tmp_path):
         ("data.eval.ways=4", r"data\.eval\.ways=4 but the network tells 3 classes apart"),
         (
             "data.shots=11",
-            r"data\.train\.queries=2 need 13 rows a class, but train000 of the train split has 12",
+            r"data\.train\.shots=11 and data\.train\.queries=2 need 13 rows a class, but train000 of the train split has 12",
         ),
         ("data.eval.queries=15", r"data\.val\.shots=1 and data\.val\.queries=15 need 16 rows a class"),
         ("data.shots=0", r"data\.shots=0 must be a whole number of at least 1"),
-        ("data.ways=1", r"data\.ways=1 leaves nothing to tell apart"),
+        ("data.ways=1", r"data\.train\.ways=1 leaves nothing to tell apart"),
         ("data.queries=-1", r"data\.queries=-1 must"),
         ("data.meta_batch_size=0", r"data\.meta_batch_size=0 must"),
         ("data.val_tasks=0", r"data\.val_tasks=0 must"),

@@ -180,7 +180,7 @@ def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):
             folder / "results.json", metrics={"val/acc": accuracy}, test=None, protocol=protocol, cost={}, provenance={}
         )
     groups = groups_of(jobs_in(tmp_path / "runs"))
-    assert [(group.short, len(group.jobs), group.val_accuracy) for group in groups] == [("lr=0.1", 1, 0.7), ("all", 2, 0.55)]
+    assert [(group.short, len(group.jobs), group.validated) for group in groups] == [("lr=0.1", 1, 0.7), ("all", 2, 0.55)]
     (tmp_path / "runs/a/results.json").unlink()
     assert [job.state() for job in jobs_in(tmp_path / "runs")].count(State.INTERRUPTED) == 1
     with pytest.raises(UserError, match=r"holds single runs; python train\.py hydra\.run\.dir=RUN goes on with one"):

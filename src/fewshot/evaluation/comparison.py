@@ -13,23 +13,26 @@ import numpy.typing as npt
 
 from fewshot.errors import UserError
 from fewshot.evaluation.intervals import mean_interval
+from fewshot.evaluation.results import deciding_score
 
 TASK_LIST = ("data", "splits_sha256", "ways", "shots", "queries", "within_group", "eval_seed", "test_tasks")
 """Of a protocol, what decides which test tasks there are."""
 
 
 @dataclass(frozen=True)
-class TaskAccuracies:
-    """How accurate one run is on its test tasks.
+class EvaluatedRun:
+    """What one run came to on its test tasks.
 
     Attributes:
         seed: of the run.
-        accuracy: ``(tasks,)`` after the last adaptation step, in the order of the tasks' numbers.
+        score: name of the score that decides.
+        figures: of that score, ``(tasks,)`` after the last adaptation step, in the order of the tasks' numbers.
         tasks: the same for runs tested on the same tasks.
     """
 
     seed: int
-    accuracy: npt.NDArray[np.float64]
+    score: str
+    figures: npt.NDArray[np.float64]
     tasks: str
 
 
@@ -52,7 +55,7 @@ class Spread:
     seeds: int
 
 
-def task_accuracies(folder: Path, results: dict[str, Any]) -> TaskAccuracies | None:
+def evaluated_run(folder: Path, results: dict[str, Any]) -> EvaluatedRun | None:
     """The test of the run in a folder; None for a run without one.
 
     Args:
@@ -65,42 +68,42 @@ def task_accuracies(folder: Path, results: dict[str, Any]) -> TaskAccuracies | N
     test, protocol = results["test"], results["protocol"]
     if test is None:
         return None
-    path = folder / str(test.get("per_task_file"))
+    path, decides = folder / str(test.get("per_task_file")), deciding_score(results)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = {int(line["task"]): line for line in csv.DictReader(file)}
-        column = f"acc_{len(test['acc_per_step']) - 1}"
-        accuracy = np.array([float(lines[task][column]) for task in sorted(lines)])
-        whole = len(accuracy) == test["tasks"] and bool(np.isfinite(accuracy).all())
+        column = f"{decides}_{len(test[f'{decides}_per_step']) - 1}"
+        figures = np.array([float(lines[task][column]) for task in sorted(lines)])
+        whole = len(figures) == test["tasks"] and bool(np.isfinite(figures).all())
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         whole = False
     if not whole:
         raise UserError(f"{path} does not hold the tasks that results.json speaks of; delete results.json to test again")
-    identity = {key: protocol.get(key) for key in TASK_LIST}
+    identity = {"score": decides, **{key: protocol.get(key) for key in TASK_LIST}}
     identity["splits_sha256"] = (protocol.get("splits_sha256") or {}).get("test")
     identity["images"] = (results["provenance"].get("data_sha256") or {}).get("test")
-    return TaskAccuracies(int(protocol["seed"]), accuracy, json.dumps(identity, sort_keys=True))
+    return EvaluatedRun(int(protocol["seed"]), decides, figures, json.dumps(identity, sort_keys=True))
 
 
-def spread(accuracy: npt.NDArray[np.floating]) -> Spread:
+def spread(figures: npt.NDArray[np.floating]) -> Spread:
     """The mean of ``(seeds, tasks)`` figures, and how far it can be trusted."""
-    over_tasks, over_seeds = mean_interval(accuracy.mean(axis=0)), mean_interval(accuracy.mean(axis=1))
-    return Spread(over_tasks.mean, over_tasks.ci95, over_seeds.ci95, len(accuracy))
+    over_tasks, over_seeds = mean_interval(figures.mean(axis=0)), mean_interval(figures.mean(axis=1))
+    return Spread(over_tasks.mean, over_tasks.ci95, over_seeds.ci95, len(figures))
 
 
-def over_seeds(runs: Sequence[TaskAccuracies]) -> Spread:
-    """Accuracy of runs that differ by their seed alone.
+def over_seeds(runs: Sequence[EvaluatedRun]) -> Spread:
+    """The score of runs that differ by their seed alone.
 
     Raises:
         ValueError: they were tested on different tasks.
     """
     if len({run.tasks for run in runs}) != 1:
         raise ValueError("runs of one config were tested on different tasks")
-    return spread(np.stack([run.accuracy for run in runs]))
+    return spread(np.stack([run.figures for run in runs]))
 
 
-def paired_difference(runs: Sequence[TaskAccuracies], baseline: Sequence[TaskAccuracies]) -> Spread | None:
-    """How much more accurate runs are than those of a baseline: task by task, and seed by seed where they share seeds.
+def paired_difference(runs: Sequence[EvaluatedRun], baseline: Sequence[EvaluatedRun]) -> Spread | None:
+    """How much more runs score than those of a baseline: task by task, and seed by seed where they share seeds.
 
     The tasks are the same fixed list for both, so what makes a task easy or hard for both cancels.
 
@@ -109,10 +112,10 @@ def paired_difference(runs: Sequence[TaskAccuracies], baseline: Sequence[TaskAcc
     """
     if len({run.tasks for run in (*runs, *baseline)}) != 1:
         return None
-    ours, theirs = ({run.seed: run.accuracy for run in group} for group in (runs, baseline))
+    ours, theirs = ({run.seed: run.figures for run in group} for group in (runs, baseline))
     shared = sorted(ours.keys() & theirs.keys())
     if shared:
         return spread(np.stack([ours[seed] - theirs[seed] for seed in shared]))
-    means = [np.mean([run.accuracy for run in group], axis=0) for group in (runs, baseline)]
+    means = [np.mean([run.figures for run in group], axis=0) for group in (runs, baseline)]
     unpaired = spread((means[0] - means[1])[None])
     return Spread(unpaired.mean, unpaired.ci95_tasks, math.nan, 0)

@@ -8,18 +8,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fewshot.evaluation.intervals import mean_interval
-from fewshot.evaluation.record import TaskScores
+from fewshot.evaluation.scores import Score, score
+from fewshot.evaluation.task_scores import TaskScores
 
 Figures = npt.NDArray[np.floating]
 
 
 def adaptation_curve(scores: TaskScores, split: str) -> Figure:
-    """Accuracy and loss before adaptation and after each step: means over tasks with their intervals.
+    """The score that decides and the loss, before adaptation and after each step: means over tasks with their intervals.
 
     The scale is that of the steps: what there was before adaptation, far from all that follows, is written at the edge.
     """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
-    panels = ((100 * scores.accuracy, "accuracy, %", ".1f"), (scores.loss, "loss", ".3g"))
+    shown = score(scores.monitor)
+    panels = ((shown.factor * scores.deciding, shown.axis, ".1f" if shown.percent else ".3g"), (scores.loss, "loss", ".3g"))
     for axes, (values, name, digits) in zip(figure.subplots(1, 2), panels, strict=True):
         intervals = [mean_interval(column) for column in values.T]
         means, widths = np.array([[interval.mean, interval.ci95] for interval in intervals]).T
@@ -30,14 +32,14 @@ def adaptation_curve(scores: TaskScores, split: str) -> Figure:
         axes.set(xlabel="adaptation steps", ylabel=name, xlim=(-0.6, len(means) - 0.4))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        _scale_to_steps(axes, means, widths, f"{means[0]:{digits}} before")
+        _scale_to_steps(axes, means, np.nan_to_num(widths), f"{means[0]:{digits}} before")
     figure.suptitle(f"{split}: {len(scores.index)} tasks, 95 % interval")
     return figure
 
 
 def _scale_to_steps(axes: Axes, means: Figures, widths: Figures, before: str) -> None:
     """Leaves the value before adaptation out, with a word at the edge, where it would hide what steps differ by."""
-    if len(means) < 3:
+    if len(means) < 3 or not np.isfinite(means).all():
         return
     low, high = (means - widths)[1:].min(), (means + widths)[1:].max()
     margin = 0.15 * (high - low) or 0.1
@@ -58,18 +60,19 @@ def _scale_to_steps(axes: Axes, means: Figures, widths: Figures, before: str) ->
     )
 
 
-def adaptation_over_time(steps: npt.NDArray[np.integer], accuracy: Figures, loss: Figures) -> Figure:
-    """Accuracy and loss over the outer steps of training, a line for each number of adaptation steps.
+def adaptation_over_time(steps: npt.NDArray[np.integer], figures: Figures, loss: Figures, shown: Score) -> Figure:
+    """A score and the loss over the outer steps of training, a line for each number of adaptation steps.
 
     Args:
         steps: ``(V,)`` outer steps done at each validation.
-        accuracy: ``(V, steps+1)`` means over the validation tasks, before adaptation and after each step.
+        figures: ``(V, steps+1)`` means of the score over the validation tasks, before adaptation and after each step.
         loss: ``(V, steps+1)``
+        shown: the score.
     """
-    lines = accuracy.shape[1]
+    lines = figures.shape[1]
     colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0, lines))
     figure = Figure(figsize=(5, 5.6))
-    for axes, values, name in zip(figure.subplots(2, 1), (100 * accuracy, loss), ("accuracy, %", "loss"), strict=True):
+    for axes, values, name in zip(figure.subplots(2, 1), (shown.factor * figures, loss), (shown.axis, "loss"), strict=True):
         for line, colour in enumerate(colours):
             label = "before adaptation" if line == 0 else f"after {line} step{'s' if line > 1 else ''}"
             axes.plot(steps, values[:, line], color=colour, marker="o", markersize=3, label=label)

@@ -9,51 +9,65 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot.errors import UserError
 from fewshot.evaluation.files import write_json, written_whole
-from fewshot.evaluation.intervals import CI_METHOD
+from fewshot.evaluation.intervals import CI_METHOD, mean_interval
 
 if TYPE_CHECKING:  # it imports torch, without which results can be read
-    from fewshot.evaluation.record import TaskScores
+    from fewshot.evaluation.task_scores import TaskScores
 
-SCHEMA = 1
-FIGURES = ("acc", "acc_ci95", "acc_before", "loss")
-"""Of a split, in `metrics_of`."""
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schema 1 knows classification alone, by accuracy; what it has is named as in schema 2."""
 
 
 def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
     """The figures of a split after adaptation, named as in ``results.json``; accuracies are fractions.
 
-    Also the accuracy before adaptation, where a model takes steps; and the number of tasks whose outputs are not finite, where
-    there are any.
+    The score that decides comes first. Also what it was before adaptation, where a model takes steps; and the number of tasks
+    whose outputs are not finite, where there are any.
     """
-    before = {f"{split}/acc_before": float(scores.accuracy[:, 0].mean())} if scores.accuracy.shape[1] > 1 else {}
+    decides, final = scores.monitor, {name: values[:, -1] for name, values in scores.steps.items()} | dict(scores.last)
+    loss = float(final.pop("loss").mean())
+    found: dict[str, float] = {}
+    for name in sorted(final, key=lambda name: name != decides):
+        interval = mean_interval(final[name])
+        found |= {f"{split}/{name}": interval.mean, f"{split}/{name}_ci95": interval.ci95}
+        if name == decides and scores.deciding.shape[1] > 1:
+            found[f"{split}/{name}_before"] = float(scores.deciding[:, 0].mean())
     return {
-        f"{split}/acc": scores.final_accuracy.mean,
-        f"{split}/acc_ci95": scores.final_accuracy.ci95,
-        **before,
-        f"{split}/loss": scores.final_loss.mean,
+        **found,
+        **{f"{split}/{name}": value for name, value in scores.pooled.items()},
+        f"{split}/loss": loss,
         **({f"{split}/nonfinite_tasks": float(scores.nonfinite_tasks)} if scores.nonfinite_tasks else {}),
     }
 
 
 def test_section(scores: TaskScores, per_task_file: str) -> dict[str, Any]:
-    """The section ``test``: accuracy before adaptation and after each step, and where each task's figures are."""
-    per_step = scores.accuracy_per_step
+    """The section ``test``: the score that decides before adaptation and after each step, and where each task's figures are."""
+    per_step = scores.per_step
     return {
         "tasks": len(scores.index),
         "nonfinite_tasks": scores.nonfinite_tasks,
-        "acc_per_step": [interval.mean for interval in per_step],
-        "acc_per_step_ci95": [interval.ci95 for interval in per_step],
+        f"{scores.monitor}_per_step": [interval.mean for interval in per_step],
+        f"{scores.monitor}_per_step_ci95": [interval.ci95 for interval in per_step],
         "ci_method": CI_METHOD,
         "per_task_file": per_task_file,
     }
 
 
+def deciding_score(results: dict[str, Any]) -> str:
+    """Name of the score that decides, of the content of a ``results.json`` of any schema."""
+    return str((results["protocol"].get("objective") or {}).get("monitor", "acc"))
+
+
 def write_per_task(path: Path, scores: TaskScores) -> None:
-    """A CSV line a task: its number, and accuracy and loss before adaptation and after each step."""
-    steps = range(scores.accuracy.shape[1])
-    lines = [",".join(["task", *(f"acc_{step}" for step in steps), *(f"loss_{step}" for step in steps)])]
-    for index, accuracy, loss in zip(scores.index, scores.accuracy, scores.loss, strict=True):
-        lines.append(",".join([str(index), *(f"{value:.9g}" for value in (*accuracy, *loss))]))
+    """A CSV line a task: its number, each score before adaptation and after each step, then those after the last step alone."""
+    columns: dict[str, Any] = {"task": scores.index.tolist()}
+    for name, values in scores.steps.items():
+        columns |= {f"{name}_{step}": values[:, step] for step in range(values.shape[1])}
+    columns |= scores.last
+    lines = [",".join(columns)]
+    for index, *figures in zip(*columns.values(), strict=True):
+        lines.append(",".join([str(index), *(f"{value:.9g}" for value in figures)]))
     with written_whole(path) as file:
         file.write(("\n".join(lines) + "\n").encode())
 
@@ -75,14 +89,14 @@ def read_results(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error})") from error
     if not _are_results(results):
-        raise UserError(f"{path} does not hold the results of a run (schema {SCHEMA})")
+        raise UserError(f"{path} does not hold the results of a run (schema {SCHEMA} or older)")
     results["metrics"] = {name: math.nan if value is None else value for name, value in results["metrics"].items()}
     return dict(results)
 
 
 def _are_results(results: Any) -> bool:
-    """Whether it has the sections of schema 1, each of its kind."""
-    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+    """Whether it has the sections of a run, each of its kind."""
+    if not isinstance(results, dict) or results.get("schema") not in READABLE:
         return False
     sections = ("metrics", "protocol", "cost", "provenance")
     if not all(isinstance(results.get(section), dict) for section in sections) or "test" not in results:

@@ -1,13 +1,15 @@
 """The table at the end of a run."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fewshot.evaluation.intervals import Interval
+from fewshot.evaluation.scores import formatted, score, with_interval
+
+FURTHER = ("ece", "auroc", "mae", "r2")
+"""Scores that the table shows beside the one that decides; ``results.json`` has them all."""
 
 
 def print_summary(
@@ -18,7 +20,7 @@ def print_summary(
     folder: str,
     cut_short: Sequence[str] = (),
 ) -> None:
-    """Prints accuracies with their intervals, what they were measured on, the cost, and where everything lies.
+    """Prints the score that decides with its intervals, what they were measured on, the cost, and where everything lies.
 
     Nothing is cut off, however narrow the terminal: cells are folded, and the folder has a line of its own that can be copied.
 
@@ -26,17 +28,23 @@ def print_summary(
         metrics, test, protocol, cost, cut_short: sections of ``results.json``.
         folder: of the run.
     """
+    decides = protocol.get("objective", {}).get("monitor", "acc")
+    label = score(decides).label
     table = Table(show_header=False)
     table.add_column(style="cyan", overflow="fold")
     table.add_column(overflow="fold")
     if test is not None:
-        table.add_row(
-            "test accuracy", f"[bold]{_accuracy(metrics, 'test')}[/bold]  ({tasks_text(test['tasks'])} on unseen classes)"
-        )
-        if len(test["acc_per_step"]) > 1:
-            table.add_row("by adaptation step", " → ".join(f"{100 * value:.1f}" for value in test["acc_per_step"]))
-    if "val/acc" in metrics:
-        table.add_row("validation accuracy", f"{_accuracy(metrics, 'val')}  ({tasks_text(protocol['val_tasks'])})")
+        measured = f"[bold]{_interval(metrics, 'test', decides)}[/bold]"
+        table.add_row(f"test {label}", f"{measured}  ({tasks_text(test['tasks'])} on unseen classes)")
+        per_step = test[f"{decides}_per_step"]
+        if len(per_step) > 1:
+            table.add_row("by adaptation step", " → ".join(formatted(decides, value, fewer=1) for value in per_step))
+        found = {name: metrics[f"test/{name}"] for name in FURTHER if f"test/{name}" in metrics}
+        further = [f"{score(name).label} {formatted(name, value)}" for name, value in found.items()]
+        if further:
+            table.add_row("further", ", ".join(further))
+    if f"val/{decides}" in metrics:
+        table.add_row(f"validation {label}", f"{_interval(metrics, 'val', decides)}  ({tasks_text(protocol['val_tasks'])})")
     for split in ("test", "val"):
         if count := metrics.get(f"{split}/nonfinite_tasks"):
             table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
@@ -68,16 +76,10 @@ def size_text(number: Any) -> str:
     return f"{number[0]} to {number[-1]}" if isinstance(number, list | tuple) else str(number)
 
 
-def accuracy_text(accuracy: Interval) -> str:
-    """In percent, with its interval, which one task alone does not have."""
-    mean = f"{100 * accuracy.mean:.2f}"
-    return f"{mean} %, no interval" if math.isnan(accuracy.ci95) else f"{mean} ± {100 * accuracy.ci95:.2f} %"
-
-
 def tasks_text(count: int) -> str:
     """A number of tasks in words."""
     return "1 task" if count == 1 else f"{count:,} tasks"
 
 
-def _accuracy(metrics: dict[str, float], split: str) -> str:
-    return accuracy_text(Interval(metrics[f"{split}/acc"], metrics[f"{split}/acc_ci95"]))
+def _interval(metrics: dict[str, float], split: str, name: str) -> str:
+    return with_interval(name, metrics[f"{split}/{name}"], metrics[f"{split}/{name}_ci95"])

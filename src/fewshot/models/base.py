@@ -3,22 +3,23 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler
 
 from fewshot.errors import UserError, nearest
-from fewshot.evaluation.record import TaskRecord, TaskScores
 from fewshot.evaluation.results import metrics_of
+from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskScores
 from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.processes import average_over_tasks, smallest
+from fewshot.objectives import Classification, Objective, Predictions
 from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key
 
@@ -50,11 +51,15 @@ class MetaLearner(L.LightningModule, ABC):
         on_nonfinite: what an outer step does whose loss or meta-gradient is infinite or not a number: ``stop`` the run, or
             ``skip`` the step, leaving the weights as they are.
         seed: of what is random in an outer step.
+        objective: of the tasks; None classifies, and accuracy decides.
 
     Attributes:
+        objectives: names of the objectives that this kind of model can have.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
+
+    objectives: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(
         self,
@@ -64,8 +69,12 @@ class MetaLearner(L.LightningModule, ABC):
         gradient_clip: dict[str, Any] | None = None,
         on_nonfinite: str = "stop",
         seed: int = 0,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
+        self.objective = objective or Classification("acc", "max")
+        if self.objective.name not in self.objectives:
+            raise UserError(f"objective={self.objective.name} but {type(self).__name__} learns {' and '.join(self.objectives)}")
         if on_nonfinite not in ON_NONFINITE:
             raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{nearest(on_nonfinite, ON_NONFINITE)}")
         self.automatic_optimization = False
@@ -78,7 +87,9 @@ class MetaLearner(L.LightningModule, ABC):
         self._seed = seed
         self._said_single = False
         self.skipped_steps = 0
-        self._val_record, self._test_record = TaskRecord(), TaskRecord()
+        scores, last = (*self.objective.step_scores, "loss"), self.objective.last_scores
+        self._val_record, self._test_record = TaskRecord(scores, last), TaskRecord(scores, last)
+        self._predictions = PredictionRecord()
         self.scores: dict[str, TaskScores] = {}
 
     @abstractmethod
@@ -129,7 +140,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def query_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
-        return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+        return self.objective.losses(outputs, targets)
 
     def know_classes(self, count: int) -> None:
         """Is told before training how many classes the training split has."""
@@ -155,10 +166,10 @@ class MetaLearner(L.LightningModule, ABC):
             parameter.grad = None
         found = [self.meta_gradient(part, count_tasks(batch)) for part in batch]
         losses = torch.cat([losses for losses, _ in found])
-        right = [outputs.argmax(dim=-1) == part.query_y for (_, outputs), part in zip(found, batch, strict=True)]
-        accuracies = torch.cat([of_part.to(losses.dtype).mean(dim=-1) for of_part in right]) * losses.isfinite()
-        sums = torch.stack([losses.sum(), accuracies.sum()])
-        tasks, loss, accuracy = average_over_tasks(parameters, count_tasks(batch), sums)
+        outputs = zip((outputs for _, outputs in found), batch, strict=True)
+        scores = torch.cat([self.objective.scores(of_part, part.query_y)[self.objective.monitor] for of_part, part in outputs])
+        sums = torch.stack([losses.sum(), scores.to(losses.dtype).sum()])
+        tasks, loss, score = average_over_tasks(parameters, count_tasks(batch), sums)
         if self._finite(parameters, loss):
             if self._gradient_clip is not None:
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
@@ -171,7 +182,7 @@ class MetaLearner(L.LightningModule, ABC):
         if scheduler is not None:
             scheduler.step()
         self.log("train/loss", loss / tasks, prog_bar=True)
-        self.log("train/acc", accuracy / tasks, prog_bar=True)
+        self.log(f"train/{self.objective.monitor}", score / tasks, prog_bar=True)
 
     @staticmethod
     def _finite(parameters: list[nn.Parameter], loss: Tensor) -> bool:
@@ -264,18 +275,35 @@ class MetaLearner(L.LightningModule, ABC):
     def _record(self, split: str, batch: TaskBatch) -> None:
         outputs = self.evaluate(batch)
         targets = batch.query_y[:, None].expand(outputs.shape[:-1])
-        exact = torch.float32 if outputs.device.type == "mps" else torch.float64  # MPS has no float64
-        losses = self.query_losses(outputs, targets)
-        right = (outputs.argmax(dim=-1) == targets) & losses.isfinite()  # the argmax of NaN is class 0
-        self._record_of(split).update(batch.index, right.to(exact).mean(dim=-1), losses.mean(dim=-1))
+        scores = {**self.objective.scores(outputs, targets), "loss": self.query_losses(outputs, targets).mean(dim=-1)}
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            last = outputs[:, -1].to(torch.promote_types(outputs.dtype, torch.float32))
+            scores |= self.objective.scores_after_last(last, batch.query_y)
+            self._predictions.update(self._predicted(batch, last))
+        self._record_of(split).update(batch.index, scores)
+
+    def _predicted(self, batch: TaskBatch, outputs: Tensor) -> Predictions:
+        """What outputs ``(T, N*Q, O)`` say of each query; classes by their numbers in the split."""
+        predicted, probability = self.objective.predict(outputs)
+        target, classes, rows = batch.query_y, batch.rows.class_id, batch.rows.query
+        if classes is not None:
+            target, named = classes.gather(1, target), classes.gather(1, predicted.clamp(min=0))
+            predicted = torch.where(predicted < 0, predicted, named)
+        if rows is None:  # of computed tasks: their queries' places
+            rows = torch.arange(target.shape[1], device=target.device).expand(target.shape)
+        task = batch.index.unsqueeze(1).expand(target.shape)
+        return Predictions(*(values.flatten() for values in (task, rows, target, predicted, probability)))
 
     def _record_of(self, split: str) -> TaskRecord:
         return self._val_record if split == "val" else self._test_record
 
     def _conclude(self, split: str) -> None:
         record = self._record_of(split)
-        scores = record.scores()
+        predictions = self._predictions.predictions()
+        pooled = self.objective.pooled_scores(predictions) if predictions is not None else {}
+        scores = TaskScores(self.objective.monitor, *record.figures(), pooled, predictions)
         record.reset()
+        self._predictions.reset()
         self.scores[split] = scores
         if scores.nonfinite_tasks and self.trainer.is_global_zero:
             log.warning(

@@ -28,9 +28,8 @@ Its relatives are this class with another `InnerLoop`; the files in ``configs/mo
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -45,6 +44,7 @@ from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
+from fewshot.objectives import Classification, Objective
 from fewshot.tasks.batch import TaskBatch
 
 
@@ -67,10 +67,12 @@ class MAML(MetaLearner):
             3.1, BNWB). The paper's statistics for each step (BNRS) are running ones, which its code gathers and never
             normalises by; here as there, every step is normalised by its own batch.
         optimizer: of the outer loop.
+        objective: of the tasks, which says how many outputs so many classes need; None classifies.
         outer: what else the outer loop takes (`MetaLearner`).
     """
 
     fixed_ways = True
+    objectives: ClassVar[tuple[str, ...]] = ("classification", "regression")
 
     def __init__(
         self,
@@ -83,9 +85,11 @@ class MAML(MetaLearner):
         optimizer: OptimizerFactory,
         name: str = "MAML",
         norm_per_step: bool = False,
+        objective: Objective | None = None,
         **outer: Any,
     ) -> None:
         ways, eval_ways = (number if isinstance(number, int) else max(number) for number in (ways, eval_ways))
+        objective = objective or Classification("acc", "max")
         if eval_ways > ways and self.fixed_ways:
             raise UserError(
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
@@ -94,7 +98,8 @@ class MAML(MetaLearner):
         drops = [module for module in backbone.modules() if isinstance(module, _DropoutNd | DropBlock)]
         if any(drop.rate if isinstance(drop, DropBlock) else drop.p for drop in drops):
             raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
-        network = nn.Sequential(OrderedDict(features=backbone, head=self.new_head(backbone.out_features, ways)))
+        head = self.new_head(backbone.out_features, objective.width(ways))
+        network = nn.Sequential(OrderedDict(features=backbone, head=head))
         of_backbone = inner.adapted(network)[: len(list(backbone.parameters()))]
         if any(of_backbone) and not any(parameter.requires_grad for parameter in backbone.parameters()):
             raise UserError(
@@ -104,7 +109,7 @@ class MAML(MetaLearner):
         for norm in network.modules():
             if norm_per_step and isinstance(norm, BatchNorm):
                 norm.for_each_step(inner.steps)
-        super().__init__(network, optimizer, **outer)
+        super().__init__(network, optimizer, objective=objective, **outer)
         self.inner = inner
         self.rates = InnerRates(inner, network)
         self._names = {"model": name, "backbone": type(backbone).__name__}
@@ -114,12 +119,15 @@ class MAML(MetaLearner):
         self._engines: dict[int, Engine] = {}
         self._engine, self._evaluator = (
             engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.begin(of_task))
-            for loss, of_task in ((F.cross_entropy, ways), (partial(_loss_of_first, eval_ways), eval_ways))
+            for loss, of_task in (
+                (objective.loss, ways),
+                (partial(_loss_of_first, objective, objective.width(eval_ways)), eval_ways),
+            )
         )
 
-    def new_head(self, features: int, ways: int) -> nn.Linear:
-        """The layer from features to classes."""
-        head = nn.Linear(features, ways)
+    def new_head(self, features: int, outputs: int) -> nn.Linear:
+        """The layer from features to outputs."""
+        head = nn.Linear(features, outputs)
         xavier_(head)
         return head
 
@@ -137,7 +145,7 @@ class MAML(MetaLearner):
         self.say_of_a_single_query(batch, self._batch_norm)
         ways = self._ways_of(batch, self._eval_ways)
         engine = self._evaluator if ways == self._eval_ways else self._engine_for(ways)
-        return engine.adaptation_path(batch, self.inner.eval_steps)[..., :ways]
+        return engine.adaptation_path(batch, self.inner.eval_steps)[..., : self.objective.width(ways)]
 
     def _ways_of(self, batch: TaskBatch, usual: int) -> int:
         """Classes of each of these tasks."""
@@ -151,7 +159,7 @@ class MAML(MetaLearner):
     def _engine_for(self, ways: int) -> Engine:
         """The engine for tasks of another number of classes than usual."""
         if ways not in self._engines:
-            loss = partial(_loss_of_first, ways)
+            loss = partial(_loss_of_first, self.objective, self.objective.width(ways))
             self._engines[ways] = self._engine.remade(type(self._engine), loss=loss, begin=self.begin(ways))
         return self._engines[ways]
 
@@ -193,6 +201,6 @@ class MAML(MetaLearner):
         }
 
 
-def _loss_of_first(ways: int, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Of the outputs that a task has classes for."""
-    return F.cross_entropy(outputs[:, :ways], targets)
+def _loss_of_first(objective: Objective, width: int, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the first outputs alone, those that a task has classes for."""
+    return objective.loss(outputs[:, :width], targets)

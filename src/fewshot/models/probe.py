@@ -55,7 +55,7 @@ def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
     """
     _require_features(model, input_shape)
     model.know_classes(WAYS)
-    batch = tiny_tasks(input_shape, next(model.parameters()).dtype)
+    batch = tiny_tasks(input_shape, next(model.parameters()).dtype, values=model.objective.name == "regression")
     _name_unused(model, batch)
     if not isinstance(model, MAML):
         _try(model, batch, "")
@@ -80,15 +80,17 @@ def _require_same(model: MetaLearner, batch: TaskBatch, expected: tuple[Tensor, 
         raise UnfitError("PyTorch's vmap computes it otherwise")
 
 
-def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2) -> TaskBatch:
-    """Tasks of noise from 0 to 1, always the same."""
+def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2, values: bool = False) -> TaskBatch:
+    """Tasks of noise from 0 to 1, always the same, whose targets are labels, or the same numbers as values."""
     random = torch.Generator().manual_seed(0)
     support, query = (
         torch.rand(tasks, WAYS * of_each, *input_shape, generator=random, dtype=torch.float64).to(dtype)
         for of_each in (SHOTS, QUERIES)
     )
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
-    rows = TaskRows(torch.arange(tasks), class_id=torch.arange(WAYS).repeat(tasks, 1))
+    if values:
+        labels = [targets.to(dtype) for targets in labels]
+    rows = TaskRows(torch.arange(tasks), class_id=None if values else torch.arange(WAYS).repeat(tasks, 1))
     return TaskBatch(support, labels[0], query, labels[1], rows)
 
 

@@ -32,6 +32,7 @@ class ProtoMAML(MAML):
     """
 
     fixed_ways = False
+    objectives = ("classification",)
 
     def __init__(
         self, backbone: Backbone, ways: int | Sequence[int], eval_ways: int | Sequence[int], inner: InnerLoop, **others: Any
@@ -49,9 +50,9 @@ class ProtoMAML(MAML):
         # Frozen across tasks, it is adapted because a pattern names it alone.
         super().__init__(backbone, ways, eval_ways, replace(inner, adapt=(*inner.adapt, "head.*")), **others)
 
-    def new_head(self, features: int, ways: int) -> nn.Linear:
+    def new_head(self, features: int, outputs: int) -> nn.Linear:
         """A place for the tasks' heads; what is in it is never used."""
-        return nn.Linear(features, ways).requires_grad_(False)
+        return nn.Linear(features, outputs).requires_grad_(False)
 
     def begin(self, ways: int) -> Begin:
         features = self.network.get_submodule("features")

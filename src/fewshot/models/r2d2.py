@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.errors import positive
-from fewshot.models.embedding import EmbeddingLearner, one_hot
+from fewshot.models.embedding import EmbeddingLearner
 from fewshot.models.ridge import ridge_weights
 
 
@@ -20,7 +20,7 @@ class R2D2(EmbeddingLearner):
     The penalty is of each image, as in the published code, whose regression is of mean squares: copies of the support set leave
     the answers alone, and what is learned with some number of images serves another. It is learned (the code keeps it), through
     its logarithm, which keeps it positive. A constant feature gives the regression its intercept. The published shift beta adds
-    the same to every class, which cross-entropy does not see: it is left out.
+    the same to every class, which cross-entropy does not see: it is left out. Values are regressed as they are.
 
     Args:
         penalty: that training starts from (lambda), of each image.
@@ -28,13 +28,15 @@ class R2D2(EmbeddingLearner):
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 
+    objectives = ("classification", "regression")
+
     def __init__(self, penalty: float, scale: float, **embedding: Any) -> None:
         positive("model.penalty", penalty)
         positive("model.scale", scale)
         super().__init__(parts={"regression": Regression(penalty, scale)}, **embedding)
 
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        outputs: Tensor = self.network["regression"](support, one_hot(labels, support), query)  # type: ignore[index]
+        outputs: Tensor = self.network["regression"](support, self.objective.encode(labels, support), query)  # type: ignore[index]
         return outputs
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import lightning as L
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.loggers import Logger
@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.data.parts import Part
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, nearest
-from fewshot.evaluation.results import FIGURES
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 from fewshot.runtime.config_check import SHARED
+from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices
 from fewshot.runtime.ranks import rank
 
 EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
@@ -97,10 +98,42 @@ def build_data(cfg: DictConfig) -> EpisodicDataModule:
     return datamodule
 
 
+def require_objective(datamodule: EpisodicDataModule, model: MetaLearner) -> None:
+    """Refuses data whose targets are not what the objective asks for: classes, or values.
+
+    Raises:
+        UserError: that is so.
+    """
+    asked = model.objective.name
+    for name, part in datamodule.parts.items():
+        if isinstance(part, Part):
+            found = "classification" if part.source.y is None else "regression"
+            if found != asked:
+                raise UserError(
+                    f"objective={asked} but data.{name} is of {part.source.name}; set objective={found}, or other data"
+                )
+
+
 def build_model(cfg: DictConfig) -> MetaLearner:
-    """The model, its weights drawn from the seed."""
+    """The model, its weights drawn from the seed.
+
+    Raises:
+        UserError: it does not learn what tasks ask for.
+    """
+    asked: str = get_class(cfg.objective._target_).name  # type: ignore[attr-defined]
+    kind = get_class(cfg.model._target_)
+    if asked not in getattr(kind, "objectives", (asked,)):
+        fitting = ", ".join(name for name in choices("model") if asked in _model_class(name).objectives)
+        raise UserError(f"objective={asked} but {kind.__name__} does not learn it; choose a model among: {fitting}")
     model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all")
     return model
+
+
+def _model_class(name: str) -> type[MetaLearner]:
+    """The class of a choice of the group ``model``."""
+    parts = ConfigFile(CONFIGS / "model" / f"{name}.yaml", "model").parts
+    (*_, target) = (part.content["_target_"] for part in parts if "_target_" in part.content)
+    return get_class(target)
 
 
 def check_optimizer(model: MetaLearner, max_steps: int) -> None:
@@ -130,8 +163,14 @@ def check_optimizer(model: MetaLearner, max_steps: int) -> None:
         )
 
 
-def _check_monitors(callbacks: list[Callback]) -> None:
-    known = [f"{split}/{figure}" for split, figures in (("val", FIGURES), ("train", ("loss", "acc"))) for figure in figures]
+def _check_monitors(callbacks: list[Callback], decides: str) -> None:
+    known = [
+        f"val/{decides}",
+        *(f"val/{decides}_{part}" for part in ("ci95", "before")),
+        "val/loss",
+        "train/loss",
+        f"train/{decides}",
+    ]
     for callback in callbacks:
         monitor = getattr(callback, "monitor", known[0])
         if monitor not in known:
@@ -146,7 +185,7 @@ def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     """
     cfg = deepcopy(cfg)
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
-    _check_monitors(callbacks)
+    _check_monitors(callbacks, cfg.objective.monitor)
     if not cfg.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, LightningProgressBar)]
     loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]

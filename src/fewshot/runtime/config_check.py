@@ -17,6 +17,7 @@ from fewshot.runtime.signatures import WORDS, Annotation, signature
 
 TOP = {
     "data": "Part",
+    "objective": "Part",
     "model": "Part",
     "trainer": "Part",
     "callbacks": "dict[str, Part]",

@@ -55,7 +55,7 @@ class ConfigFile:
     @property
     def parts(self) -> list["ConfigFile"]:
         """The files of its own group that it is made of, itself last."""
-        names = [name for name in self.content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+        names = [name for name in self.content.get("defaults", []) if isinstance(name, str) and "/" not in name]
         paths = [path for name in names if (path := self.path.with_name(f"{name}.yaml")).is_file()]
         return [*(part for path in paths for part in ConfigFile(path, self.group).parts), self]
 

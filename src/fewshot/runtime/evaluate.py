@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from fewshot.errors import UserError, nearest
 from fewshot.evaluation.results import metrics_of
-from fewshot.runtime.build import build_data, build_model, build_trainer
+from fewshot.runtime.build import build_data, build_model, build_trainer, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.folder import claim, held
@@ -56,6 +56,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule = build_data(cfg)
     require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
     model = build_model(cfg)
+    require_objective(datamodule, model)
     try_out(cfg, model)
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)

@@ -12,19 +12,13 @@ from rich.text import Text
 from torch import Tensor
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.evaluation.table import accuracy_text, tasks_text
+from fewshot.evaluation.scores import formatted, score, with_interval
+from fewshot.evaluation.table import tasks_text
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.callbacks import Throughput, the
 from fewshot.runtime.console import say
 
 SECONDS_BETWEEN_LINES = 60
-FIELDS = {
-    "loss": ("train/loss", "6.3f"),
-    "acc": ("train/acc", "5.3f"),
-    "val": ("val/acc", "5.3f"),
-    "tasks/s": ("train/tasks_per_second", "6.1f"),
-}
-"""What the bar shows, the most important first: the figure and its format, of a fixed width."""
 NARROW = 100
 """Columns of a terminal below which the time that has gone by is left out."""
 
@@ -53,10 +47,13 @@ class ProgressLines(Callback):
         speed = (throughput.tasks - self._tasks) / max(throughput.seconds - self._seconds, 1e-9)
         left = (now - self._began) / (step - self._first_step) * (steps - step)
         self._said, self._seconds, self._tasks = now, throughput.seconds, throughput.tasks
+        decides = cast(MetaLearner, pl_module).objective.monitor
+        unit = " %" if score(decides).percent else ""
         say(
             trainer,
             f"Step {step:,} of {steps:,} ({100 * step // steps} %): loss {figures['train/loss']:.3f}, "
-            f"accuracy {100 * figures['train/acc']:.1f} %, {speed:.1f} tasks/s, {_clock(left)} left",
+            f"{score(decides).label} {formatted(decides, float(figures[f'train/{decides}']))}{unit}, {speed:.1f} tasks/s, "
+            f"{_clock(left)} left",
         )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -64,11 +61,11 @@ class ProgressLines(Callback):
             return
         scores, best = cast(MetaLearner, pl_module).scores["val"], the(trainer, ModelCheckpoint)
         kept = ", the best so far" if best.best_model_score != self._best else ""
-        self._best = best.best_model_score
+        self._best, final = best.best_model_score, scores.final
         say(
             trainer,
-            f"Validation after step {trainer.global_step:,}: {accuracy_text(scores.final_accuracy)}, loss "
-            f"{scores.final_loss.mean:.3f} ({tasks_text(len(scores.index))}){kept}",
+            f"Validation after step {trainer.global_step:,}: {with_interval(scores.monitor, final.mean, final.ci95)}, "
+            f"loss {scores.loss[:, -1].mean():.3f} ({tasks_text(len(scores.index))}){kept}",
         )
 
     def on_validation_batch_end(
@@ -115,7 +112,7 @@ class ProgressBar(RichProgressBar):
         super().__init__(refresh_rate=refresh_rate, leave=True)
         console = rich.get_console()
         self._on_terminal = console.is_terminal or console.is_jupyter
-        self._fields: list[str] = []
+        self._fields: dict[str, tuple[str, str]] = {}
 
     @property
     def is_enabled(self) -> bool:
@@ -128,18 +125,18 @@ class ProgressBar(RichProgressBar):
         width = rich.get_console().width
         count, clock = Count(trainer), Clock(elapsed=width >= NARROW)
         left = width - (10 + 1) - (5 + 1) - (count.width + 1) - (clock.width + 1)  # description, the shortest bar, ...
-        self._fields = []
-        for name, (_, form) in FIELDS.items():
+        self._fields = {}
+        decides = cast(MetaLearner, trainer.lightning_module).objective.monitor
+        for name, (key, form) in _fields(decides).items():
             needs = len(f"{name}: {0:{form}}") + 1
             if needs <= left:
-                self._fields.append(name)
+                self._fields[name] = (key, form)
                 left -= needs
         return [TextColumn("{task.description:<10}"), BarColumn(bar_width=min(40, 5 + left)), count, clock]
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
-        fields = {name: FIELDS[name] for name in self._fields}
-        return {name: f"{metrics[key]:{form}}" for name, (key, form) in fields.items() if key in metrics}
+        return {name: f"{metrics[key]:{form}}" for name, (key, form) in self._fields.items() if key in metrics}
 
 
 class Count(ProgressColumn):
@@ -181,6 +178,16 @@ def tasks_done(trainer: L.Trainer, split: str, batches: int) -> int:
     """How many tasks of a split so many meta-batches hold, over all processes."""
     datamodule = _datamodule(trainer)
     return min(batches * datamodule.meta_batch_size, datamodule.tasks[split])
+
+
+def _fields(decides: str) -> dict[str, tuple[str, str]]:
+    """What the bar shows, the most important first: the figure and its format, of a fixed width."""
+    return {
+        "loss": ("train/loss", "6.3f"),
+        decides: (f"train/{decides}", "5.3f"),
+        "val": (f"val/{decides}", "5.3f"),
+        "tasks/s": ("train/tasks_per_second", "6.1f"),
+    }
 
 
 def _datamodule(trainer: L.Trainer) -> EpisodicDataModule:

@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.evaluation import results
+from fewshot.evaluation.confusions import confusion_figure, write_predictions
 from fewshot.evaluation.figures import adaptation_curve
 from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.pictures import task_pictures
-from fewshot.evaluation.record import TaskScores
 from fewshot.evaluation.table import print_summary
+from fewshot.evaluation.task_scores import TaskScores
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, the
@@ -65,6 +66,8 @@ class Report:
         if self.split == "test":
             metrics |= results.metrics_of("test", scores)
             results.write_per_task(self.folder / "test_tasks.csv", scores)
+            if scores.predictions is not None:
+                write_predictions(self.folder / "test_predictions.csv", scores.predictions, self._class_names(), self._items())
             test = results.test_section(scores, "test_tasks.csv")
         cost = self.cost | memory_cost()
         protocol, cut_short = self.protocol(), self.cut_short()
@@ -117,13 +120,31 @@ class Report:
             **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,
             **self.model.description,
+            "objective": {key: getattr(self.model.objective, key) for key in ("name", "monitor", "mode")},
             "precision": str(self.trainer.precision),
             "seed": self.cfg.seed,
             "control": self.cfg.control,
         }
 
+    def _class_names(self) -> list[str] | None:
+        """Of the split, by number; None where tasks ask for values."""
+        if self.model.objective.name != "classification":
+            return None
+        return list(self.datamodule.prepared[self.split].table.classes) if self.split in self.datamodule.prepared else None
+
+    def _items(self) -> list[str] | None:
+        """What each row of the split is called, where the source says so in a column ``file``."""
+        if self.split not in self.datamodule.prepared:
+            return None
+        column = self.datamodule.prepared[self.split].table.columns.get("file")
+        return None if column is None else [column.names[value] for value in column.values]
+
     def _draw(self, scores: TaskScores) -> None:
         drawn = {"adaptation": adaptation_curve(scores, self.split)}
+        names = self._class_names()
+        if names is not None and scores.predictions is not None:
+            confusions = confusion_figure(scores.predictions, names, self.split)
+            drawn |= {"confusions": confusions} if confusions is not None else {}
         if are_pictures(self.datamodule):
             seen = answers(self.trainer, self.model.eval(), self.split, [int(task) for task in scores.index[:PICTURED_TASKS]])
             drawn["tasks"] = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.classes)

@@ -9,6 +9,7 @@ from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.runtime.cli import unquoted
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
+from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 
 EVAL_CONFIG = "eval"
 EXCHANGEABLE = ("data", "trainer", "logger")
@@ -55,10 +56,12 @@ def offer_saved_config(arguments: list[str]) -> None:
         if any(argument.startswith(f"{group}=") for argument in arguments):
             saved.get("data", {}).get(part, {}).pop("source", None)
             defaults.append({group: "???"})
-    saved["callbacks"] = {name: node for name, node in saved["callbacks"].items() if name == "progress"}
+    saved["callbacks"] = {"progress": ConfigFile(CONFIGS / "callbacks/minimal.yaml", "callbacks").content["progress"]}
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
     for key in ("strategy", "num_nodes"):
         saved.get("trainer", {}).pop(key, None)
+    if "objective" not in saved:  # older runs name none
+        saved["objective"] = ConfigFile(CONFIGS / "objective/classification.yaml", "objective").content
     saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
     saved.setdefault("allow_seen_classes", False)  # older runs lack it

@@ -15,7 +15,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary, size_text
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain
+from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refuse_unfit, the
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
@@ -83,6 +83,7 @@ def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
     """Builds what a config describes, and finds the mistakes that can be found by that."""
     refuse_unfit(cfg.callbacks)
     datamodule, model = build_data(cfg), build_model(cfg)
+    require_objective(datamodule, model)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
     try_out(cfg, model)
@@ -128,7 +129,8 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
         if cfg.val_at_start and not done:
             trainer.validate(model, datamodule, verbose=False)
-            log.info(f"Before training: val/acc {model.scores['val'].final_accuracy.mean:.4f}")
+            scores = model.scores["val"]
+            log.info(f"Before training: val/{scores.monitor} {scores.final.mean:.4f}")
         if checkpoint is not None and (done == trainer.max_steps or last.has_ended(checkpoint)):
             restore_finished(checkpoint, trainer, model)
         elif cfg.control != "random_init":

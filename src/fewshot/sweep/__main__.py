@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
+from fewshot.evaluation.scores import formatted, score
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import SingleRun, State, jobs_in
@@ -43,7 +44,9 @@ def best(options: argparse.Namespace) -> None:
     """The config that validates best, as an experiment file; the test plays no part in the choice."""
     group = groups_of(jobs_in(options.folder))[0]
     path = options.experiment or options.folder / "experiment/best.yaml"
-    figure = f"validation accuracy {100 * group.val_accuracy:.2f} % over {counted(len(group.jobs), 'seed')}"
+    unit = " %" if score(group.score).percent else ""
+    figure = f"validation {score(group.score).label} {formatted(group.score, group.validated)}{unit}"
+    figure += f" over {counted(len(group.jobs), 'seed')}"
     says = f"{group.label}: the best of a sweep, {figure}."
     more = " ".join(["", *map(shlex.quote, write_experiment(group.jobs[0], path, says))])
     out = console()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock
 
 from fewshot.errors import UserError, nearest
+from fewshot.evaluation.scores import score
 from fewshot.sweep.expand import JobExpander
 from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import Job, State
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("maximize", "minimize")
 FIGURES = (
-    "val/acc", "val/acc_before", "val/acc_ci95", "val/loss", "cost/train_seconds", "cost/train_tasks",
-    "cost/train_tasks_per_second", "cost/total_seconds", "cost/skipped_steps", "cost/peak_rss_bytes", "cost/peak_device_bytes",
+    "val/acc", "val/acc_before", "val/acc_ci95", "val/rmse", "val/rmse_before", "val/rmse_ci95", "val/mse",
+    "val/mae", "val/loss",
+    "cost/train_seconds", "cost/train_tasks", "cost/train_tasks_per_second", "cost/total_seconds", "cost/skipped_steps",
+    "cost/peak_rss_bytes", "cost/peak_device_bytes",
 )  # fmt: skip
 """What a study may be about. Models without adaptation have no ``val/acc_before``, machines without a GPU no device memory."""
 
@@ -46,6 +49,14 @@ def require_optuna() -> None:
     except ModuleNotFoundError as error:
         raise UserError("sweep=optuna needs the extra 'optuna'; install it with: uv sync --extra optuna") from error
     optuna.logging.set_verbosity(logging.WARNING)
+
+
+def better_direction(name: str) -> str:
+    """Where a figure is better: scores know it, and costs are better low, but for tasks a second."""
+    kind = name.partition("/")[2].removesuffix("_before").removesuffix("_ci95")
+    if name.endswith("_ci95") or (name.startswith("cost/") and kind != "train_tasks_per_second"):
+        return "minimize"
+    return "maximize" if score(kind).mode == "max" else "minimize"
 
 
 def check_objectives(objectives: Sequence[str], directions: Sequence[str]) -> None:

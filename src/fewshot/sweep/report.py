@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fewshot.evaluation.results import deciding_score
+from fewshot.evaluation.scores import with_interval
 from fewshot.sweep.job import Job, State
 from fewshot.sweep.labels import common_overrides, short_label
 from fewshot.sweep.training_progress import training_of
@@ -66,12 +68,13 @@ def labels_of(jobs: Sequence[Job]) -> Labels:
     return Labels([job.record()["overrides"] for job in jobs])
 
 
-def accuracy(job: Job, split: str) -> str:
-    """In percent with its interval over tasks; nothing where there is none."""
-    metrics = (job.results() or {"metrics": {}})["metrics"]
-    if f"{split}/acc" not in metrics:
+def figure(job: Job, split: str) -> str:
+    """The score that decides with its interval over tasks; nothing where there is none."""
+    results = job.results()
+    if results is None or f"{split}/{deciding_score(results)}" not in results["metrics"]:
         return ""
-    return f"{100 * metrics[f'{split}/acc']:.2f} ± {100 * metrics.get(f'{split}/acc_ci95', math.nan):.2f} %"
+    name, metrics = deciding_score(results), results["metrics"]
+    return with_interval(name, metrics[f"{split}/{name}"], metrics.get(f"{split}/{name}_ci95", math.nan))
 
 
 def reason(job: Job) -> str:
@@ -108,7 +111,7 @@ class Progress:
 
     def ended(self, job: Job) -> None:
         state = job.state()
-        outcome = f"val {accuracy(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
+        outcome = f"val {figure(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
         self._console.print(f"{state.value:12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
 
     def running(self, jobs: Sequence[Job]) -> None:
@@ -137,8 +140,8 @@ def status_table(jobs: Sequence[Job]) -> Table:
             Text(job.name),
             Text(labels.of(job)),
             Text(state.value + (f", attempt {attempts}" if attempts > 1 else ""), style=STYLES.get(state, "")),
-            accuracy(job, "val") or (str(training_of(job) or "") if state in UNDER_WAY else ""),
-            accuracy(job, "test"),
+            figure(job, "val") or (str(training_of(job) or "") if state in UNDER_WAY else ""),
+            figure(job, "test"),
         )
     return table
 

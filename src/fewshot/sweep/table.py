@@ -14,16 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import Spread, TaskAccuracies, over_seeds, paired_difference, task_accuracies
+from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
 from fewshot.evaluation.files import written_whole
+from fewshot.evaluation.results import deciding_score
+from fewshot.evaluation.scores import formatted, score
 from fewshot.sweep.job import Job
 from fewshot.sweep.labels import short_label, varied
 from fewshot.sweep.report import counted, plain_table
 
 CSV_COLUMNS = (
-    "overrides", "seeds", "val_acc", "test_acc", "test_acc_ci95_tasks", "test_acc_ci95_seeds",
+    "overrides", "seeds", "val_{0}", "test_{0}", "test_{0}_ci95_tasks", "test_{0}_ci95_seeds",
     "difference", "difference_ci95_tasks", "difference_ci95_seeds", "train_seconds",
 )  # fmt: skip
+"""With the name of the score that decides."""
 
 TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
 SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
@@ -39,7 +42,8 @@ class Group:
         label: overrides that tell it from the other groups.
         short: the same, in fewer words.
         jobs: one a seed.
-        val_accuracy: mean over seeds; NaN where none was validated.
+        score: name of the score that decides.
+        validated: its mean over seeds on the validation tasks; NaN where none was validated.
         tested: the tests of those runs that were tested.
         train_seconds: mean over seeds.
         commits: of the code that the runs came from.
@@ -48,14 +52,15 @@ class Group:
     label: str
     short: str
     jobs: tuple[Job, ...]
-    val_accuracy: float
-    tested: tuple[TaskAccuracies, ...]
+    score: str
+    validated: float
+    tested: tuple[EvaluatedRun, ...]
     train_seconds: float
     commits: frozenset[str]
 
     @property
-    def accuracy(self) -> Spread | None:
-        """On the test tasks."""
+    def spread(self) -> Spread | None:
+        """Of the score on the test tasks."""
         return over_seeds(self.tested) if self.tested else None
 
 
@@ -73,7 +78,14 @@ def groups_of(jobs: Sequence[Job]) -> list[Group]:
         members.setdefault(job.record()["group"], {})[results["protocol"].get("seed")] = job  # a run done again counts once
     told_apart = varied([_without_seed(next(iter(found.values()))) for found in members.values()])
     groups = [_group(list(found.values()), complete, told_apart) for found in members.values()]
-    return sorted(groups, key=lambda group: -math.inf if math.isnan(group.val_accuracy) else group.val_accuracy, reverse=True)
+    return sorted(groups, key=_merit, reverse=True)
+
+
+def _merit(group: Group) -> float:
+    """How well a group validated, higher is better."""
+    if math.isnan(group.validated):
+        return -math.inf
+    return group.validated if score(group.score).mode == "max" else -group.validated
 
 
 def chosen_baseline(groups: Sequence[Group], words: str) -> Group:
@@ -106,7 +118,7 @@ def markdown(groups: Sequence[Group], baseline: Group | None) -> str:
 
 
 def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
-    """A header and a row a group, in percent, each mean with its intervals over tasks and over seeds."""
+    """A header and a row a group, accuracies in percent, each mean with its intervals over tasks and over seeds."""
     header = ["config", "seeds", "validation", "test ± tasks ± seeds", "seconds"]
     if baseline is not None:
         header.insert(4, f"difference to {baseline.short}")
@@ -115,12 +127,12 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
         row = [
             group.short,
             str(len(group.jobs)),
-            _percent(group.val_accuracy),
-            _spread(group.accuracy),
+            _shown(group.score, group.validated),
+            _spread(group.score, group.spread),
             _seconds(group.train_seconds),
         ]
         if baseline is not None:
-            row.insert(4, "" if group is baseline else _spread(_difference(group, baseline), sign="+"))
+            row.insert(4, "" if group is baseline else _spread(group.score, _difference(group, baseline), sign="+"))
         rows.append(row)
     return [header, *rows]
 
@@ -129,10 +141,10 @@ def csv_text(groups: Sequence[Group], baseline: Group | None) -> str:
     """Fractions, for other programs; what there is not stays empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow([column.format(groups[0].score) for column in CSV_COLUMNS])
     for group in groups:
         difference = _difference(group, baseline) if baseline is not None and group is not baseline else None
-        figures = [group.val_accuracy, *_parts(group.accuracy), *_parts(difference), group.train_seconds]
+        figures = [group.validated, *_parts(group.spread), *_parts(difference), group.train_seconds]
         rounded = ["" if math.isnan(figure) else f"{figure:.9g}" for figure in figures]
         writer.writerow([group.label, len(group.jobs), *rounded])
     return text.getvalue()
@@ -155,14 +167,15 @@ def plot(groups: Sequence[Group], path: Path) -> None:
     axes = figure.subplots()
     for height, group in enumerate(shown):
         spread = over_seeds(group.tested)
-        center = 100 * spread.mean
-        axes.errorbar(center, height, xerr=100 * spread.ci95_tasks, label="95 % interval over tasks", **TASKS)
+        factor = score(group.score).factor
+        center = factor * spread.mean
+        axes.errorbar(center, height, xerr=factor * spread.ci95_tasks, label="95 % interval over tasks", **TASKS)
         if not math.isnan(spread.ci95_seeds):
-            axes.errorbar(center, height, xerr=100 * spread.ci95_seeds, label="95 % interval over seeds", **SEEDS)
-        seeds = [100 * float(np.mean(run.accuracy)) for run in group.tested]
+            axes.errorbar(center, height, xerr=factor * spread.ci95_seeds, label="95 % interval over seeds", **SEEDS)
+        seeds = [factor * float(np.mean(run.figures)) for run in group.tested]
         axes.plot(seeds, [height] * len(seeds), "k|", markersize=9, label="a seed")
     axes.set_yticks(range(len(shown)), [fill(group.short, LABEL_WIDTH, break_on_hyphens=False) for group in shown], fontsize=8)
-    axes.set(xlabel="test accuracy, %")
+    axes.set(xlabel=f"test {score(shown[0].score).axis}")
     axes.grid(axis="x", alpha=0.3)
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
@@ -173,12 +186,14 @@ def plot(groups: Sequence[Group], path: Path) -> None:
 def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], told_apart: list[str]) -> Group:
     results = [complete[job] for job in jobs]
     overrides = [override for override in _without_seed(jobs[0]) if override in told_apart]
-    tested = [run for job in jobs if (run := task_accuracies(job.folder, complete[job])) is not None]
+    decides = deciding_score(results[0])
+    tested = [run for job in jobs if (run := evaluated_run(job.folder, complete[job])) is not None]
     return Group(
         label=" ".join(overrides) or "all",
         short=short_label(overrides, told_apart) or "all",
         jobs=tuple(jobs),
-        val_accuracy=float(np.mean([each["metrics"].get("val/acc", math.nan) for each in results])),
+        score=decides,
+        validated=float(np.mean([each["metrics"].get(f"val/{decides}", math.nan) for each in results])),
         tested=tuple(tested),
         train_seconds=float(np.mean([each["cost"].get("train_seconds", math.nan) for each in results])),
         commits=frozenset(str(each["provenance"].get("git_commit")) for each in results),
@@ -197,15 +212,16 @@ def _parts(spread: Spread | None) -> list[float]:
     return [math.nan] * 3 if spread is None else [spread.mean, spread.ci95_tasks, spread.ci95_seeds]
 
 
-def _percent(figure: float, sign: str = "") -> str:
-    return "–" if math.isnan(figure) else f"{100 * figure:{sign}.2f}"
+def _shown(name: str, figure: float, sign: str = "") -> str:
+    return "–" if math.isnan(figure) else formatted(name, figure, sign)
 
 
 def _seconds(figure: float) -> str:
     return "–" if math.isnan(figure) else f"{figure:.0f}"
 
 
-def _spread(spread: Spread | None, sign: str = "") -> str:
+def _spread(name: str, spread: Spread | None, sign: str = "") -> str:
     if spread is None:
         return "–"
-    return f"{_percent(spread.mean, sign)} ± {_percent(spread.ci95_tasks)} ± {_percent(spread.ci95_seeds)}"
+    parts = _shown(name, spread.mean, sign), _shown(name, spread.ci95_tasks), _shown(name, spread.ci95_seeds)
+    return " ± ".join(parts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from fewshot.evaluation.scores import formatted, score
 from fewshot.sweep.job import METRICS, Job, State
 
 
@@ -31,8 +32,8 @@ class Training:
     def __str__(self) -> str:
         words = [f"step {self.step:,}/{self.steps:,}"]
         if not math.isnan(self.best):
-            value = f"{100 * self.best:.2f} %" if self.monitor.endswith("acc") else f"{self.best:.4g}"
-            words.append(f"best {self.monitor} {value}")
+            name = self.monitor.partition("/")[2]
+            words.append(f"best {self.monitor} {formatted(name, self.best)}{' %' if score(name).percent else ''}")
         if not math.isnan(self.seconds_left):
             words.append(f"{duration(self.seconds_left)} left")
         return ", ".join(words)

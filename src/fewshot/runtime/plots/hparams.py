@@ -27,8 +27,8 @@ LEFT_OUT = (
 """Those among them that say nothing about what is learned, or say it again."""
 UNIQUE = re.compile(r"[0-9a-f]{12}|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}")
 """Names of folders that a sweep or the clock has given."""
-FIGURES = ("test/acc", "test/acc_ci95", "test/loss", "val/acc", "val/acc_ci95")
-"""Final figures in HPARAMS, which shows five columns unless asked for more."""
+FIGURES = ("test/{0}", "test/{0}_ci95", "test/loss", "val/{0}", "val/{0}_ci95")
+"""Final figures of the score that decides in HPARAMS, which shows five columns unless asked for more."""
 
 
 def show_config(trainer: L.Trainer, cfg: DictConfig, step: int) -> None:
@@ -58,7 +58,8 @@ def show_results(trainer: L.Trainer, metrics: Mapping[str, float], protocol: Map
     step = trainer.global_step
     rows = [f"| {key} | {value if isinstance(value, str) else json.dumps(value)} |" for key, value in protocol.items()]
     show_text(trainer, "protocol", "\n".join(["| | |", "|---|---|", *rows]), step)
-    final = {f"{FINAL}/{name}": metrics[name] for name in FIGURES if not math.isnan(metrics.get(name, math.nan))}
+    names = [name.format(protocol["objective"]["monitor"]) for name in FIGURES]
+    final = {f"{FINAL}/{name}": metrics[name] for name in names if not math.isnan(metrics.get(name, math.nan))}
     for logger in boards(trainer):
         if isinstance(logger, TensorBoardLogger):
             *_, session_end = hparams({}, {})  # type: ignore[no-untyped-call]

@@ -45,7 +45,7 @@ class WorstTasks(_SomeTasks):
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         if are_pictures(cast(EpisodicDataModule, trainer.datamodule)):  # type: ignore[attr-defined]
             scores = model.scores["val"]
-            worst = scores.index[np.argsort(scores.accuracy[:, -1], kind="stable")[: self._tasks]]
+            worst = scores.index[np.argsort(scores.deciding[:, -1], kind="stable")[: self._tasks]]
             seen = answers(trainer, model, "val", [int(task) for task in worst])
             one_each = seen.support[:, :: seen.support.shape[1] // seen.ways]
             show_figure(trainer, "val/worst_tasks", worst_tasks(seen.index, one_each, seen.classes, seen.accuracy), step)

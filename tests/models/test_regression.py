@@ -1,0 +1,66 @@
+"""Regression: what tasks of real values ask of models, from the loss to the scores."""
+
+import lightning as L
+import pytest
+import torch
+
+from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.errors import UserError
+from fewshot.runtime.build import build_model, require_objective
+from fewshot.runtime.process import quieten
+from fewshot.runtime.trial import try_out
+from tests.sinusoid import Sinusoids
+
+OVERRIDES = ["objective=regression", "model/backbone=mlp", "model.backbone.hidden=[40,40]", "model.backbone.normalise=false",
+             "data.image_shape=[1]", "~model.backbone.filters"]  # fmt: skip
+MODELS = {
+    "maml": (["model.inner.lr=0.02", "model.optimizer.lr=0.01"], 0.6),
+    "anil": (["model.inner.lr=0.02", "model.inner.eval_steps=1", "model.optimizer.lr=0.01"], 0.95),
+    "reptile": (["model.inner.lr=0.02", "model.inner.steps=4", "model.inner.eval_steps=16"], 0.95),
+    "r2d2": ([], 0.5),
+}
+"""Settings, and what share of the error of untrained weights before adaptation is left after 150 steps, at the most."""
+
+
+def sinusoid_data() -> EpisodicDataModule:
+    return EpisodicDataModule(
+        *(Sinusoids(part) for part in ("train", "val", "test")),
+        cache_dir="", image_shape=[1], mean=[0.0], std=[1.0], meta_batch_size=16, val_tasks=50, test_tasks=50, seed=0,
+    )  # fmt: skip
+
+
+def config_of(compose_config, folder, name):
+    return compose_config(folder, f"model={name}", *OVERRIDES, *MODELS.get(name, ([], 0))[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sinusoids_are_learned(compose_config, tmp_path, name):
+    quieten()
+    torch.manual_seed(0)
+    cfg = config_of(compose_config, tmp_path, name)
+    model, data = build_model(cfg), sinusoid_data()
+    try_out(cfg, model)
+    trainer = L.Trainer(
+        max_steps=150, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, inference_mode=False,
+    )  # fmt: skip
+    trainer.test(model, data, verbose=False)
+    untrained = model.scores["test"].deciding[:, 0].mean()
+    trainer.fit(model, data)
+    figures, scores = trainer.test(model, data, verbose=False)[0], model.scores["test"]
+    assert {"test/rmse", "test/rmse_ci95", "test/mse", "test/mae", "test/r2", "test/loss"} <= figures.keys()
+    assert figures["test/rmse"] == pytest.approx(scores.deciding[:, -1].mean(), rel=1e-5)
+    assert figures["test/mse"] == pytest.approx(figures["test/loss"], rel=1e-5), "the loss is the squared error"
+    assert figures["test/rmse"] < MODELS[name][1] * untrained
+
+
+def test_a_model_of_classes_alone_is_refused_and_those_that_fit_are_named(compose_config, tmp_path):
+    with pytest.raises(UserError, match=r"objective=regression but ProtoNet .*: anil, boil, cavia, .*maml, .*r2d2, reptile$"):
+        build_model(config_of(compose_config, tmp_path, "protonet"))
+
+
+def test_targets_of_another_kind_are_refused(compose_config, tmp_path, toy_data):
+    model = build_model(config_of(compose_config, tmp_path, "maml"))
+    with pytest.raises(UserError, match=r"objective=regression but data\.train is of toy; set objective=classification"):
+        require_objective(toy_data(), model)
+    require_objective(sinusoid_data(), model)
