@@ -23,11 +23,12 @@ RANDOM = np.random.default_rng(0)
 HARDNESS = RANDOM.normal(0, 0.1, TASKS)
 
 
-def finish(folder, lr, seed, level, tested=True, **protocol):
-    """A complete job of a sweep over learning rates and seeds; returns the accuracy of its tasks."""
-    job = Job(folder / f"{lr}-{seed}")
+def finish(folder, lr, seed, level, tested=True, fold=None, **protocol):
+    """A complete job of a sweep over learning rates, seeds and folds; returns the accuracy of its tasks."""
+    job = Job(folder / f"{lr}-{seed}-{fold}")
     overrides = ["experiment=tiny", f"model.inner.lr={lr}", f"seed={seed}"]
-    job.freeze("{}", overrides, ["train.py", *overrides], "module:function", f"group-{lr}")
+    overrides += [] if fold is None else [f"data.split.fold={fold}"]
+    job.freeze("{}", overrides, ["train.py", *overrides], "module:function", f"group-{lr}-{fold}")
     accuracy = level + HARDNESS + RANDOM.normal(0, 0.02, TASKS) + 0.01 * seed
     lines = [f"{task},0.2,{value:.9g},1,1" for task, value in enumerate(accuracy)]
     (job.folder / "test_tasks.csv").write_text("\n".join(["task,acc_0,acc_1,loss_0,loss_1", *lines]) + "\n")
@@ -89,6 +90,16 @@ def test_other_test_tasks_have_no_paired_difference(sweep):
     assert header[4] == "difference to lr=0.1"
     assert rows[0][4] == "–"
     assert rows[1][4].startswith("+")
+
+
+def test_folds_have_a_row_each_and_one_for_their_mean(tmp_path):
+    levels = ((0.1, 0.2), (0.4, 0.5))
+    accuracies = [finish(tmp_path, lr, 0, level + 0.1 * fold, fold=fold) for lr, level in levels for fold in range(3)]
+    _, *rows = cells(groups_of(jobs_in(tmp_path)), None)
+    assert len(rows) == 8
+    assert rows[6][0] == "mean of 3 folds lr=0.4"
+    assert rows[7][:3] == ["mean of 3 folds lr=0.1", "", "40.00"]
+    assert rows[7][3] == f"{100 * np.mean([each.mean() for each in accuracies[:3]]):.2f}"
 
 
 def test_a_sweep_without_a_test(tmp_path):

@@ -28,6 +28,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 """With the name of the score that decides."""
 
+FOLD_KEYS = ("data.split.fold=", "data.split.which=")
+"""What tells the folds of a cross-validation apart."""
 TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
 SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
 LABEL_WIDTH = 40
@@ -118,7 +120,10 @@ def markdown(groups: Sequence[Group], baseline: Group | None) -> str:
 
 
 def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
-    """A header and a row a group, accuracies in percent, each mean with its intervals over tasks and over seeds."""
+    """A header and a row a group, accuracies in percent, each mean with its intervals over tasks and over seeds.
+
+    The folds of a cross-validation have a row for their mean below. It has no interval: their training sets overlap.
+    """
     header = ["config", "seeds", "validation", "test ± tasks ± seeds", "seconds"]
     if baseline is not None:
         header.insert(4, f"difference to {baseline.short}")
@@ -134,7 +139,27 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
         if baseline is not None:
             row.insert(4, "" if group is baseline else _spread(group.score, _difference(group, baseline), sign="+"))
         rows.append(row)
-    return [header, *rows]
+    return [header, *rows, *(_mean_of_folds(folds, len(header)) for folds in _cross_validations(groups))]
+
+
+def _cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups that differ by what is left out of training alone, where there are several."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        kept = [override for override in group.label.split() if not override.startswith(FOLD_KEYS)]
+        if len(kept) < len(group.label.split()):
+            found.setdefault(" ".join(kept), []).append(group)
+    return [folds for folds in found.values() if len(folds) > 1]
+
+
+def _mean_of_folds(folds: Sequence[Group], columns: int) -> list[str]:
+    pairs = zip(folds[0].short.split(), folds[0].label.split(), strict=True)
+    others = [short for short, override in pairs if not override.startswith(FOLD_KEYS)]
+    tested = [fold.spread.mean for fold in folds if fold.spread is not None]
+    figures = np.mean([fold.validated for fold in folds]), np.mean(tested) if len(tested) == len(folds) else math.nan
+    validated, mean = (_shown(folds[0].score, float(figure)) for figure in figures)
+    row = [" ".join([f"mean of {len(folds)} folds", *others]), "", validated, mean]
+    return [*row, *[""] * (columns - len(row))]
 
 
 def csv_text(groups: Sequence[Group], baseline: Group | None) -> str:
