@@ -1,6 +1,6 @@
 """Tests are a time budget: CPU seconds of each, counted over threads and children, in whatever process it ran.
 
-A test without the mark `slow` or `proof` that takes more than `LIMIT` is named at the end. With ``--durations`` (`make test`),
+A test without the mark `slow` or `proof` that takes more than `LIMIT` fails. With ``--durations`` (`make test`),
 the CPU seconds of the files are printed too, the largest first.
 """
 
@@ -43,24 +43,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report.user_properties.append(("cpu", seconds))
     marked = any(item.get_closest_marker(name) for name in ("slow", "proof"))
     if report.when == "call" and report.passed and not marked and seconds > allowed():
-        message = (
+        report.outcome = "failed"
+        report.longrepr = (
             f"{item.nodeid} took {seconds:.1f} CPU seconds, but a test without a mark may take {allowed():.1f}; "
             "make it smaller, or mark it pytest.mark.slow (one real run or process) or pytest.mark.proof (left to make prove)"
         )
-        report.user_properties.append(("over", message))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    reports = [r for group in terminalreporter.stats.values() for r in group if isinstance(r, pytest.TestReport)]
-    for report in reports:
-        if "over" in dict(report.user_properties):
-            terminalreporter.write_line(dict(report.user_properties)["over"], yellow=True)
     if config.option.durations is None:
         return
     files: Counter[str] = Counter()
-    for report in reports:
-        files[report.nodeid.partition("::")[0]] += dict(report.user_properties)["cpu"]
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                files[report.nodeid.partition("::")[0]] += dict(report.user_properties)["cpu"]
     terminalreporter.section(f"{files.total():.0f} CPU seconds, after imports")
     for name, seconds in files.most_common(SHOWN):
         terminalreporter.write_line(f"{seconds:8.1f} {name}")

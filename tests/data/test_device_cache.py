@@ -14,6 +14,7 @@ from tests.runtime.sameness import what_a_run_left
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_same_and_moves_numbers_only(compose_config, tmp_path, monkeypatch):
     """6 meta-batches of training, 2 times 3 of validation, 4 of test; those that are pictured come with images."""
     draw = MetaBatches.__getitem__

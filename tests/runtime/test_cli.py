@@ -232,6 +232,7 @@ def test_python_train_py_works_from_any_folder(tmp_path):
     assert f"root_dir: {ROOT}" in done.out
 
 
+@pytest.mark.slow
 def test_runs_and_evaluations_have_folders_of_their_own(tmp_path):
     """Where the README says that they are: logs/train/runs and logs/eval/runs."""
 

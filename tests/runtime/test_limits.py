@@ -126,6 +126,7 @@ def test_an_average_of_weights_goes_on_to_the_bit(tmp_path):
     assert finish(tmp_path / "plain")["last"]["state_dict"] != expected["last"]["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_source_that_was_edited_meanwhile_is_said(compose_config, tmp_path, monkeypatch, caplog):
     train(compose_config(tmp_path, "trainer.max_steps=2"))
     before = results_of(tmp_path)["provenance"]

@@ -13,6 +13,7 @@ from fewshot.runtime.train import train
 from tests.entry import TINY, main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "files"),
     [

@@ -59,6 +59,7 @@ def pictures(events):
     return {tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)] for tag in events.Tags()["images"]}
 
 
+@pytest.mark.slow
 def test_nothing_that_is_computed_changes(run, compose_config, tmp_path):
     """Weights, optimizer, metrics.csv, results, to the bit; of TensorBoard's curves only those of gradients are new."""
     train(compose_config(tmp_path, *LEARNED))
@@ -206,6 +207,7 @@ def test_answers_are_those_of_the_evaluation(toy_data, tmp_path, shuffled):
         assert seen.classes[0][0] == first
 
 
+@pytest.mark.slow
 def test_the_worst_tasks_are_those_solved_worst(compose_config, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr("fewshot.runtime.plots.tasks_shown.worst_tasks", lambda *given: shown.append(given) or Figure())
@@ -217,6 +219,7 @@ def test_the_worst_tasks_are_those_solved_worst(compose_config, tmp_path, monkey
     assert len(classes[0]) == 3
 
 
+@pytest.mark.slow
 def test_several_processes_show_everything_once(tmp_path):
     arguments = [*TINY, *LEARNED, *SEEN, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}"]
     done = main("train.py", *arguments)

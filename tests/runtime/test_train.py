@@ -119,6 +119,7 @@ def test_a_run_without_a_test_needs_no_test_split(compose_config, tmp_path, monk
     assert results["protocol"]["split"] == "val"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_another(compose_config, tmp_path):
     def weights(name, seed):
         train(compose_config(tmp_path / name, f"seed={seed}", "test=false"))

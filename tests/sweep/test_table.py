@@ -131,6 +131,7 @@ def test_nothing_complete(tmp_path):
         groups_of(jobs_in(tmp_path))
 
 
+@pytest.mark.slow
 def test_commands_on_a_copy_that_may_only_be_read(sweep, tmp_path):
     """As on another machine, with files for other programs; torch is not imported."""
     copy = tmp_path / "copy"
@@ -148,6 +149,7 @@ def test_commands_on_a_copy_that_may_only_be_read(sweep, tmp_path):
     assert "6 completed" in done.stdout
 
 
+@pytest.mark.slow
 def test_commands_need_no_torch(sweep):
     code = "import sys; sys.argv[1:] = ['table', sys.argv[1]]; import runpy;"
     code += "runpy.run_module('fewshot.sweep', run_name='__main__');"
@@ -156,6 +158,7 @@ def test_commands_need_no_torch(sweep):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
