@@ -152,6 +152,7 @@ def require_same_bits(engine, batch, threads, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("name", HOOKS)
 def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, monkeypatch):

@@ -86,6 +86,7 @@ class TestMAMLPlusPlus(GradientModelTester):
     inner: ClassVar = {"rates": "per_step", "annealing": Annealing(100, multi_step=0.5, first_order=0.5)}
     others: ClassVar = {"norm_per_step": True}
 
+    @pytest.mark.slow
     def test_the_gradient_is_that_of_the_mean_loss(self, monkeypatch):
         """Once nothing is annealed any more; what is before, the engines' tests hold."""
         monkeypatch.setattr(type(self), "inner", {**self.inner, "annealing": None})
@@ -138,6 +139,7 @@ class TestReptileWithAdam(TestReptile):
 class TestIMAML(GradientModelTester):
     inner: ClassVar = {"outer": "implicit", "proximal": 1.0, "cg_damping": 1.0, "lr": 0.2, "steps": 5, "eval_steps": 5}
 
+    @pytest.mark.slow
     def test_the_gradient_is_that_of_the_mean_loss(self):
         """Where adaptation ends at a minimum and the system is solved; without kinks, along one direction in all parameters."""
         converged = {"proximal": 300.0, "cg_damping": 0.0, "cg_steps": 30, "lr": 0.002, "steps": 60}

@@ -33,6 +33,7 @@ def config_of(compose_config, folder, name):
     return compose_config(folder, f"model={name}", *OVERRIDES, *MODELS.get(name, ([], 0))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_sinusoids_are_learned(compose_config, tmp_path, name):
     quieten()

@@ -8,12 +8,13 @@ import torch
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 
+pytestmark = pytest.mark.slow
+
 
 def results(folder):
     return json.loads((folder / "run/results.json").read_text())
 
 
-@pytest.mark.slow
 def test_shuffled_labels_end_at_chance_within_the_interval(compose_config, tmp_path):
     metrics = train(compose_config(tmp_path, "control=shuffled_labels", "trainer.max_steps=60", "data.test_tasks=200"))
     assert abs(metrics["test/acc"] - 1 / 3) <= metrics["test/acc_ci95"]
@@ -34,7 +35,6 @@ def test_shuffled_labels_are_a_function_of_the_task_and_keep_their_numbers(toy_d
     assert not torch.equal(first.support_y[0], first.support_y[1])
 
 
-@pytest.mark.slow
 def test_random_init_takes_no_step_and_tests_the_first_weights(compose_config, tmp_path):
     metrics = train(compose_config(tmp_path, "control=random_init"))
     assert not (tmp_path / "run/checkpoints").exists()
@@ -43,7 +43,6 @@ def test_random_init_takes_no_step_and_tests_the_first_weights(compose_config, t
     assert metrics["test/acc"] > metrics["test/acc_before"], "adaptation alone achieves something"
 
 
-@pytest.mark.slow
 def test_without_a_test_the_figures_are_those_of_the_best_checkpoint(compose_config, tmp_path):
     metrics = train(compose_config(tmp_path, "control=random_init", "test=false"))
     assert 0 < metrics["val/acc"] <= 1

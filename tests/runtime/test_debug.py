@@ -7,6 +7,8 @@ import pytest
 
 from tests.entry import TINY, main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def debug(tmp_path):
@@ -28,7 +30,6 @@ def column(run, name):
     return [float(row[name]) for row in csv.DictReader((run / "metrics.csv").read_text().splitlines()) if row.get(name)]
 
 
-@pytest.mark.slow
 def test_default_goes_through_everything(debug):
     run = debug("default")
     assert results(run)["protocol"]["train"]["steps"] == 4
@@ -48,14 +49,12 @@ def test_fdr_takes_one_meta_batch_of_everything_and_logs_nothing(debug):
     assert not list(run.rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.slow
 def test_limit_is_short(debug):
     run = debug("limit")
     assert results(run)["protocol"]["train"]["steps"] == 30
     assert results(run)["test"]["tasks"] == 30
 
 
-@pytest.mark.slow
 def test_overfit_learns_a_few_meta_batches_by_heart(debug):
     run = debug("overfit", "trainer.overfit_batches=3", "model.optimizer.lr=0.01", "callbacks.progress.refresh_rate=0")
     losses = column(run, "train/loss")
@@ -63,7 +62,6 @@ def test_overfit_learns_a_few_meta_batches_by_heart(debug):
     assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
 
 
-@pytest.mark.slow
 def test_profiler_leaves_a_table(debug):
     run = debug("profiler")
     assert "run_training_batch" in (run / "fit-profile.txt").read_text()

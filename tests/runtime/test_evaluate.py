@@ -9,6 +9,8 @@ import torch
 
 from tests.entry import CONFIG_DIR, TINY, main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -14,6 +14,8 @@ from tests.entry import TINY
 from tests.forked import fork
 from tests.runtime.sameness import what_a_run_left
 
+pytestmark = pytest.mark.slow
+
 EARLY = "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/acc, mode: max, patience: 1, min_delta: 1}"
 EMA = "{_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
 
@@ -98,7 +100,6 @@ def kill(folder, where, call, *more):
     assert process.wait() == -signal.SIGKILL, (folder / "out").read_text()
 
 
-@pytest.mark.slow
 def test_early_stopping_has_stopped_after_a_kill_too(tmp_path):
     """In the middle of the test, when training is over; what would change the end lets it go on."""
     early = f"+callbacks.early={EARLY}"
@@ -114,7 +115,6 @@ def test_early_stopping_has_stopped_after_a_kill_too(tmp_path):
     assert longer["results"]["protocol"]["train"]["steps"] > 8
 
 
-@pytest.mark.slow
 def test_an_average_of_weights_goes_on_to_the_bit(tmp_path):
     """The average is what is validated, tested and kept; the weights that training goes on with lie beside it."""
     ema = f"+callbacks.ema={EMA}"
@@ -126,7 +126,6 @@ def test_an_average_of_weights_goes_on_to_the_bit(tmp_path):
     assert finish(tmp_path / "plain")["last"]["state_dict"] != expected["last"]["state_dict"]
 
 
-@pytest.mark.slow
 def test_a_source_that_was_edited_meanwhile_is_said(compose_config, tmp_path, monkeypatch, caplog):
     train(compose_config(tmp_path, "trainer.max_steps=2"))
     before = results_of(tmp_path)["provenance"]
