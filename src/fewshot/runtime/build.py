@@ -120,13 +120,20 @@ def build_model(cfg: DictConfig) -> MetaLearner:
     Raises:
         UserError: it does not learn what tasks ask for.
     """
-    asked: str = get_class(cfg.objective._target_).name  # type: ignore[attr-defined]
-    kind = get_class(cfg.model._target_)
+    kinds = {group: _class_of(group, cfg[group]._target_) for group in ("objective", "model")}
+    asked, kind = str(getattr(kinds["objective"], "name", "")), kinds["model"]
     if asked not in getattr(kind, "objectives", (asked,)):
         fitting = ", ".join(name for name in choices("model") if asked in _model_class(name).objectives)
         raise UserError(f"objective={asked} but {kind.__name__} does not learn it; choose a model among: {fitting}")
     model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all")
     return model
+
+
+def _class_of(group: str, target: str) -> type:
+    try:
+        return get_class(target)
+    except Exception as error:  # whatever the module raises when it is imported
+        raise UserError(f"{group}._target_={target} cannot be imported ({type(error).__name__}); choose another") from error
 
 
 def _model_class(name: str) -> type[MetaLearner]:

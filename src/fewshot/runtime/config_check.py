@@ -4,7 +4,6 @@ import ast
 import re
 from collections.abc import Iterable
 from copy import deepcopy
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +121,19 @@ def place_numbers(cfg: DictConfig) -> None:
     written: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     numbers = written.pop(NUMBERS)
 
+    def number(name: str) -> Any:
+        found = numbers
+        for key in name.split("."):
+            if not isinstance(found, dict) or key not in found:
+                raise UserError(f"{NUMBERS}.{name} is missing, and this config refers to it; set it in the experiment")
+            found = found[key]
+        return found
+
     def placed(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: placed(inner) for key, inner in value.items()}
         reference = re.fullmatch(rf"\$\{{{NUMBERS}\.([\w.]+)\}}", value) if isinstance(value, str) else None
-        return reduce(lambda node, key: node[key], reference[1].split("."), numbers) if reference else value
+        return number(reference[1]) if reference else value
 
     with open_dict(cfg):
         del cfg[NUMBERS]

@@ -5,7 +5,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.runtime.cli import unquoted
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
@@ -14,6 +13,8 @@ from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 EVAL_CONFIG = "eval"
 EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
+PARTS = ("train", "val", "test")
+"""Of the data; each may have a source of its own."""
 JOB = {"job": {"name": "eval"}}
 """Evaluations lie in logs/eval."""
 TASK_KEYS = (
@@ -51,7 +52,7 @@ def offer_saved_config(arguments: list[str]) -> None:
             defaults.append({group: "???"})
             if group == "data":
                 saved["data"] = {key: _without_source(node[key]) for key in TASK_KEYS if key in node}
-    for part in SPLITS:
+    for part in PARTS:
         group = f"data/source@data.{part}.source"
         if any(argument.startswith(f"{group}=") for argument in arguments):
             saved.get("data", {}).get(part, {}).pop("source", None)
