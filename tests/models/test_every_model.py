@@ -19,7 +19,7 @@ def names(group):
 
 MODELS, EXPERIMENTS = names("model"), names("experiment")
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
-IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100}
+IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100, "folder": 20}
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ def test_every_pair_composes(experiment):
             cfg = OmegaConf.to_container(compose("train", overrides), resolve=True)
             assert cfg["data"]["eval"] == plain.data.eval, "a model's recipe leaves the tested tasks alone"
             data = cfg["data"]["train"] or cfg["data"]
-            assert data["shots"] + data["queries"] <= IMAGES_OF_A_CLASS[cfg["data"]["source"]["_target_"].split(".")[2]]
+            assert data["shots"] + data["queries"] <= IMAGES_OF_A_CLASS[cfg["data"]["source"]["_target_"].split(".")[-2]]
 
 
 @pytest.mark.slow

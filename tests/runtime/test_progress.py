@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fewshot.runtime import progress
-from fewshot.runtime.progress import FIELDS, ProgressBar
+from fewshot.runtime.progress import ProgressBar, _fields
 from fewshot.runtime.provenance import command_that_goes_on
 from tests.entry import TINY, main
 
@@ -41,7 +41,7 @@ def bar_of(monkeypatch):
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_the_bar_stays_on_one_line_of_one_width(bar_of, width):
-    figures = [{key: value for key, _ in FIELDS.values()} for value in (0.0, 0.5, 9.87654321)]
+    figures = [{key: value for key, _ in _fields("acc").values()} for value in (0.0, 0.5, 9.87654321)]
     lines = [bar_of(width, done, shown) for done, shown in zip((1, 999, 60_000), figures, strict=True)]
     assert all("\n" not in line for line in lines)
     assert len({len(line) for line in lines}) == 1
