@@ -105,6 +105,7 @@ def test_tensorboard_reads_scalars_pictures_and_hparams(finished, results):
     assert final.Scalars("when trained/test/acc")[-1].value == pytest.approx(results["metrics"]["test/acc"])
 
 
+@pytest.mark.slow
 def test_a_run_without_a_test_needs_no_test_split(compose_config, tmp_path, monkeypatch):
     from tests.toy import Toy
 
@@ -137,6 +138,7 @@ def test_without_a_seed_one_is_drawn_and_recorded(compose_config, tmp_path):
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["seed"] == seed
 
 
+@pytest.mark.slow
 def test_validation_at_the_start_is_of_the_untrained_model(compose_config, tmp_path, caplog):
     caplog.set_level("INFO")
     train(compose_config(tmp_path, "val_at_start=true", "test=false", "trainer.max_steps=1"))
@@ -188,6 +190,7 @@ def test_a_mistake_is_found_before_anything_is_decoded(compose_config, tmp_path,
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_bf16_mixed_trains_and_is_recorded(compose_config, tmp_path):
     metrics = train(compose_config(tmp_path, "trainer.precision=bf16-mixed"))
     assert 0 <= metrics["test/acc"] <= 1
