@@ -25,7 +25,8 @@ def bar_of(monkeypatch):
         console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
         monkeypatch.setattr(rich, "get_console", lambda: console)
         datamodule = SimpleNamespace(first_step=0, meta_batch_size=8, tasks={"val": 200, "test": 600})
-        trainer = SimpleNamespace(max_steps=60_000, datamodule=datamodule)
+        model = SimpleNamespace(objective=SimpleNamespace(monitor="acc"))
+        trainer = SimpleNamespace(max_steps=60_000, datamodule=datamodule, lightning_module=model)
         bar = ProgressBar()
         columns = bar.configure_columns(trainer)
         monkeypatch.setattr(progress.RichProgressBar, "get_metrics", lambda *_: figures)
@@ -57,7 +58,7 @@ def test_an_evaluation_counts_tasks(bar_of):
 
 
 LINES = (
-    r"Step 12 of 20 \(60 %\): loss \d+\.\d{3}, accuracy \d+\.\d %, \d+\.\d tasks/s, 0:00:\d\d left",
+    r"Step 12 of 20 \(60 %\): loss \d+\.\d{3}, accuracy \d+\.\d\d %, \d+\.\d tasks/s, 0:00:\d\d left",
     r"Validation after step 10: \d+\.\d\d ± \d+\.\d\d %, loss \d\.\d{3} \(10 tasks\), the best so far",
     r"Checkpoint after step 20: last\.ckpt",
 )
