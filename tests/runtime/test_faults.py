@@ -36,8 +36,8 @@ def poisoned(monkeypatch, steps):
     """Makes the loss of the second task of some outer steps not a number."""
     original = MAML.meta_gradient
 
-    def meta_gradient(self, batch):
-        losses, outputs = original(self, batch)
+    def meta_gradient(self, batch, tasks=None):
+        losses, outputs = original(self, batch, tasks)
         if self.trainer.global_step in steps:
             losses = losses.clone()
             losses[1] = float("nan")

@@ -158,7 +158,7 @@ def test_more_steps_prolong_a_run_as_if_they_had_been_asked_for_at_once(tmp_path
 
 def test_a_prolonged_schedule_goes_on_from_where_the_longer_one_would_be(tmp_path):
     finish(tmp_path, "trainer.max_steps=12")
-    rates = dict(finish(tmp_path, "trainer.max_steps=24", "resume=true")["curves"]["lr-Adam"])
+    rates = dict(finish(tmp_path, "trainer.max_steps=24", "resume=true")["curves"]["train/lr-Adam"])
     for step in range(12, 24):
         assert rates[step] == pytest.approx(0.001 * (1 + math.cos(math.pi * step / 24)) / 2, rel=1e-5)
 
