@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
@@ -84,8 +85,15 @@ def _compose(folders: list[str], overrides: list[str]) -> Composed:
     """What ``train.py`` makes of overrides, with configs of other folders too."""
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
     searchpath = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return Composed.of(compose("train", [*searchpath, *overrides], return_hydra_config=True))
+    hydra = GlobalHydra.instance()
+    of_this_command = hydra.hydra  # a study writes its best config before its own command has ended
+    hydra.clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return Composed.of(compose("train", [*searchpath, *overrides], return_hydra_config=True))
+    finally:
+        if of_this_command is not None:
+            hydra.initialize(of_this_command)
 
 
 def _difference(base: Any, wanted: Any, prefix: str = "") -> tuple[Any, list[str]]:
