@@ -85,15 +85,15 @@ def _compose(folders: list[str], overrides: list[str]) -> Composed:
     """What ``train.py`` makes of overrides, with configs of other folders too."""
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
     searchpath = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
-    hydra = GlobalHydra.instance()
-    of_this_command = hydra.hydra  # a study writes its best config before its own command has ended
-    hydra.clear()
+    of_this_command = GlobalHydra.instance().hydra  # a study writes its best config before its own command has ended
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return Composed.of(compose("train", [*searchpath, *overrides], return_hydra_config=True))
     finally:
+        GlobalHydra.instance().clear()
         if of_this_command is not None:
-            hydra.initialize(of_this_command)
+            GlobalHydra.instance().initialize(of_this_command)
 
 
 def _difference(base: Any, wanted: Any, prefix: str = "") -> tuple[Any, list[str]]:
