@@ -4,6 +4,7 @@ Shapes: ``T`` tasks, ``N`` ways, ``K`` shots, ``Q`` queries a class; ``S`` suppo
 ``N*K`` and ``N*Q`` where a task has classes of equal size. A meta-batch is a list of `TaskBatch`, each of tasks of one size.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
@@ -36,7 +37,7 @@ class TaskSize:
 
 
 @dataclass(frozen=True)
-class _Stacked:
+class _Stacked(ABC):
     """Tensors whose first dimension is the task."""
 
     def __iter__(self: Rows) -> Iterator[Rows]:
@@ -44,8 +45,8 @@ class _Stacked:
         for i in range(len(self)):
             yield self._map(itemgetter(i))
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     def slice(self: Rows, start: int, stop: int) -> Rows:
         """Tasks `start` to `stop` (left out)."""
