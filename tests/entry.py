@@ -32,7 +32,12 @@ def main(script: str, *arguments: str) -> Finished:
     out, err, code = io.StringIO(), io.StringIO(), 0
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with patch.object(sys, "argv", [script, *arguments]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        patch.object(sys, "argv", [script, *arguments]),
+        patch.dict(os.environ),  # where a run leaves its command for its ranks
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as error:
