@@ -50,7 +50,8 @@ bench: $(INSTALLED) ## time training steps against learn2learn, higher and torch
 
 compare-algorithms: $(INSTALLED) ## train every algorithm on the same tasks, and write results/EXPERIMENT.md; hours
 	$(BIN)/python train.py -m experiment=$(EXPERIMENT) model=$(MODELS) trainer.max_steps=$(STEPS) \
-	  data.train=null data.meta_batch_size=16 callbacks=minimal launcher=local $(OVERRIDES) hydra.sweep.dir=logs/algorithms/$(EXPERIMENT)-$(STEPS)
+	  'data.train.ways=$${data.ways}' 'data.train.shots=$${data.shots}' 'data.train.queries=$${data.queries}' \
+	  data.meta_batch_size=16 callbacks=minimal launcher=local $(OVERRIDES) hydra.sweep.dir=logs/algorithms/$(EXPERIMENT)-$(STEPS)
 	$(BIN)/python -m benchmarks.algorithms logs/algorithms/$(EXPERIMENT)-$(STEPS) results/$(EXPERIMENT).md
 
 lint: $(INSTALLED) ## ruff, mypy, YAML, notebooks, spelling: what pre-commit checks
