@@ -22,24 +22,28 @@ class Toy(ImageSource):
         classes: of each split.
         images: of each class.
         folder: of the source file that the images are said to come from; none by default.
+        groups: that classes belong to, in turn.
         patients: that a class's images are of, in turn; 0 leaves the column out.
     """
 
     version = 1
     image_shape = (1, SIZE, SIZE)
 
-    def __init__(self, classes: int = 10, folder: str | None = None, images: int = IMAGES, patients: int = 0) -> None:
+    def __init__(
+        self, classes: int = 10, folder: str | None = None, images: int = IMAGES, groups: int = 2, patients: int = 0
+    ) -> None:
         self.name = "toy" + (f"-{classes}x{images}" if (classes, images) != (10, IMAGES) else "")
         self._classes = classes
         self._folder = folder
         self._images = images
+        self._groups = groups
         self._patients = patients
 
     def files(self, split: str) -> list[Path]:
         return [Path(self._folder) / f"{split}.txt"] if self._folder else []
 
     def classes(self, split: str) -> list[ImageClass]:
-        return [ImageClass(f"{split}{i:03d}", f"group{i % 2}", self._images) for i in range(self._classes)]
+        return [ImageClass(f"{split}{i:03d}", f"group{i % self._groups}", self._images) for i in range(self._classes)]
 
     def columns(self, part: str) -> dict[str, Sequence[str]]:
         names = [f"patient{image % self._patients}" for image in range(self._images)] if self._patients else []

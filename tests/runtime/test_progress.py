@@ -64,6 +64,7 @@ LINES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [False, True])
 def test_lines_go_to_the_log_and_to_a_console_without_a_bar(tmp_path, monkeypatch, terminal):
     if terminal:
