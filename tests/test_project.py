@@ -36,7 +36,8 @@ MAY_KNOW = {
     "objectives": {"errors", "evaluation"},
     "evaluation": {"errors", "objectives"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
-    "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation"},
+    "predict": EVERYBODY | {"data", "inner", "models", "evaluation"},
+    "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation", "predict"},
     "sweep": {"errors", "evaluation", "runtime"},
 }
 

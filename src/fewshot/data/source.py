@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.images.decode import MODES, channels_first, decode, image_file
 from fewshot.errors import UserError
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
 
@@ -116,6 +117,14 @@ class Source(ABC):
             UserError: a file cannot be decoded.
         """
 
+    def encode(self, item: Any) -> npt.NDArray[Any]:
+        """What a user brings (for instance a sentence) as a row's input, made as `read` makes it of the data set's own.
+
+        Raises:
+            UserError: it cannot be.
+        """
+        raise UserError(f"{self.name}: {str(item)[:80]!r} cannot be read; bring arrays of shape {list(self.x.shape)}")
+
 
 class ImageSource(Source):
     """A data set of images in classes.
@@ -140,6 +149,20 @@ class ImageSource(Source):
 
     def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
         return ((images, None) for images in self.images(part))
+
+    def encode(self, item: Any) -> npt.NDArray[np.uint8]:
+        """The image in a file (a path), or one of Pillow's, or an array ``(H, W)``, ``(H, W, C)``, as ``(C, H, W)``."""
+        return self.pixels(*image_file(item))
+
+    def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
+        """An image file ``(C, H, W)``, brought to shape as the data set's own images are.
+
+        Args:
+            data: the file.
+            origin: what to call it in an error.
+        """
+        channels, height, width = self.image_shape
+        return channels_first(decode(data, MODES[channels], (height, width), origin))
 
 
 def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str, Sequence[str]]) -> Table:

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import lightning as L
@@ -107,6 +108,19 @@ class MetaLearner(L.LightningModule, ABC):
     @abstractmethod
     def evaluate(self, batch: TaskBatch) -> Tensor:
         """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, N)``."""
+
+    def adapted(self, task: TaskBatch) -> nn.Module:
+        """The model adapted to one task: inputs ``(B, ...)`` to outputs ``(B, N)``, what `evaluate` says up to rounding.
+
+        Args:
+            task: a batch of one task, whose queries are not looked at.
+        """
+        return Episode(self, task)
+
+    @property
+    def most_ways(self) -> int | None:
+        """Classes that it tells apart in a task, at the most; None where a head is made for each task."""
+        return None
 
     @property
     def engine(self) -> Engine | None:
@@ -312,6 +326,24 @@ class MetaLearner(L.LightningModule, ABC):
             )
         metrics = metrics_of(split, scores)
         self.log_dict(metrics, prog_bar=split == "val")
+
+
+class Episode(nn.Module):
+    """A model with a support set, where answers depend on the queries that are asked together.
+
+    Args:
+        model: that evaluates tasks.
+        task: a batch of one task.
+    """
+
+    def __init__(self, model: MetaLearner, task: TaskBatch) -> None:
+        super().__init__()
+        self.model, self._task = model, task
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(B, N)`` for inputs ``(B, ...)``."""
+        blank = self._task.support_y.new_zeros(1, len(x))
+        return self.model.evaluate(replace(self._task, query_x=x[None], query_y=blank))[0, -1]
 
 
 def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:

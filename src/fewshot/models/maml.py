@@ -42,6 +42,7 @@ from fewshot.inner.engine import Begin, Engine, engine_kind
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
+from fewshot.models.adapted import FirstOutputs, adapted_weights, keep_statistics, with_weights
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
 from fewshot.objectives import Classification, Objective
@@ -146,6 +147,18 @@ class MAML(MetaLearner):
         ways = self._ways_of(batch, self._eval_ways)
         engine = self._evaluator if ways == self._eval_ways else self._engine_for(ways)
         return engine.adaptation_path(batch, self.inner.eval_steps)[..., : self.objective.width(ways)]
+
+    def adapted(self, task: TaskBatch) -> nn.Module:
+        ways, steps = self._ways_of(task, self._eval_ways), self.inner.eval_steps
+        weights = adapted_weights(self._engine_for(ways), task, steps)
+        network = with_weights(self.network, weights, step=max(steps - 1, 0))
+        if self._batch_norm == "inductive":
+            keep_statistics(network, task.support_x[0])
+        return FirstOutputs(network, self.objective.width(ways))
+
+    @property
+    def most_ways(self) -> int | None:
+        return self._ways if self.fixed_ways and self.objective.name == "classification" else None
 
     def _ways_of(self, batch: TaskBatch, usual: int) -> int:
         """Classes of each of these tasks."""

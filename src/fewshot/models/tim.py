@@ -26,19 +26,21 @@ class TIM(Classifier):
 
         lambda * cross-entropy(S) - H(mean answer to Q) + alpha * mean H(answers to Q).
 
-    It is transductive whatever the batch normalisation: a query's answer depends on the other queries.
+    It is transductive whatever the batch normalisation: a query's answer depends on the other queries. Without them
+    (`transductive` is false) the support set's cross-entropy is all that is minimised, and each query is answered by itself.
 
     Args:
         iterations: steps of Adam.
         lr: its rate.
+        transductive: whether the queries tell.
         classifier: what all models of this kind take (`Classifier`).
     """
 
-    def __init__(self, iterations: int, lr: float, **classifier: Any) -> None:
+    def __init__(self, iterations: int, lr: float, transductive: bool = True, **classifier: Any) -> None:
         whole("model.iterations", iterations, least=0)
         positive("model.lr", lr)
         super().__init__(**classifier)
-        self._iterations, self._lr = iterations, lr
+        self._iterations, self._lr, self._transductive = iterations, lr, transductive
 
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
         support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
@@ -47,14 +49,16 @@ class TIM(Classifier):
         optimizer = torch.optim.Adam([weights], self._lr)
         with torch.enable_grad():
             for _ in range(self._iterations):
-                objective = _objective(_logits(support, weights), members, _logits(query, weights))
+                told = _logits(query, weights) if self._transductive else None
+                objective = _objective(_logits(support, weights), members, told)
                 (weights.grad,) = torch.autograd.grad(objective.sum(), [weights])
                 optimizer.step()
         return _logits(query, weights).detach()
 
     @property
     def description(self) -> dict[str, Any]:
-        return {**super().description, "transductive": True, "adapt": ["head"], "eval_iterations": self._iterations}
+        told = {"transductive": True} if self._transductive else {}
+        return {**super().description, **told, "adapt": ["head"], "eval_iterations": self._iterations}
 
 
 def _logits(features: Tensor, weights: Tensor) -> Tensor:
@@ -63,9 +67,11 @@ def _logits(features: Tensor, weights: Tensor) -> Tensor:
     return TEMPERATURE * (features @ weights.mT - squares / 2)
 
 
-def _objective(support: Tensor, members: Tensor, query: Tensor) -> Tensor:
-    """Of each task ``(T,)``, from outputs for its support set and queries, ``(T, N*K, N)`` and ``(T, N*Q, N)``."""
+def _objective(support: Tensor, members: Tensor, query: Tensor | None) -> Tensor:
+    """Of each task ``(T,)``, from outputs ``(T, N*K, N)`` for its support set and ``(T, N*Q, N)`` for queries, if they tell."""
     of_support = -(members * support.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
+    if query is None:
+        return of_support
     log_answers = query.log_softmax(dim=-1)
     answers = log_answers.exp()
     conditional = -(answers * log_answers).sum(dim=-1).mean(dim=-1)

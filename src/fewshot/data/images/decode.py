@@ -4,7 +4,9 @@ import io
 import logging
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,10 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "WEBP", "TIFF")
 """Pillow's names of what is read."""
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode of so many channels."""
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+"""Pillow's modes that a PNG keeps as they are, transparency too."""
 TIFF_BITS, TIFF_SAMPLE_FORMAT, TIFF_SIGNED = 258, 339, 2
 """Tags of a TIFF, and what the latter says of signed numbers."""
 
@@ -49,6 +55,41 @@ def decode(data: bytes, mode: str, size: tuple[int, int], origin: str, crop: boo
         return np.asarray(converted)
     except Exception as error:  # a hostile image raises whatever it likes
         raise UserError(f"{origin} cannot be decoded ({error}); replace the file") from error
+
+
+def channels_first(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """``(H, W)`` or ``(H, W, C)`` as ``(C, H, W)``."""
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
+
+
+def white_on_black(drawing: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A grey drawing ``(H, W)`` with light ink on dark ground: one whose border is light is inverted."""
+    border = np.concatenate([drawing[0], drawing[-1], drawing[1:-1, 0], drawing[1:-1, -1]])
+    return 255 - drawing if np.median(border) > 127 else drawing
+
+
+def image_file(item: Any) -> tuple[bytes, str]:
+    """An image (a path, one of Pillow's, an array ``(H, W)`` or ``(H, W, C)`` of uint8) as a file, and what to call it.
+
+    Raises:
+        UserError: there is no such file, or it is no image.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(item, bytes):
+        return item, "an image"
+    if isinstance(item, str | PathLike):
+        try:
+            return Path(item).read_bytes(), str(item)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{item} cannot be read ({getattr(error, 'strerror', error)}); give an image file") from error
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim in (2, 3):
+        item = Image.fromarray(item[:, :, 0] if item.ndim == 3 and item.shape[2] == 1 else item)
+    if not isinstance(item, Image.Image):
+        raise UserError(f"{type(item).__name__} is no image; give a path, an image of Pillow, or an array of uint8")
+    file = io.BytesIO()
+    ImageOps.exif_transpose(item).save(file, "PNG" if item.mode in PNG_MODES else "TIFF")
+    return file.getvalue(), getattr(item, "filename", "") or "an image"
 
 
 @cache

@@ -16,15 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.images.decode import decode
+from fewshot.data.images.decode import MODES, channels_first, decode
 from fewshot.data.images.folder_listing import Image, Listing, list_images
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode of so many channels."""
 LOOKED_AT = 50
 """Images whose size is looked at before it is said."""
 
@@ -97,16 +95,17 @@ class Folder(ImageSource):
         return {name: [image.columns[name] for image in images] for name in images[0].columns}
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
-        mode, size = MODES[self.image_shape[0]], self.image_shape[1:]
-
         def pixels(image: Image) -> npt.NDArray[np.uint8]:
-            return decode(image.path.read_bytes(), mode, size, str(image.path), self._crop)
+            return self.pixels(image.path.read_bytes(), str(image.path))
 
         images = self._of(split)
         with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
             for _, of_class in groupby(images, lambda image: image.label):
-                found = np.stack(list(pool.map(pixels, of_class)))
-                yield np.ascontiguousarray(found.reshape(len(found), *size, -1).transpose(0, 3, 1, 2))
+                yield np.stack(list(pool.map(pixels, of_class)))
+
+    def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
+        channels, height, width = self.image_shape
+        return channels_first(decode(data, MODES[channels], (height, width), origin, self._crop))
 
     def _of(self, part: str) -> list[Image]:
         return [image for image in self._listing.images if part in (image.split, "all")]

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.images.font_raster import Face, FloatArray, rasterize
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.tasks.streams import sample_without_replacement, stream_key, uniforms
@@ -59,6 +60,9 @@ class Glyphs(ImageSource):
         faces = load_faces()
         for character, _ in _characters(split):
             yield draw(character, faces)[:, None]
+
+    def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
+        return white_on_black(decode(data, "L", (SIZE, SIZE), origin))[None]
 
 
 def font_path(face: str) -> Path:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download
-from fewshot.data.images.decode import decode
+from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, nearest
 
@@ -81,6 +81,9 @@ class Omniglot(ImageSource):
             upright = np.stack(drawings)[:, None]
             for turn in self._turns(split):
                 yield np.ascontiguousarray(np.rot90(upright, turn, axes=(2, 3)))
+
+    def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
+        return white_on_black(decode(data, "L", (SIZE, SIZE), origin))[None]
 
     def _turns(self, split: str) -> range:
         return range(4 if self._rotations and split == "train" else 1)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from fewshot.data.files.archives import open_zip
+from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
@@ -47,6 +48,9 @@ class QuickDraw(ImageSource):
         images = _read(self._path, "images", np.dtype(np.uint8), (CATEGORIES, DRAWINGS, SIZE, SIZE))
         for row in self._rows(split):
             yield images[row][:, None]
+
+    def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
+        return white_on_black(decode(data, "L", (SIZE, SIZE), origin))[None]
 
     @cached_property
     def _path(self) -> Path:

@@ -1,0 +1,130 @@
+"""A run's folder as a predictor reads it: its resolved config and a checkpoint, as plain data; no dataset is needed."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from fewshot.data.source import ArraySpec, Source
+from fewshot.errors import UserError, nearest
+from fewshot.predict.targets import build
+
+if TYPE_CHECKING:  # it imports Lightning, which takes seconds
+    from fewshot.models.base import MetaLearner
+
+CHECKPOINTS = ("best", "last", "previous")
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has left.
+
+    Attributes:
+        folder: of the run.
+        config: resolved.
+        checkpoint: the content of the checkpoint.
+        trust: packages beside this project's whose classes the config may name.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    checkpoint: dict[str, Any]
+    trust: tuple[str, ...] = ()
+
+    @property
+    def objective(self) -> str:
+        """What its tasks ask for: ``classification`` or ``regression``."""
+        target = str(self.config.get("objective", {}).get("_target_", "Classification"))
+        return "regression" if target.endswith("Regression") else "classification"
+
+    @cached_property
+    def source(self) -> Source | None:
+        """The data set that it was trained on, to make inputs as its own are made; None where tasks are computed."""
+        data = self.config["data"]
+        nodes = [data.get("source"), *((data.get(part) or {}).get("source") for part in PARTS)]
+        node = next((node for node in nodes if node), None)
+        source: Source | None = build(node, self.trust) if node else None
+        return source
+
+    @property
+    def row(self) -> ArraySpec:
+        """One input."""
+        if self.source is not None:
+            return self.source.x
+        return ArraySpec(tuple(self.config["data"]["image_shape"]), "float32")
+
+    def build_model(self, transductive: bool) -> "MetaLearner":
+        """The model with the checkpoint's weights.
+
+        Args:
+            transductive: keep what makes answers depend on the other queries; else it is replaced.
+        """
+        node = deepcopy(self.config["model"])
+        backbone = node.get("backbone") or {}
+        if str(backbone.get("_target_", "")).endswith("Pretrained"):
+            backbone["weights"] = None  # the checkpoint has them: nothing is downloaded
+        if not transductive:
+            node |= self.inductive
+        model: MetaLearner = build(node, self.trust)
+        model.on_load_checkpoint(self.checkpoint)
+        model.load_state_dict(self.checkpoint["state_dict"])
+        return model.eval()
+
+    @property
+    def inductive(self) -> dict[str, Any]:
+        """The keys of ``model`` that have to change for each query to be answered by itself."""
+        node = self.config["model"]
+        changes: dict[str, Any] = {}
+        if node.get("batch_norm") == "transductive":
+            # What Relation Networks normalise are pairs of a query and a class: only the training tasks' statistics are left.
+            changes["batch_norm"] = "running" if str(node["_target_"]).endswith("RelationNet") else "inductive"
+        if str(node["_target_"]).endswith(".TIM") and node.get("transductive", True):
+            changes["transductive"] = False
+        return changes
+
+
+def read_run(folder: str | Path, checkpoint: str = "best", trust: Sequence[str] = ()) -> Run:
+    """Reads a run's config and checkpoint; runs no code of either.
+
+    Raises:
+        UserError: the folder holds no run, or the checkpoint is missing or broken.
+    """
+    folder = Path(folder).expanduser()
+    if checkpoint not in CHECKPOINTS:
+        raise UserError(f"checkpoint={checkpoint} is unknown{nearest(checkpoint, CHECKPOINTS)}")
+    return Run(folder, _read_config(folder), _read_checkpoint(folder, checkpoint), tuple(trust))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"run={folder} is no run's folder: it has no config.yaml; choose one below logs/train/runs")
+    try:
+        config: Any = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); choose another run") from error
+    groups = isinstance(config, dict) and all(isinstance(config.get(group), dict) for group in ("data", "model", "trainer"))
+    if not groups or "_target_" not in config["model"] or "image_shape" not in config["data"]:
+        raise UserError(f"{path} is no config of a training run; choose one below logs/train/runs")
+    return dict(config)
+
+
+def _read_checkpoint(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / "checkpoints" / f"{name}.ckpt"
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        there = [other for other in CHECKPOINTS if (folder / "checkpoints" / f"{other}.ckpt").is_file()]
+        remedy = f"take checkpoint={there[0]}" if there else f"train it: python train.py hydra.run.dir={folder}"
+        raise UserError(f"{path} is missing: the run has not come so far; {remedy}") from error
+    except Exception as error:  # a broken or hostile file raises whatever it likes
+        raise UserError(f"{path} is no whole checkpoint of plain data ({type(error).__name__}); use another run") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"{path} is no checkpoint of a training run; choose one that train.py wrote")
+    return content

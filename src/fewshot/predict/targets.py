@@ -1,0 +1,69 @@
+"""Builds the objects that a run's config names. The config of a run is not trusted: it names classes of this project, no code.
+
+Hydra's ``instantiate`` calls whatever can be imported; a folder from somebody else could have it call anything.
+"""
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from fewshot.errors import UserError
+
+OURS = ("fewshot.backbones", "fewshot.data", "fewshot.inner", "fewshot.models", "fewshot.objectives")
+HYDRA = ("_target_", "_partial_", "_convert_")
+"""Keys that are Hydra's."""
+TORCH = ("torch.nn", "torch.optim")
+
+
+def build(node: Any, trust: Sequence[str] = ()) -> Any:
+    """What a part of a resolved config describes, from the innermost ``_target_`` outwards.
+
+    Args:
+        node: plain containers.
+        trust: packages beside this project's whose classes may be built.
+
+    Raises:
+        UserError: a ``_target_`` is of another package, is no class, or refuses its arguments.
+    """
+    if isinstance(node, list):
+        return [build(item, trust) for item in node]
+    if not isinstance(node, dict):
+        return node
+    arguments = {str(key): build(value, trust) for key, value in node.items() if key not in HYDRA}
+    if "_target_" not in node:
+        return arguments
+    target = str(node["_target_"])
+    kind = _class_of(target, trust)
+    if node.get("_partial_"):
+        return partial(kind, **arguments)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise UserError(f"the run's config: _target_={target} refuses its arguments ({error}); the run is of another version "
+                        "of fewshot: use that one") from error  # fmt: skip
+
+
+def _class_of(target: str, trust: Sequence[str]) -> type:
+    module_name, _, name = target.rpartition(".")
+    if not _within(module_name, (*OURS, *TORCH, *trust)):
+        package = target.partition(".")[0]
+        raise UserError(
+            f"the run's config names _target_={target}, which is no part of fewshot; where you trust it, pass trust=[{package}]"
+        )
+    try:
+        found: Any = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"the run's config: _target_={target} cannot be imported ({error}); the run is of another version of fewshot, or "
+            "its package is not installed"
+        ) from error
+    # A module may have names of others: what is defined elsewhere is not what was allowed.
+    if not inspect.isclass(found) or not _within(found.__module__, (*OURS, "torch", *trust)):
+        raise UserError(f"the run's config: _target_={target} is no class of its package; choose another run")
+    return found
+
+
+def _within(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
