@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from fewshot.sweep import local, one_job
+from fewshot.sweep.job import LOG, Job
 from tests.entry import main
 
 
@@ -77,6 +82,68 @@ def fork(
             traceback.print_exc(file=file)
     finally:
         os._exit(code)
+
+
+class ForkedJob:
+    """What `fewshot.sweep.local.start_process` returns, with the job's process forked instead of started anew.
+
+    Args:
+        job: that it runs.
+        environment: variables beside this process's.
+    """
+
+    def __init__(self, job: Job, environment: dict[str, str]) -> None:
+        read, write = os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(job, environment, read)
+        os.close(read)
+        self.stdin = os.fdopen(write, "wb")
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended; negative for a signal."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self) -> None:
+        """Waits until it has ended."""
+        while self.poll() is None:
+            time.sleep(0.005)
+
+    def send_signal(self, signum: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def _run(self, job: Job, environment: dict[str, str], stdin: int) -> None:
+        code = 1
+        try:
+            os.setsid()
+            os.environ.update(environment)
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(signum, signal.SIG_DFL)
+            log = os.open(job.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            for there, here in ((stdin, 0), (log, 1), (log, 2)):
+                os.dup2(there, here)
+            os.closerange(3, 1024)  # the pipes of other jobs, whose ends say whether this process lives
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            GlobalHydra.instance().clear()
+            one_job.stop_with_parent()
+            code = one_job.run(job.folder)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+
+@pytest.fixture
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of sweeps start in milliseconds."""
+    monkeypatch.setattr(local, "start_process", ForkedJob)
 
 
 def _arm(where: str, calls: int) -> None:

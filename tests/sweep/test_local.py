@@ -1,4 +1,4 @@
-"""Sweeps as a user types them: real processes, real kills."""
+"""Sweeps as a user types them: real processes, real kills. Most jobs are forked, for speed; some start anew."""
 
 import json
 import os
@@ -11,10 +11,11 @@ import pytest
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.tasks.streams import stream_key, uniforms
 from tests.entry import TINY, main
-from tests.forked import fork, wait_for
+from tests.forked import fork, forked_jobs, wait_for  # noqa: F401
 from tests.runtime.sameness import what_a_run_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+forked = pytest.mark.usefixtures("forked_jobs")
 RECIPE = (*TINY, "callbacks.progress.refresh_rate=0")
 LONG = (*RECIPE, "trainer.max_steps=150", "trainer.val_check_interval=50", "callbacks.last.every_n_steps=5")
 
@@ -66,6 +67,7 @@ def kill(process, whole):
     return below
 
 
+@forked
 def test_a_failure_stops_nobody_is_recorded_and_tried_once_more(tmp_path):
     code, said = sweep(tmp_path, "data.ways=30,3,2", "launcher=local")
     assert code == 11, said
@@ -100,6 +102,7 @@ def test_a_job_leaves_what_the_run_alone_leaves(tmp_path):
     assert unquoted[0] == ["train.py", *unquoted[1], f"paths.cache_dir={tmp_path / 'cache'}", "seed=3"]
 
 
+@forked
 def test_asked_to_stop_all_jobs_stop_and_can_go_on(tmp_path):
     for signum, expected, sign in ((signal.SIGINT, 130, "Memory: "), (signal.SIGTERM, 143, "Continuing after outer step")):
         process = fork("train.py", *arguments(tmp_path, "seed=0,1", "launcher=local", recipe=LONG), output=tmp_path / "out")
@@ -121,6 +124,7 @@ def names(folder, count):
     return [job.name for job in jobs_in(folder / "sweep")]
 
 
+@forked
 def test_two_commands_share_a_folder(tmp_path):
     """Each job runs once, whoever runs it, and both commands wait for all."""
     both = [
@@ -132,6 +136,7 @@ def test_two_commands_share_a_folder(tmp_path):
         assert "4 completed" in (tmp_path / f"out{i}").read_text()
 
 
+@forked
 def test_a_job_of_several_processes_starts_them_once(tmp_path):
     code, said = sweep(tmp_path, "trainer=ddp_cpu", "model.inner.lr=0.1", "launcher=serial")
     assert code == 0, said
@@ -190,6 +195,7 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
                 assert ours[key] == expected[key], (seed, rate, key)
 
 
+@forked
 def test_a_job_that_is_killed_has_failed(tmp_path):
     """As for lack of memory: the sweep itself lives, and says so."""
     process = fork("train.py", *arguments(tmp_path, "seed=0", recipe=LONG), output=tmp_path / "out")
@@ -202,6 +208,7 @@ def test_a_job_that_is_killed_has_failed(tmp_path):
     assert sweep(tmp_path, "seed=0", recipe=LONG)[0] == 0
 
 
+@forked
 def test_a_sweep_finds_its_folder_by_its_command(tmp_path):
     for code, more in ((11, ["data.ways=choice(30)"]), (12, ["data.ways=30,31", "launcher=local"])):
         done = main("train.py", "-m", *RECIPE, f"paths.root_dir={tmp_path}", *more)
