@@ -14,6 +14,7 @@ import yaml
 
 from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, ROOT, main
+from tests.forked import forked_jobs  # noqa: F401
 
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text("utf-8")
@@ -66,6 +67,7 @@ def jobs_of(arguments):
     return prod(a.count(",") + 1 for a in arguments if "=[" not in a and "=" in a)
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.parametrize("line", commands("python train.py"))
 def test_training(line, tmp_path):
     folder = tmp_path / "run"

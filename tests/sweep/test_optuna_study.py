@@ -21,7 +21,7 @@ from fewshot.sweep.journal import STUDY, journal
 from fewshot.sweep.optuna_study import StudyQueue, check_objectives, objectives_of, open_study
 from fewshot.sweep.search_space import search_space
 from tests.entry import ROOT, TINY, main
-from tests.forked import fork, wait_for
+from tests.forked import fork, forked_jobs, wait_for  # noqa: F401
 from tests.sweep.test_local import codes, kill, processes_below
 
 
@@ -230,6 +230,7 @@ def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("forked_jobs")
 def test_two_objectives_give_a_front(tmp_path):
     more = ("hydra.sweeper.trials=4", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
             "hydra.sweeper.directions=[maximize,minimize]")  # fmt: skip
@@ -244,6 +245,7 @@ def test_two_objectives_give_a_front(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_jobs")
 def test_asked_to_stop_a_study_goes_on_with_its_running_trials(tmp_path):
     long = ("hydra.sweeper.trials=2", "trainer.max_steps=2000", "trainer.val_check_interval=2000", "hydra.sweeper.pruner=null")
     process = fork("train.py", *arguments(tmp_path, *long), output=tmp_path / "out")
