@@ -69,9 +69,9 @@ def jobs_of(arguments):
 
 @pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.parametrize("line", commands("python train.py"))
-def test_training(line, tmp_path):
+def test_training(line, finished, tmp_path):
     folder = tmp_path / "run"
-    arguments = with_stand_in(shlex.split(line)[2:])
+    arguments = [a.replace("logs/train/runs/DATE_TIME", str(finished)) for a in with_stand_in(shlex.split(line)[2:])]
     done = main(
         "train.py", *arguments, f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"
     )

@@ -64,6 +64,7 @@ class EpisodicDataModule(L.LightningDataModule):
         prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
         tasks: number of tasks in the lists of ``val`` and ``test``.
         trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
+        seen_before: classes that the weights were trained on before this run.
         seen_classes: how many classes of each checked part were trained on.
     """
 
@@ -109,6 +110,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self._shuffled_labels = shuffled_labels
         self._allow_seen = allow_seen_classes
         self.trained_on: dict[str, Any] | None = None
+        self.seen_before: Sequence[str] = ()
         self.seen_classes: dict[str, int] = {}
         self._train_originals: list[str] = []
         self.first_step = 0
@@ -234,7 +236,7 @@ class EpisodicDataModule(L.LightningDataModule):
     def _refuse_seen_classes(self, tables: Mapping[str, Table]) -> None:
         """Counts and refuses tested classes that were trained on, where the split is meant to keep classes apart."""
         names = {name: self._originals(name, table) for name, table in tables.items()}
-        trained: Sequence[str] = self.trained_on["classes"] if self.trained_on else names.get("train", [])
+        trained: Sequence[str] = self.trained_on["classes"] if self.trained_on else [*names.get("train", []), *self.seen_before]
         self._train_originals = names.get("train", [])
         seen = {name: sorted(set(trained) & set(originals)) for name, originals in names.items() if name != "train"}
         self.seen_classes = {name: len(shared) for name, shared in seen.items()}
@@ -244,7 +246,7 @@ class EpisodicDataModule(L.LightningDataModule):
         if not self.trained_on:
             refuse_shared_names({name: (self.source_name(name), originals) for name, originals in names.items()})
         for name, shared in seen.items():
-            if self.trained_on and shared:
+            if shared and (self.trained_on or self.seen_before):
                 rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
                 raise UserError(
                     f"the checkpoint was trained on {len(shared)} of the {len(tables[name].classes)} {name} classes "
@@ -259,7 +261,8 @@ class EpisodicDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the data that it was trained on."""
-        return {"classes": self._train_originals, "split": self.split.description, "splits_sha256": self.splits_sha256}
+        classes = sorted({*self._train_originals, *self.seen_before})
+        return {"classes": classes, "split": self.split.description, "splits_sha256": self.splits_sha256}
 
     @property
     def images_sha256(self) -> dict[str, str]:

@@ -35,7 +35,9 @@ def print_summary(
     table.add_column(overflow="fold")
     if test is not None:
         measured = f"[bold]{_interval(metrics, 'test', decides)}[/bold]"
-        table.add_row(f"test {label}", f"{measured}  ({tasks_text(test['tasks'])} on unseen classes)")
+        seen = protocol.get("seen_classes", {}).get("test", 0)
+        classes = f"on classes of which {seen} were trained on" if seen else "on unseen classes"
+        table.add_row(f"test {label}", f"{measured}  ({tasks_text(test['tasks'])} {classes})")
         per_step = test[f"{decides}_per_step"]
         if len(per_step) > 1:
             table.add_row("by adaptation step", " → ".join(formatted(decides, value, fewer=1) for value in per_step))

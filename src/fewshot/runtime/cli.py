@@ -40,7 +40,7 @@ FLAGS_WITH_VALUE = (
     "--experimental-rerun",
 )  # fmt: skip
 """Hydra's."""
-FOLDERS = ("run", "hydra.run.dir", "hydra.sweep.dir", "paths.data_dir", "paths.cache_dir")
+FOLDERS = ("run", "init_from", "hydra.run.dir", "hydra.sweep.dir", "paths.data_dir", "paths.cache_dir")
 """Keys whose values are read as they stand: the name of a folder may have any character."""
 
 
@@ -91,6 +91,8 @@ def do(job: str, cfg: DictConfig, says: str = "") -> object:
     for key in cfg.paths:
         if not OmegaConf.is_interpolation(cfg.paths, key):
             cfg.paths[key] = whole_path(cfg.paths[key])
+    if cfg.get("init_from") is not None:
+        cfg.init_from = whole_path(cfg.init_from)
     if says:
         print(*filter(None, (misfit(), says)), sep="\n", flush=True)
     module, function = job.split(":")

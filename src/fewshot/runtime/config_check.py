@@ -27,6 +27,8 @@ TOP = {
     "test": "bool",
     "val_at_start": "bool",
     "resume": "bool",
+    "init_from": "str | None",
+    "init_part": "str",
     "allow_seen_classes": "bool",
     "control": "str | None",
 }
@@ -60,6 +62,7 @@ LARGEST_SEED = 2**32 - 1
 PRECISIONS = ("32-true", "bf16-mixed")
 """fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
 CONTROLS = ("shuffled_labels", "random_init")
+INIT_PARTS = ("all", "backbone")
 
 INSTEAD = {
     "trainer.gradient_clip_val": "model.gradient_clip={val: 10, algorithm: norm}",
@@ -183,6 +186,10 @@ def _check_choices(values: dict[str, Any]) -> None:
         raise UserError(f"seed={values['seed']} must be at most {LARGEST_SEED}")
     if values["control"] not in (None, *CONTROLS):
         raise UserError(f"control={values['control']} is unknown{nearest(values['control'], CONTROLS)}")
+    if values["init_part"] not in INIT_PARTS:
+        raise UserError(f"init_part={values['init_part']} is unknown{nearest(values['init_part'], INIT_PARTS)}")
+    if values["init_part"] != "all" and values["init_from"] is None:
+        raise UserError(f"init_part={values['init_part']} but init_from=null; name the run that has them, as in init_from=RUN")
     data, backbone = (part.get("image_shape") for part in (values["data"], values["model"].get("backbone", {})))
     if data and backbone and data != backbone:
         raise UserError(f"model.backbone.image_shape={backbone} is not data.image_shape={data}; leave it as it was")

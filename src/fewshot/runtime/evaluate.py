@@ -11,6 +11,7 @@ from fewshot.runtime.build import build_data, build_model, build_trainer, requir
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.folder import claim, held
+from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_batches
 from fewshot.runtime.plots.hparams import show_config
 from fewshot.runtime.process import set_up_process
@@ -80,4 +81,5 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
         split=cfg.split,
         training={**trained, "steps": content["global_step"], "run": str(run), "checkpoint": cfg.checkpoint},
         val_metrics=metrics_of("val", model.scores["val"]) if cfg.split == "val" else {},
+        initial_weights=content["callbacks"].get(InitialWeights.__qualname__),
     ).write()

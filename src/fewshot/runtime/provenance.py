@@ -24,17 +24,24 @@ COMMAND = "FEWSHOT_COMMAND"
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "learn2learn", "numpy")
 
 
-def provenance(config: dict[str, Any], data_sha256: dict[str, str], earlier_sources: list[dict[str, Any]]) -> dict[str, Any]:
+def provenance(
+    config: dict[str, Any],
+    data_sha256: dict[str, str],
+    earlier_sources: list[dict[str, Any]],
+    initial_weights: dict[str, str] | None,
+) -> dict[str, Any]:
     """The section ``provenance`` of ``results.json``.
 
     Args:
         config: with its references; folders do not count, so that runs of one config share their hash.
         data_sha256: of each split's prepared images.
         earlier_sources: versions of the source code that took some of the outer steps.
+        initial_weights: checkpoint that training started from (`InitialWeights`).
     """
     return {
         **source_version(),
         "earlier_sources": earlier_sources,
+        "initial_weights": initial_weights,
         "command": command(),
         "python": platform.python_version(),
         "packages": {name: version_of(name) for name in PACKAGES},

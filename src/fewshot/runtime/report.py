@@ -39,6 +39,7 @@ class Report:
         val_metrics: of the checkpoint that was kept.
         val_tasks: that these were measured on; None where validation is not spoken of.
         earlier_sources: versions of the source code that took some of the outer steps before this one (`SourceHistory`).
+        initial_weights: checkpoint that training started from (`InitialWeights`); None where they were drawn.
     """
 
     cfg: DictConfig
@@ -53,6 +54,7 @@ class Report:
     val_tasks: int | None = None
     cost: dict[str, Any] = field(default_factory=dict)
     earlier_sources: list[dict[str, Any]] = field(default_factory=list)
+    initial_weights: dict[str, str] | None = None
 
     def write(self) -> dict[str, float]:
         """Writes and prints everything.
@@ -81,7 +83,9 @@ class Report:
             test=test,
             protocol=protocol,
             cost=cost,
-            provenance=provenance(plain(self.cfg, resolve=False), self.datamodule.images_sha256, self.earlier_sources),
+            provenance=provenance(
+                plain(self.cfg, resolve=False), self.datamodule.images_sha256, self.earlier_sources, self.initial_weights
+            ),
         )
         record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         print_summary(metrics, test, protocol, cost, str(self.folder), cut_short)

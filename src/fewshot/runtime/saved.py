@@ -65,7 +65,8 @@ def offer_saved_config(arguments: list[str]) -> None:
         saved["objective"] = ConfigFile(CONFIGS / "objective/classification.yaml", "objective").content
     saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
-    saved.setdefault("allow_seen_classes", False)  # older runs lack it
+    for key, value in {"allow_seen_classes": False, "init_from": None, "init_part": "all"}.items():
+        saved.setdefault(key, value)  # older runs lack it
     saved["defaults"] = [*defaults, {"hydra": "default"}, {"launcher": "serial"}, {"sweep": "grid"}, "_self_"]
     saved["run"] = "???"
     saved["hydra"] = JOB

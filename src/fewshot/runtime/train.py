@@ -20,6 +20,7 @@ from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refus
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
 from fewshot.runtime.folder import claim, held, results_of, unfinished
+from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
 from fewshot.runtime.plots.hparams import show_config
@@ -63,7 +64,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         require_shares(cfg)
         checkpoint = unfinished(cfg, folder)  # takes over a seed that was drawn
         set_up_process(cfg)
-        check(cfg)
+        check(cfg, checkpoint)
         claim(cfg, folder, fresh=checkpoint is None)
         launch(folder, processes_of(cfg))
     return {}
@@ -79,18 +80,28 @@ def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
         raise
 
 
-def check(cfg: DictConfig) -> tuple[EpisodicDataModule, MetaLearner]:
-    """Builds what a config describes, and finds the mistakes that can be found by that."""
+def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicDataModule, MetaLearner, InitialWeights]:
+    """Builds what a config describes, and finds the mistakes that can be found by that.
+
+    Args:
+        checkpoint: that the run continues from; None where it begins.
+    """
     refuse_unfit(cfg.callbacks)
+    initial = InitialWeights()
     datamodule, model = build_data(cfg), build_model(cfg)
+    if cfg.init_from is not None:
+        start = checkpoint or initial.read(cfg.init_from)
+        datamodule.seen_before = start.get(type(datamodule).__qualname__, {}).get("classes", [])
     require_objective(datamodule, model)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
     try_out(cfg, model)
     model.know_classes(datamodule.train_classes)
+    if checkpoint is None:
+        initial.load_into(model, cfg.init_part)
     if cfg.control != "random_init":
         check_optimizer(model, cfg.trainer.max_steps)
-    return datamodule, model
+    return datamodule, model, initial
 
 
 def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
@@ -101,7 +112,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         require_shares(cfg)
         checkpoint = unfinished(cfg, folder)
         set_up_process(cfg)
-        datamodule, model = check(cfg)
+        datamodule, model, initial = check(cfg, checkpoint)
         done = checkpoint["global_step"] if checkpoint else 0
         trainer = build_trainer(cfg, first_step=done)
         if checkpoint is not None and not cfg.trainer.get("overfit_batches"):
@@ -110,7 +121,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         last.conditions = sha256(
             {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
         )
-        trainer.callbacks[:0] = [LiveNetwork(), StopWhenAsked(request, last), SourceHistory()]  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = [LiveNetwork(), StopWhenAsked(request, last), SourceHistory(), initial]  # type: ignore[attr-defined]
         trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]  # after what keeps the best checkpoint
         for needed in (Throughput, ModelCheckpoint):
             the(trainer, needed)
@@ -169,6 +180,7 @@ def _conclude(
         val_metrics=kept["val_metrics"],
         val_tasks=kept.get("val_tasks", datamodule.tasks["val"]),
         earlier_sources=the(trainer, SourceHistory).earlier,
+        initial_weights=the(trainer, InitialWeights).origin,
         cost={**cost, "skipped_steps": model.skipped_steps},
     ).write()
 
