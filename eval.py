@@ -4,7 +4,7 @@ import sys
 
 try:
     from fewshot.runtime.cli import run
-    from fewshot.runtime.saved import EVAL_CONFIG, offer_saved_config
+    from fewshot.runtime.eval_config import EVAL_CONFIG, offer_saved_config
 except ModuleNotFoundError as missing:
     print(f"error: {missing}; run `make setup`, then `.venv/bin/python eval.py`", file=sys.stderr)
     sys.exit(2)

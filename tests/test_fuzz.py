@@ -28,10 +28,10 @@ from fewshot.data.prepared import find, prepare
 from fewshot.errors import UserError
 from fewshot.runtime.build import build_model
 from fewshot.runtime.checkpoints import read_checkpoint
-from fewshot.runtime.folder import results_of, unfinished
+from fewshot.runtime.eval_config import offer_saved_config, training_tasks
 from fewshot.runtime.metrics_csv import MetricsCsv
 from fewshot.runtime.resume import restore_model
-from fewshot.runtime.saved import offer_saved_config, training_tasks
+from fewshot.runtime.run_folder import find_checkpoint, results_of
 from fewshot.runtime.train import train
 from tests.data.fakes import image_bytes, omniglot_members, photo, photo_names, silent, write_csv, write_zip
 from tests.toy import Toy
@@ -258,7 +258,7 @@ def test_configs_of_runs(run, tmp_path, name):
         fresh = OmegaConf.create(OmegaConf.to_container(cfg))
         fresh.seed = None
         results_of(fresh, tmp_path)
-        unfinished(fresh, tmp_path)
+        find_checkpoint(fresh, tmp_path)
 
     fuzz(tmp_path / name, (folder / name).read_bytes(), read)
 

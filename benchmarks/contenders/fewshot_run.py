@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from benchmarks.settings import Setting
 from benchmarks.stopwatch import Stopwatch
 from fewshot.runtime.build import build_data, build_model, build_trainer
-from fewshot.runtime.process import set_up_process
+from fewshot.runtime.environment import set_up_process
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,19 +15,19 @@ class UserError(Exception):
         super().__init__(" ".join(message.splitlines()))  # what is quoted in it may have several
 
 
-def whole(key: str, value: object, least: int) -> None:
+def check_int(key: str, value: object, least: int) -> None:
     """Refuses anything but a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{key}={value} must be a whole number of at least {least}")
 
 
-def positive(key: str, value: object) -> None:
+def check_positive(key: str, value: object) -> None:
     """Refuses anything but a number greater than 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise UserError(f"{key}={value} must be a number greater than 0")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def suggest(word: str, choices: Iterable[str]) -> str:
     """A hint naming the choice closest to `word`, or all of them where none is close: ``"; did you mean 'omniglot'?"``."""
     known = sorted(choices)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.evaluation.scores import SCORES
 
 CALIBRATION_BINS = 15
@@ -66,7 +66,7 @@ class Objective(ABC):
 
     def __init__(self, monitor: str, mode: str) -> None:
         if monitor not in self.step_scores:
-            raise UserError(f"objective.monitor={monitor} is no score of {self.name}{nearest(monitor, self.step_scores)}")
+            raise UserError(f"objective.monitor={monitor} is no score of {self.name}{suggest(monitor, self.step_scores)}")
         if mode != SCORES[monitor].mode:
             right = SCORES[monitor].mode
             raise UserError(f"objective.mode={mode} but {monitor} is better the other way; set objective.mode={right}")

@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 from fewshot.sweep.identity import sweep_name
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class OptunaSweeper(Sweeper):
         from fewshot.sweep.optuna_study import better_direction, check_objectives, require_optuna
 
         require_optuna()
-        whole("hydra.sweeper.trials", self._trials, least=1)
+        check_int("hydra.sweeper.trials", self._trials, least=1)
         if self._directions is None:
             self._directions = [better_direction(name) for name in self._objectives]
         check_objectives(self._objectives, self._directions)

@@ -13,7 +13,7 @@ from fewshot.errors import UserError
 from fewshot.inner.loop import InnerLoop
 from fewshot.models.maml import MAML
 from fewshot.runtime.callbacks import SaveLast
-from fewshot.runtime.process import quieten
+from fewshot.runtime.environment import quieten
 from fewshot.tasks.batch import TaskRows
 from tests.toy import Toy
 

@@ -7,7 +7,7 @@ import torch
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError
 from fewshot.runtime.build import build_model, require_objective
-from fewshot.runtime.process import quieten
+from fewshot.runtime.environment import quieten
 from fewshot.runtime.trial import try_out
 from tests.sinusoid import Sinusoids
 

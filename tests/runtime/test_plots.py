@@ -19,9 +19,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.runtime.build import build_data, build_model
+from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
-from fewshot.runtime.process import set_up_process
 from fewshot.runtime.train import train
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork

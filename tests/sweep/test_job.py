@@ -29,7 +29,7 @@ def complete(job, **metrics):
 
 
 def attempt(job, code):
-    with job.held():
+    with job.locked():
         job.begin(os.getpid())
         if code is not None:
             job.end(code)
@@ -70,13 +70,13 @@ def test_a_job_that_a_process_holds_is_running_until_that_process_dies(job):
     ready = job.folder / "ready"
     child = os.fork()
     if not child:
-        with job.held():
+        with job.locked():
             ready.touch()
             time.sleep(600)
     while not ready.exists():
         time.sleep(0.01)
     assert job.state() == State.RUNNING
-    with pytest.raises(Timeout), job.held():
+    with pytest.raises(Timeout), job.locked():
         pass
     before = job.record()
     job.freeze("seed: 1\n", [], [], "", "")
@@ -125,11 +125,11 @@ def test_what_is_left_to_do(tmp_path):
 
 def test_what_others_run_is_waited_for_and_taken_over(job):
     queue = JobQueue([job])
-    with job.held():
+    with job.locked():
         assert queue.next() is None
         assert queue.open()
     assert queue.next() == job
-    with job.held():
+    with job.locked():
         queue.ended(job)  # somebody else was faster
     assert queue.open()
 

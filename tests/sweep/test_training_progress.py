@@ -29,7 +29,7 @@ def test_step_best_and_time_left(job):
     """An attempt that began 300 s ago with step 100 has done 100 more: as many again take as long."""
     assert training_of(job) is None
     write_metrics(job, (0, 1.0, ""), (99, 1.0, 0.5))
-    with job.held():
+    with job.locked():
         job.begin(os.getpid())
     record = job.record()
     attempt = record["attempts"][0]
@@ -39,7 +39,7 @@ def test_step_best_and_time_left(job):
     assert str(training_of(job)) == "step 100/400, best val/acc 50.00 %"
     write_metrics(job, (0, 1.0, ""), (99, 1.0, 0.5), (149, 1.0, 0.75), (199, 1.0, 0.7))
     assert str(training_of(job)) == "step 200/400, best val/acc 75.00 %", "nobody runs it"
-    with job.held():
+    with job.locked():
         training = training_of(job)
     assert (training.step, training.steps, training.best) == (200, 400, 0.75)
     assert training.seconds_left == pytest.approx(600, abs=10)

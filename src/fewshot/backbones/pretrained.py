@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.errors import UserError, nearest, whole
+from fewshot.errors import UserError, check_int, suggest
 
 HEADS = ("fc", "classifier", "heads", "head")
 """What torchvision's networks call their last layers."""
@@ -43,8 +43,8 @@ class Pretrained(Backbone):
 
     def __init__(self, image_shape: Sequence[int], name: str, weights: str | None, side: int, cached: int) -> None:
         super().__init__()
-        whole("model.backbone.side", side, least=32)
-        whole("model.backbone.cached", cached, least=0)
+        check_int("model.backbone.side", side, least=32)
+        check_int("model.backbone.cached", cached, least=0)
         if image_shape[0] not in (1, 3):
             raise UserError(f"data.image_shape={list(image_shape)} has neither 1 nor 3 channels, as {name} needs")
         self.input_shape = tuple(image_shape)
@@ -91,7 +91,7 @@ def _without_head(name: str, weights: str | None) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(module=models):
-        raise UserError(f"model.backbone.name={name} is unknown{nearest(name, models.list_models(module=models))}")
+        raise UserError(f"model.backbone.name={name} is unknown{suggest(name, models.list_models(module=models))}")
     network: nn.Module = models.get_model(name, weights=None)
     if weights is not None:
         network.load_state_dict(_published(name, weights))
@@ -107,7 +107,7 @@ def _published(name: str, weights: str) -> dict[str, Any]:
 
     choices = models.get_model_weights(name)
     if weights != "DEFAULT" and weights not in choices.__members__:
-        raise UserError(f"model.backbone.weights={weights} is unknown for {name}{nearest(weights, choices.__members__)}")
+        raise UserError(f"model.backbone.weights={weights} is unknown for {name}{suggest(weights, choices.__members__)}")
     chosen = choices[weights]
     try:
         state: dict[str, Any] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -9,7 +9,7 @@ from fewshot.backbones.convolutional import ConvolutionalBackbone, conv3x3
 from fewshot.backbones.init import kaiming_
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import PositionMean
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 
 
 class WideResNet(ConvolutionalBackbone):
@@ -29,7 +29,7 @@ class WideResNet(ConvolutionalBackbone):
 
     def __init__(self, image_shape: Sequence[int], depth: int = 28, widen: int = 10) -> None:
         super().__init__()
-        whole("model.backbone.widen", widen, least=1)
+        check_int("model.backbone.widen", widen, least=1)
         if depth < 10 or depth % 6 != 4:
             raise UserError(f"model.backbone.depth={depth} must be 6n + 4, as 10, 16, 22 or 28")
         self.input_shape = tuple(image_shape)

@@ -21,7 +21,7 @@ from fewshot.data.parts import ComputedTasks, Part
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
 from fewshot.data.source import Source, reading, table_of
 from fewshot.data.splits import Published, Split
-from fewshot.errors import UserError, nearest, whole
+from fewshot.errors import UserError, check_int, suggest
 from fewshot.tasks.batch import MetaBatch, TaskBatch
 from fewshot.tasks.streams import IntArray
 from fewshot.tasks.table import CLASS, Table
@@ -91,12 +91,12 @@ class EpisodicDataModule(L.LightningDataModule):
         allow_seen_classes: bool = False,
     ) -> None:
         super().__init__()
-        whole("data.meta_batch_size", meta_batch_size, least=1)
-        whole("data.val_tasks", val_tasks, least=1)
-        whole("data.test_tasks", test_tasks, least=1)
-        whole("data.num_workers", num_workers, least=0)
+        check_int("data.meta_batch_size", meta_batch_size, least=1)
+        check_int("data.val_tasks", val_tasks, least=1)
+        check_int("data.test_tasks", test_tasks, least=1)
+        check_int("data.num_workers", num_workers, least=0)
         if verify not in VERIFY:
-            raise UserError(f"data.verify={verify} is unknown{nearest(str(verify), VERIFY)}")
+            raise UserError(f"data.verify={verify} is unknown{suggest(str(verify), VERIFY)}")
         self.parts = _with_shared_sources({"train": train, "val": val, "test": test})
         self.split = split or Published()
         self.image_shape = tuple(image_shape)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from fewshot.data.source import SPLITS
-from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.tasks.samplers import Range
 from fewshot.tasks.streams import IntArray, stream_key, uniforms
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
@@ -120,8 +120,8 @@ class Fractions(_ByValue):
 
     def __post_init__(self) -> None:
         for part in SPLITS:
-            positive(f"data.split.{part}", getattr(self, part))
-        whole("data.split.seed", self.seed, least=0)
+            check_positive(f"data.split.{part}", getattr(self, part))
+        check_int("data.split.seed", self.seed, least=0)
 
     def values(self, column: Column) -> dict[str, list[int]]:
         if len(column.names) < len(SPLITS):
@@ -165,9 +165,9 @@ class KFold(_ByValue):
     rule = "kfold"
 
     def __post_init__(self) -> None:
-        whole("data.split.folds", self.folds, least=3)
-        whole("data.split.fold", self.fold, least=0)
-        whole("data.split.seed", self.seed, least=0)
+        check_int("data.split.folds", self.folds, least=3)
+        check_int("data.split.fold", self.fold, least=0)
+        check_int("data.split.seed", self.seed, least=0)
         if self.fold >= self.folds:
             raise UserError(
                 f"data.split.fold={self.fold} but data.split.folds={self.folds}; choose a fold from 0 to {self.folds - 1}"
@@ -201,14 +201,14 @@ class LeaveOneGroupOut(_ByValue):
     rule = "leave_one_group_out"
 
     def __post_init__(self) -> None:
-        whole("data.split.seed", self.seed, least=0)
+        check_int("data.split.seed", self.seed, least=0)
         if not 0 < self.val < 1:
             raise UserError(f"data.split.val={self.val} must be a share greater than 0 and less than 1")
 
     def values(self, column: Column) -> dict[str, list[int]]:
         which = str(self.which)
         if which not in column.names:
-            raise UserError(f"data.split.which={which} is no {self.by} of these data{nearest(which, column.names)}")
+            raise UserError(f"data.split.which={which} is no {self.by} of these data{suggest(which, column.names)}")
         if len(column.names) < len(SPLITS):
             raise UserError(
                 f"data.split.by={self.by}: {len(column.names)} values are too few for three parts; choose another column"

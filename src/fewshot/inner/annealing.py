@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 
 FLOOR = 0.03
 """Of the weight that a step's query loss starts with, what is left of it at the least, as in the published code."""
@@ -26,7 +26,7 @@ class Annealing:
     first_order: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("model.inner.annealing.outer_steps", self.outer_steps, least=1)
+        check_int("model.inner.annealing.outer_steps", self.outer_steps, least=1)
         for key in ("multi_step", "first_order"):
             share = getattr(self, key)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fewshot.inner
 from fewshot.backbones.norm import statistics_from_first
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.inner.loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch
@@ -58,7 +58,7 @@ class Engine(ABC):
 
     def __post_init__(self) -> None:
         if self.batch_norm not in BATCH_NORM_MODES:
-            raise UserError(f"model.batch_norm={self.batch_norm} is unknown{nearest(self.batch_norm, BATCH_NORM_MODES)}")
+            raise UserError(f"model.batch_norm={self.batch_norm} is unknown{suggest(self.batch_norm, BATCH_NORM_MODES)}")
 
     def remade(self, kind: "type[Kind]", **changes: Any) -> "Kind":
         """An engine of some kind made of what this one is made of, but for some changes."""
@@ -122,6 +122,6 @@ def engine_kind(name: str) -> type[Engine]:
         UserError: there is none.
     """
     if name not in engine_names():
-        raise UserError(f"model.engine={name} is unknown{nearest(name, engine_names())}")
+        raise UserError(f"model.engine={name} is unknown{suggest(name, engine_names())}")
     kind: type[Engine] = import_module(f"fewshot.inner.{name}_engine").ENGINE
     return kind

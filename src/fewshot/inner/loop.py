@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fewshot.backbones.norm import BatchNorm
-from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.inner.annealing import Annealing
 
 RATES = ("fixed", "per_step", "per_element")
@@ -70,19 +70,19 @@ class InnerLoop:
     task_chunk: int | None = None
 
     def __post_init__(self) -> None:
-        positive("model.inner.lr", self.lr)
-        whole("model.inner.steps", self.steps, least=1)
-        whole("model.inner.eval_steps", self.eval_steps, least=0)
-        whole("model.inner.cg_steps", self.cg_steps, least=1)
+        check_positive("model.inner.lr", self.lr)
+        check_int("model.inner.steps", self.steps, least=1)
+        check_int("model.inner.eval_steps", self.eval_steps, least=0)
+        check_int("model.inner.cg_steps", self.cg_steps, least=1)
         for key, choices in (("rates", RATES), ("transform", TRANSFORMS), ("outer", OUTER)):
             if getattr(self, key) not in choices:
-                raise UserError(f"model.inner.{key}={getattr(self, key)} is unknown{nearest(getattr(self, key), choices)}")
+                raise UserError(f"model.inner.{key}={getattr(self, key)} is unknown{suggest(getattr(self, key), choices)}")
         for key in ("task_chunk", "batch_size", "eval_batch_size"):
             if getattr(self, key) is not None:
-                whole(f"model.inner.{key}", getattr(self, key), least=1)
+                check_int(f"model.inner.{key}", getattr(self, key), least=1)
         for key in ("proximal", "cg_damping"):
             if getattr(self, key) != 0:
-                positive(f"model.inner.{key}", getattr(self, key))
+                check_positive(f"model.inner.{key}", getattr(self, key))
         self._refuse_what_contradicts()
 
     def _refuse_what_contradicts(self) -> None:

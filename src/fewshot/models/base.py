@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskScores
 from fewshot.inner.engine import Engine
@@ -77,7 +77,7 @@ class MetaLearner(L.LightningModule, ABC):
         if self.objective.name not in self.objectives:
             raise UserError(f"objective={self.objective.name} but {type(self).__name__} learns {' and '.join(self.objectives)}")
         if on_nonfinite not in ON_NONFINITE:
-            raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{nearest(on_nonfinite, ON_NONFINITE)}")
+            raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{suggest(on_nonfinite, ON_NONFINITE)}")
         self.automatic_optimization = False
         _refuse_statistics_of_others(network)
         self.network = network

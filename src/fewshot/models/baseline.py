@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.errors import positive, whole
+from fewshot.errors import check_int, check_positive
 from fewshot.models.classifier import Classifier, cosines
 
 MOMENTUM = DAMPENING = 0.9
@@ -31,9 +31,9 @@ class Baseline(Classifier):
     """
 
     def __init__(self, epochs: int, batch_size: int, lr: float, **classifier: Any) -> None:
-        whole("model.epochs", epochs, least=1)
-        whole("model.batch_size", batch_size, least=1)
-        positive("model.lr", lr)
+        check_int("model.epochs", epochs, least=1)
+        check_int("model.batch_size", batch_size, least=1)
+        check_positive("model.lr", lr)
         super().__init__(**classifier)
         self._epochs, self._batch_size, self._lr = epochs, batch_size, lr
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.film import modulate_
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.models.maml import MAML
 
 
@@ -21,6 +21,6 @@ class CAVIA(MAML):
     """
 
     def __init__(self, backbone: Backbone, context: int, layer: int, **others: Any) -> None:
-        whole("model.context", context, least=1)
+        check_int("model.context", context, least=1)
         modulate_(backbone, layer, context)
         super().__init__(backbone=backbone, **others)

@@ -13,7 +13,7 @@ from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import has_batch_norm
 from fewshot.backbones.statistics import RunningStatistics, by_task
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
 from fewshot.tasks.batch import TaskBatch
@@ -46,7 +46,7 @@ class EmbeddingLearner(MetaLearner):
         **outer: Any,
     ) -> None:
         if batch_norm not in BATCH_NORM_MODES:
-            raise UserError(f"model.batch_norm={batch_norm} is unknown{nearest(batch_norm, BATCH_NORM_MODES)}")
+            raise UserError(f"model.batch_norm={batch_norm} is unknown{suggest(batch_norm, BATCH_NORM_MODES)}")
         super().__init__(nn.ModuleDict({"features": backbone, **(parts or {})}), optimizer, **outer)
         self.statistics = RunningStatistics(self.network)
         self._batch_norm, self._backbone = batch_norm, backbone

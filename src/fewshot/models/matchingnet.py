@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.models.embedding import EmbeddingLearner, one_hot
 
 
@@ -29,7 +29,7 @@ class MatchingNet(EmbeddingLearner):
     """
 
     def __init__(self, backbone: Backbone, full_context: bool = False, processing_steps: int = 5, **embedding: Any) -> None:
-        whole("model.processing_steps", processing_steps, least=1)
+        check_int("model.processing_steps", processing_steps, least=1)
         parts = {"context": FullContext(backbone.out_features, processing_steps)} if full_context else {}
         super().__init__(backbone, parts=parts, **embedding)
         self._full_context = full_context

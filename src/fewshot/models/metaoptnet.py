@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import UserError, nearest, positive
+from fewshot.errors import UserError, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner, one_hot
 from fewshot.models.ridge import ridge_weights
 from fewshot.models.svm import svm_duals
@@ -32,10 +32,10 @@ class MetaOptNet(EmbeddingLearner):
 
     def __init__(self, head: str, regularisation: float | None = None, label_smoothing: float = 0.0, **embedding: Any) -> None:
         if head not in HEADS:
-            raise UserError(f"model.head={head} is unknown{nearest(head, HEADS)}")
+            raise UserError(f"model.head={head} is unknown{suggest(head, HEADS)}")
         if regularisation is None:
             regularisation = HEADS[head]
-        positive("model.regularisation", regularisation)
+        check_positive("model.regularisation", regularisation)
         super().__init__(parts={"scale": Scale()}, **embedding)
         self._head, self._regularisation, self._label_smoothing = head, regularisation, label_smoothing
 

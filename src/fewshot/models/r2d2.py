@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.errors import positive
+from fewshot.errors import check_positive
 from fewshot.models.embedding import EmbeddingLearner
 from fewshot.models.ridge import ridge_weights
 
@@ -31,8 +31,8 @@ class R2D2(EmbeddingLearner):
     objectives = ("classification", "regression")
 
     def __init__(self, penalty: float, scale: float, **embedding: Any) -> None:
-        positive("model.penalty", penalty)
-        positive("model.scale", scale)
+        check_positive("model.penalty", penalty)
+        check_positive("model.scale", scale)
         super().__init__(parts={"regression": Regression(penalty, scale)}, **embedding)
 
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:

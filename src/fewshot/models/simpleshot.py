@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.statistics import MOMENTUM
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.models.classifier import Classifier
 from fewshot.models.embedding import class_means
 from fewshot.models.protonet import squared_distances
@@ -34,7 +34,7 @@ class SimpleShot(Classifier):
 
     def __init__(self, backbone: Backbone, transform: str = "cl2n", **classifier: Any) -> None:
         if transform not in TRANSFORMS:
-            raise UserError(f"model.transform={transform} is unknown{nearest(transform, TRANSFORMS)}")
+            raise UserError(f"model.transform={transform} is unknown{suggest(transform, TRANSFORMS)}")
         super().__init__(backbone, **classifier)
         self.centre = nn.Parameter(torch.zeros(backbone.out_features), requires_grad=False)
         self._transform = transform

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.errors import positive, whole
+from fewshot.errors import check_int, check_positive
 from fewshot.models.classifier import Classifier
 from fewshot.models.embedding import class_means, one_hot
 
@@ -37,8 +37,8 @@ class TIM(Classifier):
     """
 
     def __init__(self, iterations: int, lr: float, transductive: bool = True, **classifier: Any) -> None:
-        whole("model.iterations", iterations, least=0)
-        positive("model.lr", lr)
+        check_int("model.iterations", iterations, least=0)
+        check_positive("model.lr", lr)
         super().__init__(**classifier)
         self._iterations, self._lr, self._transductive = iterations, lr, transductive
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from fewshot.data.source import ArraySpec, Source
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.predict.targets import build
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
@@ -97,7 +97,7 @@ def read_run(folder: str | Path, checkpoint: str = "best", trust: Sequence[str] 
     """
     folder = Path(folder).expanduser()
     if checkpoint not in CHECKPOINTS:
-        raise UserError(f"checkpoint={checkpoint} is unknown{nearest(checkpoint, CHECKPOINTS)}")
+        raise UserError(f"checkpoint={checkpoint} is unknown{suggest(checkpoint, CHECKPOINTS)}")
     return Run(folder, _read_config(folder), _read_checkpoint(folder, checkpoint), tuple(trust))
 
 

@@ -22,12 +22,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.parts import Part
 from fewshot.data.source import SPLITS
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 from fewshot.runtime.config_check import SHARED
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices
-from fewshot.runtime.ranks import rank
+from fewshot.runtime.distributed import rank
 
 EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 """Loggers whose package is an extra of its name."""
@@ -181,7 +181,7 @@ def _check_monitors(callbacks: list[Callback], decides: str) -> None:
     for callback in callbacks:
         monitor = getattr(callback, "monitor", known[0])
         if monitor not in known:
-            raise UserError(f"callbacks: {type(callback).__name__} has monitor={monitor}{nearest(str(monitor), known)}")
+            raise UserError(f"callbacks: {type(callback).__name__} has monitor={monitor}{suggest(str(monitor), known)}")
 
 
 def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:

@@ -21,7 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 from fewshot.evaluation.files import keep_as
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
 from fewshot.runtime.console import say
@@ -54,7 +54,7 @@ def refuse_unfit(callbacks: DictConfig) -> None:
                 raise UserError(f"callbacks.{name!s}: {kind.__name__} {reason}; remove it")
 
 
-def the(trainer: L.Trainer, kind: type[Kind]) -> Kind:
+def get_callback(trainer: L.Trainer, kind: type[Kind]) -> Kind:
     """The trainer's callback of a kind that every run has once.
 
     Raises:
@@ -140,7 +140,7 @@ class SaveLast(Checkpoint):
 
     def __init__(self, dirpath: str, every_n_steps: int) -> None:
         self._folder = Path(dirpath)
-        whole("callbacks.last.every_n_steps", every_n_steps, least=1)
+        check_int("callbacks.last.every_n_steps", every_n_steps, least=1)
         self._every_n_steps = every_n_steps
         self._saved_step = 0
         self.conditions = ""

@@ -26,7 +26,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.runtime.config_check import TOP, check_config
 from fewshot.runtime.config_groups import CONFIGS, choices, misfit
 
@@ -209,7 +209,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
     options = [option for option in error.options or () if not option.startswith("_")]
     if not options:
         return f"{_first_line(error)}; see --help"
-    return f"{group}={name} is unknown{nearest(name, options)}"
+    return f"{group}={name} is unknown{suggest(name, options)}"
 
 
 def _empty_choice() -> str:
@@ -230,7 +230,7 @@ def _composition(error: ConfigCompositionException, config_name: str) -> str:
     if override is None:
         return f"{_first_line(error)}; see --help"
     key = override.group(1)
-    return f"{key} is no key of this config{nearest(key, _keys(config_name))}"
+    return f"{key} is no key of this config{suggest(key, _keys(config_name))}"
 
 
 def _keys(config_name: str) -> list[str]:

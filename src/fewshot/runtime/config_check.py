@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fewshot.errors import UserError, nearest, positive, whole
+from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.runtime.config_groups import choices, chosen
 from fewshot.runtime.signatures import WORDS, Annotation, signature
 
@@ -107,7 +107,7 @@ def check_config(cfg: DictConfig) -> None:
         value = OmegaConf.select(drawn, key, default=least)
         for number in value if OmegaConf.is_list(value) else [value]:
             if number != "meta_dataset" and (number is not None or key != "threads"):
-                whole(key, shown(number) if number is None else number, least)
+                check_int(key, shown(number) if number is None else number, least)
     values = OmegaConf.to_container(drawn, resolve=True)  # type: ignore[assignment]
     for key, kind in kinds.items():
         _check(key, values[key], kind)
@@ -181,13 +181,13 @@ def _check(key: str, value: Any, kind: Annotation | None) -> None:
 def _check_choices(values: dict[str, Any]) -> None:
     """What no type says."""
     if "lr" in values["model"].get("inner", {}):
-        positive("model.inner.lr", values["model"]["inner"]["lr"])
+        check_positive("model.inner.lr", values["model"]["inner"]["lr"])
     if (values["seed"] or 0) > LARGEST_SEED:
         raise UserError(f"seed={values['seed']} must be at most {LARGEST_SEED}")
     if values["control"] not in (None, *CONTROLS):
-        raise UserError(f"control={values['control']} is unknown{nearest(values['control'], CONTROLS)}")
+        raise UserError(f"control={values['control']} is unknown{suggest(values['control'], CONTROLS)}")
     if values["init_part"] not in INIT_PARTS:
-        raise UserError(f"init_part={values['init_part']} is unknown{nearest(values['init_part'], INIT_PARTS)}")
+        raise UserError(f"init_part={values['init_part']} is unknown{suggest(values['init_part'], INIT_PARTS)}")
     if values["init_part"] != "all" and values["init_from"] is None:
         raise UserError(f"init_part={values['init_part']} but init_from=null; name the run that has them, as in init_from=RUN")
     data, backbone = (part.get("image_shape") for part in (values["data"], values["model"].get("backbone", {})))
@@ -201,7 +201,7 @@ def _check_choices(values: dict[str, Any]) -> None:
     if clip is not None:
         if clip.keys() != {"val", "algorithm"} or clip["algorithm"] not in ("value", "norm"):
             raise UserError(f"model.gradient_clip={shown(clip)} must be {{val: NUMBER, algorithm: value or norm}}")
-        positive("model.gradient_clip.val", clip["val"])
+        check_positive("model.gradient_clip.val", clip["val"])
 
 
 def shown(value: Any) -> str:
@@ -215,7 +215,7 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     """Names the file that sets the key, where one of those chosen does."""
     for file in chosen():
         if file.has(key):
-            return f"{file.path}: {key} is no key of this config{nearest(key, known)}"
+            return f"{file.path}: {key} is no key of this config{suggest(key, known)}"
         if file.group == key and not file.is_global:  # a group without a node of its own
             return f"{file.path} changes nothing as it is; make '# @package _global_' its first line"
-    return f"{key} is no key of this config{nearest(key, known)}"
+    return f"{key} is no key of this config{suggest(key, known)}"

@@ -5,20 +5,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.runtime.build import build_data, build_model, build_trainer, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
-from fewshot.runtime.folder import claim, held
+from fewshot.runtime.distributed import processes_of
+from fewshot.runtime.environment import set_up_process
+from fewshot.runtime.eval_config import training_tasks
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_batches
 from fewshot.runtime.plots.hparams import show_config
-from fewshot.runtime.process import set_up_process
 from fewshot.runtime.progress import ProgressLines
-from fewshot.runtime.ranks import processes_of
 from fewshot.runtime.report import Report
-from fewshot.runtime.saved import training_tasks
+from fewshot.runtime.run_folder import lock, write_config
 from fewshot.runtime.trial import try_out
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         UserError: the run, the config or the data are not as they must be.
     """
     if cfg.split not in SPLITS:
-        raise UserError(f"split={cfg.split} is unknown{nearest(str(cfg.split), SPLITS)}")
+        raise UserError(f"split={cfg.split} is unknown{suggest(str(cfg.split), SPLITS)}")
     folder, run = Path(cfg.paths.output_dir), Path(cfg.run)
     if (folder / COMPOSED).is_file() and "run" not in load_config(folder / COMPOSED):
         raise UserError(f"hydra.run.dir={folder} holds a training run; choose another folder for the evaluation")
     if processes_of(cfg) > 1:
         raise UserError(f"trainer.devices={cfg.trainer.devices} but one process evaluates; set trainer.devices=1")
-    with held(folder):
+    with lock(folder):
         return _evaluate(cfg, run)
 
 
@@ -62,7 +62,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     model.on_load_checkpoint(content)
     trainer = build_trainer(cfg)
     trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]
-    claim(cfg, Path(cfg.paths.output_dir), fresh=False)
+    write_config(cfg, Path(cfg.paths.output_dir), fresh=False)
     datamodule.trained_on = content.get(type(datamodule).__qualname__)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot.errors import UserError
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
-from fewshot.runtime.ranks import rank
+from fewshot.runtime.distributed import rank
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One process of several: ``python -m fewshot.runtime.one_rank FOLDER/composed.yaml``, typed by `ranks.launch`."""
+"""One process of several: ``python -m fewshot.runtime.one_rank FOLDER/composed.yaml``, typed by `distributed.launch`."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from fewshot.errors import UserError
 from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
 from fewshot.runtime.config_files import load_config
 from fewshot.runtime.console import Console
-from fewshot.runtime.ranks import rank
+from fewshot.runtime.distributed import rank
 
 SECOND_SPEAKER_WAITS = 2
 """Seconds: a mistake that all processes find is told by the first, which ends the others."""

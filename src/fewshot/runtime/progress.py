@@ -15,7 +15,7 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.evaluation.scores import formatted, score, with_interval
 from fewshot.evaluation.table import tasks_text
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.callbacks import Throughput, the
+from fewshot.runtime.callbacks import Throughput, get_callback
 from fewshot.runtime.console import say
 
 SECONDS_BETWEEN_LINES = 60
@@ -32,10 +32,10 @@ class ProgressLines(Callback):
         self._best: Tensor | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        throughput = the(trainer, Throughput)
+        throughput = get_callback(trainer, Throughput)
         self._began, self._first_step = time.perf_counter(), trainer.global_step
         self._said, self._seconds, self._tasks = self._began, throughput.seconds, throughput.tasks
-        self._best = the(trainer, ModelCheckpoint).best_model_score
+        self._best = get_callback(trainer, ModelCheckpoint).best_model_score
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -43,7 +43,7 @@ class ProgressLines(Callback):
         step, steps, now = trainer.global_step, trainer.max_steps, time.perf_counter()
         if step * 10 // steps == (step - 1) * 10 // steps and now - self._said < SECONDS_BETWEEN_LINES:
             return
-        throughput, figures = the(trainer, Throughput), trainer.callback_metrics
+        throughput, figures = get_callback(trainer, Throughput), trainer.callback_metrics
         speed = (throughput.tasks - self._tasks) / max(throughput.seconds - self._seconds, 1e-9)
         left = (now - self._began) / (step - self._first_step) * (steps - step)
         self._said, self._seconds, self._tasks = now, throughput.seconds, throughput.tasks
@@ -59,7 +59,7 @@ class ProgressLines(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        scores, best = cast(MetaLearner, pl_module).scores["val"], the(trainer, ModelCheckpoint)
+        scores, best = cast(MetaLearner, pl_module).scores["val"], get_callback(trainer, ModelCheckpoint)
         kept = ", the best so far" if best.best_model_score != self._best else ""
         self._best, final = best.best_model_score, scores.final
         say(

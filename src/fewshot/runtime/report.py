@@ -18,7 +18,7 @@ from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
-from fewshot.runtime.callbacks import Throughput, the
+from fewshot.runtime.callbacks import Throughput, get_callback
 from fewshot.runtime.console import record
 from fewshot.runtime.plots.hparams import show_results
 from fewshot.runtime.plots.loggers import FINAL, show_figure
@@ -160,7 +160,7 @@ class Report:
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:
     """Seconds in outer steps and overall, and tasks a second."""
-    throughput = the(trainer, Throughput)
+    throughput = get_callback(trainer, Throughput)
     return {
         "train_seconds": throughput.seconds,
         "train_tasks": throughput.tasks,

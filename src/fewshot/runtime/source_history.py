@@ -5,8 +5,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
+from fewshot.runtime.distributed import rank
 from fewshot.runtime.provenance import source_version
-from fewshot.runtime.ranks import rank
 
 log = logging.getLogger(__name__)
 

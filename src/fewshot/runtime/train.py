@@ -16,20 +16,20 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary, size_text
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
-from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, refuse_unfit, the
+from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
-from fewshot.runtime.folder import claim, held, results_of, unfinished
+from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
+from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
 from fewshot.runtime.plots.hparams import show_config
-from fewshot.runtime.process import set_up_process
 from fewshot.runtime.progress import ProgressLines
 from fewshot.runtime.provenance import command_that_goes_on, sha256
-from fewshot.runtime.ranks import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, restore_finished
+from fewshot.runtime.run_folder import find_checkpoint, lock, results_of, write_config
 from fewshot.runtime.signals import Stopped, StopRequest
 from fewshot.runtime.source_history import SourceHistory
 from fewshot.runtime.trial import try_out
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
     if started_from_outside() and rank() > 0:  # the first process holds the folder
         return {} if results_of(cfg, folder) else run_training(cfg, folder)
-    with _telling_how_to_go_on(folder), held(folder):
+    with _telling_how_to_go_on(folder), lock(folder):
         results = results_of(cfg, folder)
         if results is not None:
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
@@ -62,10 +62,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if not wants_several(cfg):
             return run_training(cfg, folder)
         require_shares(cfg)
-        checkpoint = unfinished(cfg, folder)  # takes over a seed that was drawn
+        checkpoint = find_checkpoint(cfg, folder)  # takes over a seed that was drawn
         set_up_process(cfg)
         check(cfg, checkpoint)
-        claim(cfg, folder, fresh=checkpoint is None)
+        write_config(cfg, folder, fresh=checkpoint is None)
         launch(folder, processes_of(cfg))
     return {}
 
@@ -110,21 +110,21 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
     request = StopRequest()
     with request.listening():
         require_shares(cfg)
-        checkpoint = unfinished(cfg, folder)
+        checkpoint = find_checkpoint(cfg, folder)
         set_up_process(cfg)
         datamodule, model, initial = check(cfg, checkpoint)
         done = checkpoint["global_step"] if checkpoint else 0
         trainer = build_trainer(cfg, first_step=done)
         if checkpoint is not None and not cfg.trainer.get("overfit_batches"):
             trainer.limit_train_batches = steps_left(trainer, done)
-        last = the(trainer, SaveLast)
+        last = get_callback(trainer, SaveLast)
         last.conditions = sha256(
             {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
         )
         trainer.callbacks[:0] = [LiveNetwork(), StopWhenAsked(request, last), SourceHistory(), initial]  # type: ignore[attr-defined]
         trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]  # after what keeps the best checkpoint
         for needed in (Throughput, ModelCheckpoint):
-            the(trainer, needed)
+            get_callback(trainer, needed)
         if checkpoint is not None:
             _require_same_data(checkpoint, datamodule)
             model.on_load_checkpoint(checkpoint)
@@ -133,7 +133,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         if checkpoint is not None:
             _require_same_images(checkpoint, datamodule)
         if rank() == 0:
-            claim(cfg, folder, fresh=checkpoint is None)
+            write_config(cfg, folder, fresh=checkpoint is None)
         datamodule.first_step = done
         _announce(cfg, datamodule, model, folder, done)
         show_config(trainer, cfg, done)
@@ -154,7 +154,7 @@ def _conclude(
 ) -> dict[str, float]:
     """Tests the best checkpoint and reports."""
     cost = train_cost(trainer, started)
-    path = the(trainer, ModelCheckpoint).best_model_path or None
+    path = get_callback(trainer, ModelCheckpoint).best_model_path or None
     kept: dict[str, Any] = read_checkpoint(Path(path))["fewshot"] if path else {"val_metrics": {}, "val_tasks": 0}
     if cfg.test:
         trainer.test(model, datamodule, ckpt_path=path, verbose=False)
@@ -179,8 +179,8 @@ def _conclude(
         max_steps=0 if cfg.control == "random_init" else cfg.trainer.max_steps,
         val_metrics=kept["val_metrics"],
         val_tasks=kept.get("val_tasks", datamodule.tasks["val"]),
-        earlier_sources=the(trainer, SourceHistory).earlier,
-        initial_weights=the(trainer, InitialWeights).origin,
+        earlier_sources=get_callback(trainer, SourceHistory).earlier,
+        initial_weights=get_callback(trainer, InitialWeights).origin,
         cost={**cost, "skipped_steps": model.skipped_steps},
     ).write()
 

@@ -65,7 +65,7 @@ class Job:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with self.held():
+            with self.locked():
                 with written_whole(self.folder / FROZEN) as file:
                     file.write(config.encode())
                 attempts = self.record()["attempts"] if (self.folder / RECORD).is_file() else []
@@ -142,7 +142,7 @@ class Job:
         return [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
     @contextmanager
-    def held(self, timeout: float = 0) -> Iterator[None]:
+    def locked(self, timeout: float = 0) -> Iterator[None]:
         """Keeps other processes from running this job; the operating system frees it when this one dies.
 
         Args:
@@ -175,7 +175,7 @@ class Job:
         if not (self.folder / self.lock).is_file():
             return False
         try:
-            with self.held():
+            with self.locked():
                 return False
         except Timeout:
             return True

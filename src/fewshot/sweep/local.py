@@ -87,7 +87,7 @@ def start_process(job: Job, environment: dict[str, str]) -> subprocess.Popen[byt
 def note_death(job: Job, pid: int, code: int) -> None:
     """Writes down how an attempt ended whose process could not do so itself, unless somebody has begun another since."""
     try:
-        with job.held():
+        with job.locked():
             attempts = job.record()["attempts"]
             begun = bool(attempts) and attempts[-1].get("pid") == pid
             if begun and "exit_code" in attempts[-1]:

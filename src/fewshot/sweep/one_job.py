@@ -37,7 +37,7 @@ def run(folder: Path) -> int:
     """
     job = Job(folder)
     try:
-        with job.held(timeout=GLANCE):
+        with job.locked(timeout=GLANCE):
             if job.results() is not None:
                 return 0
             job.begin(os.getpid())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.evaluation.scores import score
 from fewshot.sweep.expand import JobExpander
 from fewshot.sweep.export_best import write_experiment
@@ -71,14 +71,14 @@ def check_objectives(objectives: Sequence[str], directions: Sequence[str]) -> No
         )
     for direction in directions:
         if direction not in DIRECTIONS:
-            raise UserError(f"hydra.sweeper.directions={direction} is unknown{nearest(str(direction), DIRECTIONS)}")
+            raise UserError(f"hydra.sweeper.directions={direction} is unknown{suggest(str(direction), DIRECTIONS)}")
     for name in objectives:
         if name.startswith("test/"):
             raise UserError(
                 f"hydra.sweeper.objectives={name}: nothing is chosen on test classes; choose a figure of val/ or cost/"
             )
         if name not in FIGURES:
-            raise UserError(f"hydra.sweeper.objectives={name} is no figure of results.json{nearest(name, FIGURES)}")
+            raise UserError(f"hydra.sweeper.objectives={name} is no figure of results.json{suggest(name, FIGURES)}")
 
 
 def open_study(folder: Path, objectives: Mapping[str, str], space: "Mapping[str, BaseDistribution]") -> "Study":

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError, whole
-from fewshot.runtime.ranks import processes_of
+from fewshot.errors import UserError, check_int
+from fewshot.runtime.distributed import processes_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Resources:
 
     def __init__(self, jobs: int | None, gpus: list[str], cores: int) -> None:
         if jobs is not None:
-            whole("hydra.launcher.jobs", jobs, least=1)
+            check_int("hydra.launcher.jobs", jobs, least=1)
         self.jobs = jobs or len(gpus) or cores
         self._all = len(gpus)
         self._free = list(gpus)

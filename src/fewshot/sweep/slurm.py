@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 from fewshot.sweep.job import Job
 from fewshot.sweep.local import note_death, start_process
 
@@ -67,7 +67,7 @@ class Cluster:
     """
 
     def __init__(self, folder: Path, jobs: int, parameters: Mapping[str, Any]) -> None:
-        whole("hydra.launcher.jobs", jobs, least=1)
+        check_int("hydra.launcher.jobs", jobs, least=1)
         try:
             import submitit
         except ModuleNotFoundError as error:

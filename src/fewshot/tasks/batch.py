@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fewshot.errors import whole
+from fewshot.errors import check_int
 
 Rows = TypeVar("Rows", bound="_Stacked")
 
@@ -28,7 +28,7 @@ class TaskSize:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            whole(field.name, getattr(self, field.name), least=1)
+            check_int(field.name, getattr(self, field.name), least=1)
 
     @property
     def rows_per_class(self) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 from fewshot.tasks.apart import draw_apart, fits_apart
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
@@ -115,7 +115,7 @@ class ClassSampler(Sampler):
                 continue
             bounds = value if isinstance(value, list | tuple) and name != "queries" else [value]
             for number in bounds:
-                whole(f"{prefix}.{name}", number, least=1)
+                check_int(f"{prefix}.{name}", number, least=1)
             if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:
                 raise UserError(f"{prefix}.{name}={list(bounds)} is no range; give [smallest, largest]")
         if _bounds(self.ways)[0] < 2:
@@ -247,9 +247,9 @@ class GroupSampler(Sampler):
         return len(table.columns[self.group].names) if self.once else None
 
     def check_sizes(self, prefix: str) -> None:
-        whole(f"{prefix}.shots", self.shots, least=1)
+        check_int(f"{prefix}.shots", self.shots, least=1)
         if self.queries != "rest":
-            whole(f"{prefix}.queries", self.queries, least=1)
+            check_int(f"{prefix}.queries", self.queries, least=1)
 
     def too_small(self, table: Table) -> dict[str, int]:
         groups = table.columns[self.group]

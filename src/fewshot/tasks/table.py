@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 from fewshot.tasks.streams import IntArray
 
 CLASS = "class"
@@ -91,7 +91,7 @@ class Table:
             UserError: there is none.
         """
         if name not in self.columns:
-            raise UserError(f"{key}={name} is no column of these data{nearest(name, tuple(self.columns))}")
+            raise UserError(f"{key}={name} is no column of these data{suggest(name, tuple(self.columns))}")
         return self.columns[name]
 
     def by_class(self, name: str, key: str) -> IntArray:

@@ -13,7 +13,7 @@ from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download
 from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.source import ImageClass, ImageSource
-from fewshot.errors import UserError, nearest
+from fewshot.errors import UserError, suggest
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 ARCHIVES = {  # upstream's archive -> its md5
@@ -45,7 +45,7 @@ class Omniglot(ImageSource):
 
     def __init__(self, data_dir: str, partition: str = "vinyals", rotations: bool = True, allow_partial: bool = False) -> None:
         if partition not in PARTITIONS:
-            raise UserError(f"data.source.partition={partition} is unknown{nearest(partition, PARTITIONS)}")
+            raise UserError(f"data.source.partition={partition} is unknown{suggest(partition, PARTITIONS)}")
         self._root = Path(data_dir)
         self._partition = partition
         self._rotations = rotations

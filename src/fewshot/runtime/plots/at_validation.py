@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.plots.loggers import boards
 
@@ -22,7 +22,7 @@ class AtValidation(Callback):
     """
 
     def __init__(self, every_n_steps: int) -> None:
-        whole(f"callbacks: every_n_steps of {type(self).__name__}", every_n_steps, least=1)
+        check_int(f"callbacks: every_n_steps of {type(self).__name__}", every_n_steps, least=1)
         self._every_n_steps = every_n_steps
 
     @abstractmethod

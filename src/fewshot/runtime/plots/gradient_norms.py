@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.inner.gradients import inner_gradient_norms, order_cosine
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.plots.loggers import boards, show_scalars
@@ -27,7 +27,7 @@ class Gradients(Callback):
     """
 
     def __init__(self, every_n_steps: int, compare_orders: bool = False) -> None:
-        whole("callbacks.gradients.every_n_steps", every_n_steps, least=1)
+        check_int("callbacks.gradients.every_n_steps", every_n_steps, least=1)
         self._every_n_steps = every_n_steps
         self._compare_orders = compare_orders
 

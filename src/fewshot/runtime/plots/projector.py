@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.evaluation.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.models.embedding import EmbeddingLearner
@@ -41,7 +41,7 @@ class FeatureProjector(AtValidation):
 
     def __init__(self, tasks: int, every_n_steps: int) -> None:
         super().__init__(every_n_steps)
-        whole("callbacks: tasks of FeatureProjector", tasks, least=1)
+        check_int("callbacks: tasks of FeatureProjector", tasks, least=1)
         self._tasks = tasks
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:

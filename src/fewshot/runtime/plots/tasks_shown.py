@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.errors import whole
+from fewshot.errors import check_int
 from fewshot.evaluation.pictures import task_pictures, worst_tasks
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.plots.at_validation import AtValidation
@@ -24,7 +24,7 @@ class _SomeTasks(AtValidation):
 
     def __init__(self, tasks: int, every_n_steps: int) -> None:
         super().__init__(every_n_steps)
-        whole(f"callbacks: tasks of {type(self).__name__}", tasks, least=1)
+        check_int(f"callbacks: tasks of {type(self).__name__}", tasks, least=1)
         self._tasks = tasks
 
 

@@ -29,7 +29,7 @@ CHANGEABLE_DATA = ("num_workers", "test_tasks", "cache_dir")
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keeps other runs out of the folder; the operating system frees it when this process dies.
 
     Raises:
@@ -47,7 +47,7 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def unfinished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
+def find_checkpoint(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """The checkpoint of an earlier process of this run, or None where there is nothing to continue. Takes over its seed.
 
     Raises:
@@ -91,7 +91,7 @@ def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     return results if not changed or (tested and results["protocol"]["train"].get("steps") == steps) else None
 
 
-def claim(cfg: DictConfig, folder: Path, fresh: bool) -> None:
+def write_config(cfg: DictConfig, folder: Path, fresh: bool) -> None:
     """Writes the config, composed, resolved, and as Hydra does; a fresh start clears away what an earlier process left.
 
     Hydra would write ``.hydra/`` before anybody knows whether the folder holds another run.

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 from fewshot.runtime.config_files import COMPOSED
 
 
@@ -110,5 +110,5 @@ def processes_of(cfg: DictConfig) -> int:
         import torch
 
         return max(1, torch.cuda.device_count()) if cfg.trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    whole("trainer.devices", devices, least=1)
+    check_int("trainer.devices", devices, least=1)
     return int(devices)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fewshot.errors import UserError
-from fewshot.runtime.ranks import require_shares
+from fewshot.runtime.distributed import require_shares
 from tests.entry import ROOT, TINY, main
 from tests.forked import fork, wait_for
 from tests.ranks import free_port

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError, whole
+from fewshot.errors import UserError, check_int
 
 LARGEST_SEED = 2**32 - 1
 
@@ -23,7 +23,7 @@ def set_up_process(cfg: DictConfig) -> None:
     """Seeds everything, drawing `cfg.seed` first where it is null, and quietens the console."""
     if cfg.seed is None:
         cfg.seed = secrets.randbelow(LARGEST_SEED + 1)
-    whole("seed", cfg.seed, least=0)
+    check_int("seed", cfg.seed, least=0)
     if cfg.seed > LARGEST_SEED:
         raise UserError(f"seed={cfg.seed} must be at most {LARGEST_SEED}")
     if cfg.threads is not None:
