@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
+from fewshot.inner.diagnostics import inner_gradient_norms
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.gradients import inner_gradient_norms
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.models.maml import MAML
 from fewshot.models.probe import probe
@@ -261,7 +261,7 @@ def test_a_layer_that_is_not_used_can_be_passed_step_by_step(by_steps):
     network, batch = network_of("unused"), tasks()
     for kind in ("functional", "vectorized"):
         engine = engine_of(kind, network)
-        engine = engine.remade(type(engine), inner=replace(engine.inner, checkpoint_steps=by_steps))
+        engine = engine.copy_as(type(engine), inner=replace(engine.inner, checkpoint_steps=by_steps))
         engine.meta_gradient(batch, 2)
     assert not any(parameter.grad is not None and parameter.grad.any() for parameter in network[0].spare.parameters())
 

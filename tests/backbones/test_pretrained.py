@@ -8,7 +8,7 @@ from torchvision import models
 from fewshot.backbones.pretrained import Pretrained
 from fewshot.errors import UserError
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet

@@ -12,7 +12,7 @@ from fewshot.backbones.mlp import MLP
 from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.pairs import pairwise
@@ -104,11 +104,11 @@ def with_frozen_head(network):
 def sums_of_features(network):
     """A head that a task begins with, a differentiable function of its support set and of the body."""
 
-    def begin(x, y):
+    def task_init(x, y):
         members = torch.nn.functional.one_hot(y, WAYS).to(x.dtype)
         return {"1.weight": members.T @ network[0](x), "1.bias": members.sum(dim=0)}
 
-    return begin
+    return task_init
 
 
 HOOKS = {
@@ -121,11 +121,11 @@ HOOKS = {
     "second order from the start": {"annealing": Annealing(100, multi_step=0.2, first_order=0.25)},
     "norms for each step": {"prepare": with_norms_for_each_step},
     "context": {"prepare": lambda network, _: with_context(network), "adapt": ("*.context",)},
-    "begun": {
-        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "adapt": ("*", "1.*"),
+    "task init": {
+        "prepare": lambda network, _: with_frozen_head(network), "task_init": sums_of_features, "adapt": ("*", "1.*"),
     },
-    "begun, proximal": {
-        "prepare": lambda network, _: with_frozen_head(network), "begin": sums_of_features, "adapt": ("*", "1.*"),
+    "task init, proximal": {
+        "prepare": lambda network, _: with_frozen_head(network), "task_init": sums_of_features, "adapt": ("*", "1.*"),
         "proximal": 0.7,
     },
 }  # fmt: skip
@@ -138,10 +138,15 @@ def hooked(name, steps, first_order=False):
     """A network and the options of an engine for one of `HOOKS`."""
     options = dict(HOOKS[name])
     network = options.pop("prepare", lambda network, _: network)(network_of("conv4"), steps)
-    begin = options.pop("begin", None)
+    task_init = options.pop("task_init", None)
     if first_order and options.get("annealing"):
         pytest.skip("its order is annealed")
-    return network, {**options, "begin": begin(network) if begin else None, "steps": steps, "first_order": first_order}
+    return network, {
+        **options,
+        "task_init": task_init(network) if task_init else None,
+        "steps": steps,
+        "first_order": first_order,
+    }
 
 
 def central_difference(parameter, i, function, step=1e-6):
@@ -154,11 +159,11 @@ def central_difference(parameter, i, function, step=1e-6):
     return (values[0] - values[1]) / (2 * step)
 
 
-def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", begin=None, **options):
+def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", task_init=None, **options):
     """The learn2learn engine."""
     inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **options)
     rates = uneven_rates(inner, network)
-    return engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, batch_norm, begin)
+    return engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, batch_norm, task_init)
 
 
 def outer_loss(engine, batch):
@@ -181,10 +186,18 @@ class Built:
     options: ClassVar[dict[str, object]] = {}
 
     def build(
-        self, network, *, steps=2, lr=0.3, batch_norm="transductive", loss=nn.functional.cross_entropy, begin=None, **options
+        self,
+        network,
+        *,
+        steps=2,
+        lr=0.3,
+        batch_norm="transductive",
+        loss=nn.functional.cross_entropy,
+        task_init=None,
+        **options,
     ):
         inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
-        return engine_kind(self.engine)(network, inner, uneven_rates(inner, network), loss, batch_norm, begin)
+        return engine_kind(self.engine)(network, inner, uneven_rates(inner, network), loss, batch_norm, task_init)
 
     def meta_gradient(self, network, batch, tasks=None, **options):
         network.zero_grad()

@@ -13,7 +13,7 @@ from fewshot.backbones.mlp import MLP
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import uneven_rates
 

@@ -9,7 +9,7 @@ from torchopt.linear_solve import solve_cg
 
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.implicit import conjugate_gradient
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of, random_tasks, smooth_network

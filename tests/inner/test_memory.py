@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.memory import forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch, TaskRows

@@ -8,7 +8,7 @@ from learn2learn.optim.transforms import KroneckerTransform, MetaCurvatureTransf
 from torch import nn
 
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.transforms import Kronecker, MetaCurvature
 from tests.inner.engine_tester import network_of, random_tasks, uneven_rates
 

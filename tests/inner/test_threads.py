@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.loop import InnerLoop
-from fewshot.inner.threads import cores, side_by_side, twin
+from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.threads import cores, replica, side_by_side
 from fewshot.inner.vectorized_engine import VectorizedEngine
 from tests.inner.engine_tester import (
     HOOKS,
@@ -114,11 +114,11 @@ def test_nothing_is_left_in_memory_of_what_failed(workers):
         gc.enable()
 
 
-def test_a_twin_holds_the_same_tensors_itself():
+def test_a_replica_holds_the_same_tensors_itself():
     """Also where a layer stands twice, and where a layer has a list of its weights."""
     layer = nn.Linear(2, 2)
     network = nn.Sequential(layer, layer, nn.LSTM(2, 3))
-    other = twin(network)
+    other = replica(network)
     assert all(a is b for a, b in zip(network.parameters(), other.parameters(), strict=True))
     assert other[0] is other[1] is not layer
     x = torch.rand(4, 2)
@@ -131,9 +131,9 @@ def test_a_twin_holds_the_same_tensors_itself():
 
 
 def built(kind, network, options, **more):
-    begin = options.pop("begin", None)
+    task_init = options.pop("task_init", None)
     inner = InnerLoop(lr=0.3, eval_steps=2, **options, **more)
-    return kind(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive", begin)
+    return kind(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive", task_init)
 
 
 KINDS = pytest.mark.parametrize("kind", [FunctionalEngine, VectorizedEngine])

@@ -11,8 +11,8 @@ from torch import nn
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.data.meta_batches import Share
+from fewshot.models.all_reduce import average_over_tasks
 from fewshot.models.base import MetaLearner
-from fewshot.models.processes import average_over_tasks
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.ranks import in_processes
 from tests.toy import Toy

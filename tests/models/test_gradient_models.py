@@ -11,12 +11,12 @@ from torch import nn
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.minibatches import shuffled_rows
 from fewshot.models.cavia import CAVIA
 from fewshot.models.maml import MAML
 from fewshot.models.protomaml import ProtoMAML
-from tests.inner.test_displacement import trained as descended
+from tests.inner.test_reptile import trained as descended
 from tests.models.model_tester import QUERIES, SHOTS, STEP, WAYS, ModelTester, random_tasks, sgd, small_backbone
 from tests.models.test_maml import make_trainer
 
@@ -185,7 +185,7 @@ def with_gradient(model, batch):
 def adapted(model, batch):
     """Which parameters differ after three steps of adaptation to the first task, by name."""
     engine = model._evaluator.chosen(batch)
-    before, *_, after = (engine.weights(fast) for fast in engine.descent(engine.prepared(batch.slice(0, 1)), 3))
+    before, *_, after = (engine.weights(fast) for fast in engine.trajectory(engine.prepared(batch.slice(0, 1)), 3))
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -290,9 +290,9 @@ def test_the_outer_gradient_flows_through_the_prototypes():
     """Even to first order and with no way through the steps, the body learns by where the head began."""
     model, batch = TestProtoMAML().trained(inner={"first_order": True}), random_tasks()
     whole = with_gradient(model, batch)
-    begin = model._engine.begin
+    task_init = model._engine.task_init
     for engine in (model._engine, model._engine.chosen(batch)):
-        engine.begin = lambda x, y: {name: value.detach() for name, value in begin(x, y).items()}
+        engine.task_init = lambda x, y: {name: value.detach() for name, value in task_init(x, y).items()}
     cut = with_gradient(model, batch)
     name = "features.blocks.0.0.weight"
     assert not torch.allclose(whole[name], cut[name], rtol=1e-2)

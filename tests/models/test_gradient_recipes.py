@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 
 
 def composed(compose_config, folder, experiment, model):

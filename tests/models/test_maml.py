@@ -10,7 +10,7 @@ from torch import nn
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.errors import UserError
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.models.maml import MAML
 from fewshot.runtime.callbacks import SaveLast
 from fewshot.runtime.environment import quieten

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewshot.data.meta_batches import Share
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.models.baseline import Baseline
 from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet

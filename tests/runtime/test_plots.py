@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard.summary import hparams
 
-from fewshot.inner.gradients import inner_gradient_norms, order_cosine
+from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
 from fewshot.runtime.build import build_data, build_model
 from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters

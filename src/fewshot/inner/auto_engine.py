@@ -43,7 +43,7 @@ class AutoEngine(Engine):
     def _choose(self, batch: TaskBatch) -> Engine:
         if self._engine is None:
             kind = engine_for(batch)
-            self._engine = self.remade(kind)
+            self._engine = self.copy_as(kind)
             self.name = kind.name
         return self._engine
 

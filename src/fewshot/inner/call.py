@@ -35,7 +35,7 @@ class Call:
         try:
             for held, leaf, name in self._places:
                 held[leaf] = weights[name]
-            with own_buffers(self._network):
+            with preserve_buffers(self._network):
                 outputs: Tensor = self._network(x)
         finally:
             for held, leaf, parameter in kept:
@@ -44,7 +44,7 @@ class Call:
 
 
 @contextmanager
-def own_buffers(network: nn.Module) -> Iterator[None]:
+def preserve_buffers(network: nn.Module) -> Iterator[None]:
     """Within it, a network has copies of its buffers; what it writes into them is forgotten."""
     kept = [
         (module._buffers, leaf, buffer)

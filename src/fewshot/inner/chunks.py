@@ -10,12 +10,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from fewshot.inner.body import split, through_body
 from fewshot.inner.call import unfused_attention
-from fewshot.inner.displacement import displacement
 from fewshot.inner.fast_weights import FastWeights, Gradients
+from fewshot.inner.frozen_features import split, through_body
 from fewshot.inner.implicit import implicit
-from fewshot.inner.threads import cores, side_by_side, twin
+from fewshot.inner.reptile import displacement
+from fewshot.inner.threads import cores, replica, side_by_side
 from fewshot.inner.unrolled import plus, step_by_step, unrolled
 from fewshot.tasks.batch import TaskBatch
 
@@ -45,7 +45,7 @@ class FastWeightsEngine(FastWeights):
         self._split: tuple[nn.Module, FastWeightsEngine] | None = None
         if parts is not None:
             body, head = parts
-            self._split = body, self.remade(type(self), network=head)
+            self._split = body, self.copy_as(type(self), network=head)
 
     @unfused_attention()
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ class FastWeightsEngine(FastWeights):
         size, workers = self._shares(batch)
         free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
         for _ in range(workers):
-            free.put(self.remade(type(self), network=twin(self.network)))
+            free.put(self.copy_as(type(self), network=replica(self.network)))
 
         def job(first: int) -> Result:
             engine = free.get()

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 import fewshot.inner
 from fewshot.backbones.norm import statistics_from_first
 from fewshot.errors import UserError, suggest
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss over rows, from outputs and targets."""
 
-Begin = Callable[[Tensor, Tensor], dict[str, Tensor]]
+TaskInit = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Parameters that a task begins with, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``: a differentiable
 function of the network's other parameters."""
 
@@ -42,7 +42,7 @@ class Engine(ABC):
         batch_norm: ``transductive``: support and query are each normalised by their own batch, so a query's prediction depends
             on the other queries (as published). ``inductive``: queries are normalised by the support set, one at a time or
             together alike.
-        begin: what a task begins with instead of the network's own parameters; None where these are all.
+        task_init: what a task begins with instead of the network's own parameters; None where these are all.
 
     Attributes:
         name: under which a config asks for it.
@@ -54,13 +54,13 @@ class Engine(ABC):
     rates: InnerRates
     loss: Loss
     batch_norm: str
-    begin: Begin | None = None
+    task_init: TaskInit | None = None
 
     def __post_init__(self) -> None:
         if self.batch_norm not in BATCH_NORM_MODES:
             raise UserError(f"model.batch_norm={self.batch_norm} is unknown{suggest(self.batch_norm, BATCH_NORM_MODES)}")
 
-    def remade(self, kind: "type[Kind]", **changes: Any) -> "Kind":
+    def copy_as(self, kind: "type[Kind]", **changes: Any) -> "Kind":
         """An engine of some kind made of what this one is made of, but for some changes."""
         return kind(**{part.name: getattr(self, part.name) for part in fields(self) if part.init} | changes)
 

@@ -40,11 +40,11 @@ class FastWeights(Engine):
         self.outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
 
     @abstractmethod
-    def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
-        """What `begin` says of the tasks, as fast weights."""
+    def init_tasks(self, chunk: TaskBatch) -> dict[str, Tensor]:
+        """What `task_init` says of the tasks, as fast weights."""
 
     @abstractmethod
-    def own(self, parameter: Tensor, tasks: int) -> Tensor:
+    def stack(self, parameter: Tensor, tasks: int) -> Tensor:
         """The network's parameter as fast weights of `tasks` tasks."""
 
     @abstractmethod
@@ -77,8 +77,8 @@ class FastWeights(Engine):
 
     def start(self, chunk: TaskBatch) -> list[Tensor]:
         """The fast weights before adaptation, a function of the outer loop's parameters."""
-        begun = self.begun(chunk)
-        fast = [begun[name] if name in begun else self.own(p, len(chunk)) for name, p in self.adapted.items()]
+        init = self.init_tasks(chunk)
+        fast = [init[name] if name in init else self.stack(p, len(chunk)) for name, p in self.adapted.items()]
         return [weight if weight.requires_grad else weight.detach().requires_grad_() for weight in fast]
 
     def queries_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
@@ -90,27 +90,28 @@ class FastWeights(Engine):
         """All parameters of the network by name, the adapted ones replaced by fast weights."""
         return {**self._shared, **dict(zip(self.adapted, fast, strict=True))}
 
-    def slopes(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
+    def support_gradients(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
         """The gradients of the support losses at a step (Algorithm 1, line 5); 0 by what no output depends on."""
         with adaptation_step(step):
             loss = self.losses(self.outputs(fast, chunk.support_x), chunk.support_y).sum()
-        slopes = torch.autograd.grad(loss, fast, create_graph=second_order, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, fast, create_graph=second_order, materialize_grads=True)
         if not self.inner.proximal:
-            return slopes
+            return gradients
         anchors = self.start(chunk)
         return [
-            slope + self.inner.proximal * (weight - anchor) for slope, weight, anchor in zip(slopes, fast, anchors, strict=True)
+            gradient + self.inner.proximal * (weight - anchor)
+            for gradient, weight, anchor in zip(gradients, fast, anchors, strict=True)
         ]
 
     def step(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> list[Tensor]:
         """One inner step (Algorithm 1, line 6)."""
-        slopes = self.rates.transformed(self.slopes(fast, step, chunk, second_order))
+        gradients = self.rates.transformed(self.support_gradients(fast, step, chunk, second_order))
         return [
-            torch.sub(weight, slope, alpha=rate) if isinstance(rate, float) else weight - rate * slope
-            for weight, slope, rate in zip(fast, slopes, self.rates.at(step), strict=True)
+            torch.sub(weight, gradient, alpha=rate) if isinstance(rate, float) else weight - rate * gradient
+            for weight, gradient, rate in zip(fast, gradients, self.rates.at(step), strict=True)
         ]
 
-    def descent(self, chunk: TaskBatch, steps: int, batch_size: int | None = None) -> Iterator[list[Tensor]]:
+    def trajectory(self, chunk: TaskBatch, steps: int, batch_size: int | None = None) -> Iterator[list[Tensor]]:
         """The fast weights before adaptation and after each step, which remember nothing of how they came about."""
         with torch.no_grad():
             fast = [weight.detach() for weight in self.start(chunk)]
@@ -125,15 +126,17 @@ class FastWeights(Engine):
                 if optimizer is None:
                     fast = [weight.detach() for weight in self.step(leaves, step, part, second_order=False)]
                 else:
-                    for weight, slope in zip(fast, self.slopes(leaves, step, part, second_order=False), strict=True):
-                        weight.grad = slope.detach()
+                    for weight, gradient in zip(
+                        fast, self.support_gradients(leaves, step, part, second_order=False), strict=True
+                    ):
+                        weight.grad = gradient.detach()
                     optimizer.step()
             yield fast if optimizer is None else [weight.clone() for weight in fast]
 
     def path(self, chunk: TaskBatch, steps: int) -> Tensor:
         """Some tasks' query outputs before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
         path = []
-        for done, fast in enumerate(self.descent(chunk, steps, self.inner.eval_batch_size)):
+        for done, fast in enumerate(self.trajectory(chunk, steps, self.inner.eval_batch_size)):
             with torch.no_grad():
                 path.append(self.queries_after(done, fast, chunk))
         return torch.stack(path, dim=1)

@@ -21,10 +21,10 @@ class FunctionalEngine(FastWeightsEngine):
     def prepared(self, batch: TaskBatch) -> TaskBatch:
         return batch.with_inputs(*(fastest_layout(x[0]).unsqueeze(0) for x in (batch.support_x, batch.query_x)))
 
-    def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
-        return {} if self.begin is None else self.begin(chunk.support_x[0], chunk.support_y[0])
+    def init_tasks(self, chunk: TaskBatch) -> dict[str, Tensor]:
+        return {} if self.task_init is None else self.task_init(chunk.support_x[0], chunk.support_y[0])
 
-    def own(self, parameter: Tensor, tasks: int) -> Tensor:
+    def stack(self, parameter: Tensor, tasks: int) -> Tensor:
         return parameter.view_as(parameter)
 
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ def implicit(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor,
     step, as in the paper.
     """
     inner = engine.inner
-    *_, fast = engine.descent(chunk, inner.steps)
+    *_, fast = engine.trajectory(chunk, inner.steps)
     losses, outputs, towards, direct = query_gradients(engine, fast, inner.steps, chunk, tasks)
     leaves = [weight.requires_grad_() for weight in fast]
-    condition = engine.slopes(leaves, inner.steps - 1, chunk, second_order=True)
+    condition = engine.support_gradients(leaves, inner.steps - 1, chunk, second_order=True)
 
     def product(vectors: Vectors) -> Vectors:
         found = torch.autograd.grad(condition, leaves, vectors, retain_graph=True)
@@ -58,7 +58,7 @@ def conjugate_gradient(product: Callable[[Vectors], Vectors], right: Vectors, st
         parts = [(x * y).flatten(1).sum(1) if stacked else (x * y).sum() for x, y in zip(a, b, strict=True)]
         return torch.stack(parts).sum(0)
 
-    def moved(a: Vectors, factor: Tensor, b: Vectors) -> Vectors:
+    def add_scaled(a: Vectors, factor: Tensor, b: Vectors) -> Vectors:
         return [x + (factor.view(-1, *[1] * (y.ndim - 1)) if stacked else factor) * y for x, y in zip(a, b, strict=True)]
 
     solution: Vectors = [torch.zeros_like(part) for part in right]
@@ -69,8 +69,8 @@ def conjugate_gradient(product: Callable[[Vectors], Vectors], right: Vectors, st
         curvature = dot(direction, image)
         # A system that is solved stays as it is while others go on.
         length = torch.where(square > 0, square / curvature, 0)
-        solution = moved(solution, length, direction)
-        residual = moved(residual, -length, image)
+        solution = add_scaled(solution, length, direction)
+        residual = add_scaled(residual, -length, image)
         before, square = square, dot(residual, residual)
-        direction = moved(residual, torch.where(before > 0, square / before, 0), direction)
+        direction = add_scaled(residual, torch.where(before > 0, square / before, 0), direction)
     return solution

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.call import own_buffers, unfused_attention
+from fewshot.inner.call import preserve_buffers, unfused_attention
 from fewshot.inner.engine import Engine
 from fewshot.tasks.batch import TaskBatch
 
@@ -41,7 +41,7 @@ class Learn2LearnEngine(Engine):
             for step, weight in enumerate(self.inner.loss_weights(outer_step)):
                 self._adapt(learner, start, step, task, second_order=self.inner.second_order(outer_step))
                 if weight:
-                    with adaptation_step(step), own_buffers(learner):
+                    with adaptation_step(step), preserve_buffers(learner):
                         query = self.query_outputs(learner, task.support_x, task.query_x)
                     loss = self.loss(query, task.query_y)
                     parts.append(weight * loss / tasks)
@@ -62,7 +62,7 @@ class Learn2LearnEngine(Engine):
                 if done:
                     with torch.enable_grad():
                         self._adapt(learner, start, done - 1, task, second_order=False)
-                with torch.no_grad(), adaptation_step(max(done - 1, 0)), own_buffers(learner):
+                with torch.no_grad(), adaptation_step(max(done - 1, 0)), preserve_buffers(learner):
                     path.append(self.query_outputs(learner, task.support_x, task.query_x))
             paths.append(torch.stack(path))
         return torch.stack(paths)
@@ -70,10 +70,10 @@ class Learn2LearnEngine(Engine):
     def _begin(self, task: TaskBatch) -> tuple[nn.Module, list[Tensor]]:
         """A clone of the network for a task, and the parameters that it begins with."""
         learner: nn.Module = self._maml.clone()
-        begun = {} if self.begin is None else self.begin(task.support_x, task.support_y)
+        init = {} if self.task_init is None else self.task_init(task.support_x, task.support_y)
         values = {}
         for (name, parameter), adapted in zip(learner.named_parameters(), self._adapted, strict=True):
-            value = begun.get(name.removeprefix("module."), parameter)
+            value = init.get(name.removeprefix("module."), parameter)
             values[parameter] = value.detach().requires_grad_() if adapted and not value.requires_grad else value
         for module in learner.modules():
             # learn2learn's own update puts tensors here that are no parameters.
@@ -84,7 +84,7 @@ class Learn2LearnEngine(Engine):
     def _adapt(self, learner: nn.Module, start: list[Tensor], step: int, task: TaskBatch, second_order: bool) -> None:
         """One inner step: what ``learner.adapt(loss)`` does, but of what is adapted alone and at its rates."""
         parameters = list(learner.parameters())
-        with adaptation_step(step), own_buffers(learner):
+        with adaptation_step(step), preserve_buffers(learner):
             loss = self.loss(learner(task.support_x), task.support_y)
         chosen, anchors = (
             [parameter for parameter, adapted in zip(of_all, self._adapted, strict=True) if adapted]

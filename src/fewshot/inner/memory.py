@@ -57,7 +57,7 @@ def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
     if not isinstance(engine, FastWeightsEngine) or engine.inner.outer != "unrolled":
         return Forecast(steps, tasks, tasks * _of_task(engine, one), None)
     plain, by_steps = (
-        engine.remade(type(engine), inner=replace(engine.inner, checkpoint_steps=keep))
+        engine.copy_as(type(engine), inner=replace(engine.inner, checkpoint_steps=keep))
         for keep in (engine.inner.checkpoint_steps, True)
     )
     return Forecast(steps, tasks, tasks * _of_task(plain, one), tasks * _of_task(by_steps, one))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.transforms import Kronecker, MetaCurvature
 
 TRANSFORMS: dict[str, type[MetaCurvature] | type[Kronecker]] = {"meta_curvature": MetaCurvature, "kronecker": Kronecker}

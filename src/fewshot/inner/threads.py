@@ -57,11 +57,11 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator
                 futures.popleft().cancel()
 
 
-def twin(network: nn.Module) -> nn.Module:
+def replica(network: nn.Module) -> nn.Module:
     """A network with the same tensors, hooks and settings as another, which holds them itself.
 
     ``torch.func.functional_call`` puts weights in the place of a network's parameters for the moment of a call, so that two
-    threads cannot call one network. What a network writes into itself when it is called stays in its twin.
+    threads cannot call one network. What a network writes into itself when it is called stays in its replica.
     """
     made: dict[nn.Module, nn.Module] = {}
 

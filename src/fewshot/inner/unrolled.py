@@ -28,7 +28,7 @@ def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: 
     Reverse-mode differentiation by hand (Griewank & Walther 2008, chapter 12): only the weights between the steps are kept.
     """
     inner, outer = engine.inner, engine.learned(chunk)
-    path = list(engine.descent(chunk, inner.steps))
+    path = list(engine.trajectory(chunk, inner.steps))
     losses, outputs, towards, total = query_gradients(engine, path[-1], inner.steps, chunk, tasks)
     weights = inner.loss_weights(outer_step)
     towards, total = [weights[-1] * g for g in towards], [None if g is None else weights[-1] * g for g in total]

@@ -45,10 +45,10 @@ class VectorizedEngine(FastWeightsEngine):
             return batch
         return batch.with_inputs(*(_channels_last(x) for x in (batch.support_x, batch.query_x)))
 
-    def begun(self, chunk: TaskBatch) -> dict[str, Tensor]:
-        return {} if self.begin is None else vmap(self.begin)(chunk.support_x, chunk.support_y)
+    def init_tasks(self, chunk: TaskBatch) -> dict[str, Tensor]:
+        return {} if self.task_init is None else vmap(self.task_init)(chunk.support_x, chunk.support_y)
 
-    def own(self, parameter: Tensor, tasks: int) -> Tensor:
+    def stack(self, parameter: Tensor, tasks: int) -> Tensor:
         # PyTorch's convolution in double precision is another, which refuses weights in such memory.
         if parameter.ndim != 4 or parameter.device.type != "cpu" or parameter.dtype == torch.float64:
             return parameter.expand(tasks, *parameter.shape)

@@ -17,8 +17,8 @@ from fewshot.tasks.batch import TaskBatch
 @unfused_attention()
 def adapted_weights(engine: Engine, task: TaskBatch, steps: int) -> dict[str, Tensor]:
     """All parameters of the engine's network by name after `steps` inner steps on the support set of a batch of one task."""
-    functional = engine.remade(FunctionalEngine)
-    *_, fast = functional.descent(functional.prepared(task), steps, engine.inner.eval_batch_size)
+    functional = engine.copy_as(FunctionalEngine)
+    *_, fast = functional.trajectory(functional.prepared(task), steps, engine.inner.eval_batch_size)
     return {name: weight.detach().clone() for name, weight in functional.weights(fast).items()}
 
 

@@ -19,7 +19,7 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskScores
 from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
-from fewshot.models.processes import average_over_tasks, smallest
+from fewshot.models.all_reduce import average_over_tasks, smallest
 from fewshot.objectives import Classification, Objective, Predictions
 from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key

@@ -38,8 +38,8 @@ from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm, has_batch_norm
 from fewshot.errors import UserError
-from fewshot.inner.engine import Begin, Engine, engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.engine import Engine, TaskInit, engine_kind
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
 from fewshot.inner.rates import InnerRates
 from fewshot.models.adapted import FirstOutputs, adapted_weights, keep_statistics, with_weights
@@ -119,7 +119,7 @@ class MAML(MetaLearner):
         self._ways, self._eval_ways, self._engine_asked, self._norm_per_step = ways, eval_ways, engine, norm_per_step
         self._engines: dict[int, Engine] = {}
         self._engine, self._evaluator = (
-            engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.begin(of_task))
+            engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.task_init(of_task))
             for loss, of_task in (
                 (objective.loss, ways),
                 (partial(_loss_of_first, objective, objective.width(eval_ways)), eval_ways),
@@ -132,7 +132,7 @@ class MAML(MetaLearner):
         xavier_(head)
         return head
 
-    def begin(self, ways: int) -> Begin | None:
+    def task_init(self, ways: int) -> TaskInit | None:
         """What a task of so many classes begins with instead of the network's own parameters."""
         return None
 
@@ -173,7 +173,7 @@ class MAML(MetaLearner):
         """The engine for tasks of another number of classes than usual."""
         if ways not in self._engines:
             loss = partial(_loss_of_first, self.objective, self.objective.width(ways))
-            self._engines[ways] = self._engine.remade(type(self._engine), loss=loss, begin=self.begin(ways))
+            self._engines[ways] = self._engine.copy_as(type(self._engine), loss=loss, task_init=self.task_init(ways))
         return self._engines[ways]
 
     def memory_forecast(self, batch: TaskBatch) -> Forecast:
@@ -186,7 +186,7 @@ class MAML(MetaLearner):
     def use_engine(self, name: str) -> None:
         """Computes the inner loop by another engine from now on."""
         kind = engine_kind(name)
-        self._engine, self._evaluator = (engine.remade(kind) for engine in (self._engine, self._evaluator))
+        self._engine, self._evaluator = (engine.copy_as(kind) for engine in (self._engine, self._evaluator))
         self._engines.clear()
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.call import own_buffers, unfused_attention
+from fewshot.inner.call import preserve_buffers, unfused_attention
 from fewshot.models.base import MetaLearner
 from fewshot.models.maml import MAML
 from fewshot.tasks.batch import TaskBatch, TaskRows
@@ -97,7 +97,7 @@ def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2, v
 def _require_features(model: MetaLearner, input_shape: Sequence[int]) -> None:
     backbone = model.network.get_submodule("features")
     like = next(model.parameters())
-    with torch.no_grad(), own_buffers(backbone):
+    with torch.no_grad(), preserve_buffers(backbone):
         found = backbone(torch.zeros(2, *input_shape, dtype=like.dtype))
     width = getattr(backbone, "out_features", None)
     if not isinstance(found, Tensor) or found.shape != (2, width):
@@ -114,7 +114,7 @@ def _name_unused(model: MetaLearner, batch: TaskBatch) -> None:
     learned = {name: parameter for name, parameter in features.named_parameters() if parameter.requires_grad}
     if not learned:
         return
-    with own_buffers(features), unfused_attention():
+    with preserve_buffers(features), unfused_attention():
         outputs = features(batch.support_x[0])
         found: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(learned.values()), allow_unused=True)
     unused = sorted({name.rpartition(".")[0] for name, grad in zip(learned, found, strict=True) if grad is None})
@@ -302,12 +302,12 @@ def _descended(
     kept = [(parameter, parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
     try:
         with torch.no_grad():
-            begun = {} if engine.begin is None else engine.begin(task.support_x, task.support_y)
-            for name, value in begun.items():
+            init = {} if engine.task_init is None else engine.task_init(task.support_x, task.support_y)
+            for name, value in init.items():
                 network.get_parameter(name).copy_(value)
         anchors = [parameter.detach().clone() for parameter in adapted]
         for step, weight in enumerate(inner.loss_weights(outer_step)):
-            with adaptation_step(step), own_buffers(network), unfused_attention():
+            with adaptation_step(step), preserve_buffers(network), unfused_attention():
                 if given is None:
                     for parameter in adapted:
                         parameter.requires_grad_()
@@ -315,7 +315,7 @@ def _descended(
                     used.append(torch.autograd.grad(loss, adapted, materialize_grads=True))
                 else:
                     used.append(given[step])
-            with torch.no_grad(), adaptation_step(step), own_buffers(network), unfused_attention():
+            with torch.no_grad(), adaptation_step(step), preserve_buffers(network), unfused_attention():
                 pulls = [inner.proximal * (parameter - anchor) for parameter, anchor in zip(adapted, anchors, strict=True)]
                 gradients = rates.transformed([slope + pull for slope, pull in zip(used[-1], pulls, strict=True)])
                 for parameter, rate, slope in zip(adapted, rates.at(step), gradients, strict=True):
@@ -338,7 +338,7 @@ def _faulty_layer(model: MetaLearner, batch: TaskBatch) -> str | None:
         layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs))) for layer in features.modules()
     ]
     try:
-        with own_buffers(features), torch.no_grad(), unfused_attention():
+        with preserve_buffers(features), torch.no_grad(), unfused_attention():
             features(batch.support_x[0])
     finally:
         for handle in handles:
@@ -356,7 +356,7 @@ def _is_twice_differentiable(layer: nn.Module, inputs: Sequence[Tensor]) -> bool
     given = leaves[len(leaves) - len(inputs) :]
 
     def first(create_graph: bool = False) -> tuple[Tensor, ...]:
-        with own_buffers(layer), unfused_attention():
+        with preserve_buffers(layer), unfused_attention():
             outputs = layer(*given)
         total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum() / 2
         return torch.autograd.grad(total, leaves, create_graph=create_graph, materialize_grads=True)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.errors import UserError
-from fewshot.inner.engine import Begin
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.engine import TaskInit
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.models.maml import MAML
 
 
@@ -54,7 +54,7 @@ class ProtoMAML(MAML):
         """A place for the tasks' heads; what is in it is never used."""
         return nn.Linear(features, outputs).requires_grad_(False)
 
-    def begin(self, ways: int) -> Begin:
+    def task_init(self, ways: int) -> TaskInit:
         features = self.network.get_submodule("features")
 
         def prototypes(support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:

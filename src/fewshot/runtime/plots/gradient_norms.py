@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
 from fewshot.errors import check_int
-from fewshot.inner.gradients import inner_gradient_norms, order_cosine
+from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.plots.loggers import boards, show_scalars
 

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.threads import twin
+from fewshot.inner.threads import replica
 from fewshot.tasks.batch import TaskBatch
 
 
 def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
     """Norm of the support loss's gradient in each adaptation step, over all that is adapted, ``(T, steps)``."""
     inner, norms = engine.inner, []
-    looking = engine.remade(FunctionalEngine, network=twin(engine.network))
+    looking = engine.copy_as(FunctionalEngine, network=replica(engine.network))
     for number in range(len(batch)):
         chunk = looking.prepared(batch.slice(number, number + 1))
-        for step, fast in zip(range(inner.steps), looking.descent(chunk, inner.steps), strict=False):
+        for step, fast in zip(range(inner.steps), looking.trajectory(chunk, inner.steps), strict=False):
             leaves = [weight.detach().requires_grad_() for weight in fast]
             with torch.enable_grad():
-                slopes = looking.slopes(leaves, step, chunk, second_order=False)
-            norms.append(torch.nn.utils.get_total_norm([slope.detach() for slope in slopes]))
+                gradients = looking.support_gradients(leaves, step, chunk, second_order=False)
+            norms.append(torch.nn.utils.get_total_norm([gradient.detach() for gradient in gradients]))
     return torch.stack(norms).view(len(batch), inner.steps)
 
 
@@ -41,7 +41,7 @@ def _meta_gradient(engine: Engine, batch: TaskBatch, first_order: bool) -> Tenso
     """The meta-gradient of one order, flat; every ``.grad`` is put back."""
     chosen = engine.chosen(batch)
     inner = replace(engine.inner, first_order=first_order, annealing=None)
-    of_order = engine.remade(type(chosen), inner=inner)
+    of_order = engine.copy_as(type(chosen), inner=inner)
     network = list(engine.network.parameters())
     parameters = [*network, *engine.rates.parameters()]
     kept = [parameter.grad for parameter in parameters]

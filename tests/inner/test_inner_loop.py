@@ -6,7 +6,7 @@ import torch
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from tests.inner.engine_tester import network_of
 

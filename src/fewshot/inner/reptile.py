@@ -25,7 +25,7 @@ def displacement(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Ten
         support_y=torch.cat([chunk.support_y, chunk.query_y], dim=1),
     )
     begin = engine.start(chunk)
-    *_, fast = engine.descent(together, engine.inner.steps, engine.inner.batch_size)
+    *_, fast = engine.trajectory(together, engine.inner.steps, engine.inner.batch_size)
     with torch.no_grad():
         outputs = engine.queries_after(engine.inner.steps, fast, chunk)
         losses = engine.losses(outputs, chunk.query_y)

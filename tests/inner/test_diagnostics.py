@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.gradients import inner_gradient_norms, order_cosine
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch, TaskRows
 

@@ -16,7 +16,7 @@ def split(engine: FastWeights) -> tuple[nn.Module, nn.Sequential] | None:
     So it does where the body differs from step to step: it has batch norms for each step, or sees other images in each.
     """
     inner, network = engine.inner, engine.network
-    if not isinstance(network, nn.Sequential) or engine.begin is not None or inner.outer == "displacement":
+    if not isinstance(network, nn.Sequential) or engine.task_init is not None or inner.outer == "displacement":
         return None
     links = list(network.named_children())
     adapted = [any(name.split(".")[0] == link for name in engine.adapted) for link, _ in links]

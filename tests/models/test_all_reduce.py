@@ -7,9 +7,9 @@ import torch
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.data.meta_batches import Share
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.inner_loop import InnerLoop
+from fewshot.models.all_reduce import average_over_tasks
 from fewshot.models.maml import MAML
-from fewshot.models.processes import average_over_tasks
 from tests.ranks import in_processes
 
 STEPS = 20

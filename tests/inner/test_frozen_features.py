@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from fewshot.backbones.norm import BatchNorm
-from fewshot.inner.body import split
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.loop import InnerLoop
+from fewshot.inner.frozen_features import split
+from fewshot.inner.inner_loop import InnerLoop
 from tests.inner.engine_tester import (
     gradients,
     network_of,
@@ -21,9 +21,9 @@ ENGINES = pytest.mark.parametrize("kind", ["functional", "vectorized"])
 HEAD = ("1.*",)
 
 
-def built(kind, network, batch_norm="transductive", begin=None, **options):
+def built(kind, network, batch_norm="transductive", task_init=None, **options):
     inner = InnerLoop(**({"lr": 0.3, "steps": 3, "eval_steps": 3, "adapt": HEAD} | options))
-    return engine_kind(kind)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, batch_norm, begin)
+    return engine_kind(kind)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, batch_norm, task_init)
 
 
 @pytest.mark.parametrize(("batch_norm", "passes"), [("transductive", 2), ("inductive", 1)])
@@ -59,8 +59,8 @@ def test_a_frozen_body_has_no_gradient_and_the_head_the_same(kind, by_steps):
 def test_where_steps_differ_nothing_is_split(kind):
     def is_split(**options):
         network = options.pop("network", None) or network_of("conv4")
-        begin = options.pop("begin", None)
-        return split(built(kind, network, begin=begin, **options)) is not None
+        task_init = options.pop("task_init", None)
+        return split(built(kind, network, task_init=task_init, **options)) is not None
 
     assert is_split()
     assert not is_split(adapt=("*",))
@@ -69,7 +69,7 @@ def test_where_steps_differ_nothing_is_split(kind):
     assert not is_split(network=with_norms_for_each_step(network_of("conv4"), 3))
     assert not is_split(outer="displacement")  # it sees support and query set together
     network = network_of("conv4")
-    assert not is_split(network=network, begin=sums_of_features(network))
+    assert not is_split(network=network, task_init=sums_of_features(network))
 
 
 def test_the_parts_are_the_network():

@@ -37,7 +37,7 @@ class InnerLoop:
         annealing: what changes while the outer loop runs; None changes nothing.
         outer: the outer gradient. ``unrolled``: of the query loss, through all steps. ``implicit``: of the query loss, by the
             implicit function theorem (`fewshot.inner.implicit`). ``displacement``: from where adaptation to support *and*
-            query set ends to where it began (`fewshot.inner.displacement`).
+            query set ends to where it began (`fewshot.inner.reptile`).
         cg_steps: conjugate-gradient steps of ``implicit``.
         cg_damping: added to the identity in the system that they solve.
         optimizer: makes the optimiser of the steps from weights and ``lr``, one that works element by element
