@@ -36,15 +36,15 @@ def lock(folder: Path) -> Iterator[None]:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    file_lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        file_lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"hydra.run.dir={folder} is in use by a run that is going on; wait for it or choose another") from error
     try:
         yield
     finally:
-        lock.release()
+        file_lock.release()
 
 
 def find_checkpoint(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
