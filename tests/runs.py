@@ -12,7 +12,7 @@ SPOILT = 0.3
 """How far weights are moved from where they start, so that running statistics and learned rates are not what they start as."""
 
 
-def untrained(cfg, classes=10):
+def untrained(cfg, classes=10, spoilt=SPOILT):
     """Writes the run's folder of a config; returns its folder and its model."""
     folder = cfg.paths.output_dir
     torch.manual_seed(0)
@@ -20,7 +20,7 @@ def untrained(cfg, classes=10):
     model.know_classes(classes)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(1 + SPOILT * torch.rand_like(parameter))
+            parameter.mul_(1 + spoilt * torch.rand_like(parameter))
     content = {
         "state_dict": model.state_dict(),
         "fewshot": {

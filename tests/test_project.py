@@ -28,6 +28,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*
 EVERYBODY = {"errors", "tasks", "objectives"}
 MAY_KNOW = {
     "errors": set(),
+    "moved": set(),
     "tasks": {"errors"},
     "data": EVERYBODY,
     "backbones": EVERYBODY,
@@ -36,8 +37,8 @@ MAY_KNOW = {
     "objectives": {"errors", "evaluation"},
     "evaluation": {"errors", "objectives"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
-    "predict": EVERYBODY | {"data", "inner", "models", "evaluation"},
-    "runtime": EVERYBODY | {"data", "backbones", "inner", "models", "evaluation", "predict"},
+    "predict": EVERYBODY | {"moved", "data", "inner", "models", "evaluation"},
+    "runtime": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation", "predict"},
     "sweep": {"errors", "evaluation", "runtime"},
 }
 

@@ -1,13 +1,19 @@
 """The predictor says what an evaluation says, of every algorithm, and takes what users bring."""
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewshot import FewShotLearner
 from fewshot.errors import UserError
+from fewshot.predict.targets import build
 from tests.runs import tasks_of, untrained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -73,3 +79,82 @@ def test_more_classes_than_in_training(run, model):
             learner.fit(x, y)
     else:
         assert learner.fit(x, y).decision_function(x).shape == (len(x), 5)
+
+
+def test_what_is_saved_predicts_the_same_without_the_run(run, tmp_path):
+    folder, cfg, _ = run("model=anil")
+    rows, _ = tasks_of(cfg, count=1)
+    learner = FewShotLearner.from_run(folder, trust=TRUST).fit(rows.support_x[0], ["b", "a", "c"])
+    learner.save(tmp_path / "saved")
+    expected = learner.decision_function(rows.query_x[0])
+    shutil.rmtree(folder)
+    loaded = FewShotLearner.load(tmp_path / "saved", trust=TRUST)
+    assert loaded.classes_.tolist() == ["a", "b", "c"]
+    assert np.array_equal(loaded.decision_function(rows.query_x[0]), expected)
+    with pytest.raises(UserError, match="is not empty; choose another folder"):
+        loaded.save(tmp_path)
+    (tmp_path / "saved/learner.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(UserError, match="is no whole safetensors file"):
+        FewShotLearner.load(tmp_path / "saved", trust=TRUST)
+
+
+def test_files_images_and_arrays_are_the_same_rows(run, tmp_path):
+    folder, cfg, _ = run("model=protonet")
+    images = tasks_of(cfg, count=1)[0].query_x[0]
+    for number, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).save(tmp_path / f"{number:02d}.png")
+    paths = [tmp_path / f"{number:02d}.png" for number in range(len(images))]
+    pictures = [Image.fromarray(image[0].numpy()) for image in images]
+    learner = FewShotLearner.from_run(folder, trust=TRUST)
+    arrays = [images, images[:, 0].numpy(), images.flatten(1).numpy(), list(images), [image[0].numpy() for image in images]]
+    for given in (*arrays, paths, [str(path) for path in paths], np.array([str(path) for path in paths]), pictures):
+        assert torch.equal(learner.rows(given), images)
+    assert torch.equal(learner.rows(paths[0]), images[:1])
+    # 0 to 1, as torchvision's ToTensor has them
+    torch.testing.assert_close(learner._predictor.scale(images.double().div(255).float()), learner._predictor.scale(images))
+    with pytest.raises(UserError, match=r"nowhere\.png cannot be read"):
+        learner.rows(["nowhere.png"])
+
+
+def test_rows_are_scaled_as_the_data_module_does(run, tmp_path):
+    folder, cfg, _ = run("data.mean=[0.3]", "data.std=[0.17]")
+    rows, scaled = tasks_of(cfg, count=1)
+    scale = FewShotLearner.from_run(folder, trust=TRUST)._predictor.scale
+    assert torch.equal(scale(rows.support_x), scaled.support_x)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("os.system", "is no part of fewshot; where you trust it, pass trust=[os]"),
+        ("fewshot.data.source.np.load", "cannot be imported"),
+        ("fewshot.data.source.require", "is no class of its package"),
+        ("fewshot.sweep.__main__.main", "is no part of fewshot"),
+        ("fewshot.models.nothing.Model", "cannot be imported"),
+        ("torch.nn.Linear", "refuses its arguments"),
+        ("torch.optim.os.system", "cannot be imported"),
+    ],
+)
+def test_the_config_of_a_run_runs_no_code(target, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        build({"model": [{"_target_": target, "path": "x"}]})
+
+
+def test_a_regression_predicts_values(compose_config, tmp_path):
+    cfg = compose_config(tmp_path, "model=r2d2", "objective=regression")
+    folder, _ = untrained(cfg)
+    x = torch.rand(12, 1, 16, 16)
+    y = x.mean(dim=(1, 2, 3))
+    learner = FewShotLearner.from_run(folder, trust=TRUST).fit(x[:8], y[:8])
+    assert learner.predict(x).shape == (12,)
+    assert learner.score(x[:8], y[:8].numpy()) > learner.score(x[:8], y[:8].numpy()[::-1].copy())
+    assert learner.adapt()(x).shape == (12, 1)
+    with pytest.raises(UserError, match="a regression has no probabilities"):
+        learner.predict_proba(x)
+
+
+@pytest.mark.slow
+def test_importing_it_imports_neither_hydra_nor_lightning_nor_tensorboard():
+    code = "import sys; from fewshot import FewShotLearner; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"hydra", "lightning", "tensorboard", "sklearn", "matplotlib", "torchvision"} & set(done.stdout.split())

@@ -1,7 +1,6 @@
 """What came of a sweep, from files alone: tables, CSV, plot, the best config; by the commands that a user types."""
 
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
 from fewshot.sweep.__main__ import parser, retry
 from fewshot.sweep.job import Job, State, jobs_in
-from fewshot.sweep.report import summary
 from fewshot.sweep.table import cells, chosen_baseline, csv_text, groups_of, markdown, plot
 from tests.entry import ROOT
 
@@ -175,15 +173,6 @@ def test_mistakes_take_one_line(sweep, tmp_path, arguments, message):
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-
-
-def test_runs_that_were_cut_short_are_named(sweep):
-    folder, _ = sweep
-    results = folder / "0.4-1-None/results.json"
-    results.write_text(json.dumps({**json.loads(results.read_text()), "status": "cut short"}))
-    _, best, other = cells(groups_of(jobs_in(folder)), None)
-    assert (best[1], other[1]) == ("3 (1 cut short)", "3")
-    assert summary(jobs_in(folder)) == "5 completed, 1 cut short"
 
 
 def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):

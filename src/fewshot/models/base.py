@@ -109,6 +109,10 @@ class MetaLearner(L.LightningModule, ABC):
     def evaluate(self, batch: TaskBatch) -> Tensor:
         """Query outputs before adaptation and after each step, ``(T, steps+1, N*Q, N)``."""
 
+    def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Features of support ``(T, S, D)`` and query sets ``(T, B, D)`` before adaptation; the inputs where there are none."""
+        return batch.support_x.flatten(2), batch.query_x.flatten(2)
+
     def adapted(self, task: TaskBatch) -> nn.Module:
         """The model adapted to one task: inputs ``(B, ...)`` to outputs ``(B, N)``, what `evaluate` says up to rounding.
 

@@ -37,7 +37,7 @@ class Baseline(Classifier):
         super().__init__(**classifier)
         self._epochs, self._batch_size, self._lr = epochs, batch_size, lr
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The heads of all tasks are trained side by side; they start from one draw and see the images in one order.
 
         So a task's outputs depend on the task alone.
@@ -61,7 +61,10 @@ class Baseline(Classifier):
                     for parameter, gradient in zip(head, gradients, strict=True):
                         parameter.grad = gradient
                     optimizer.step()
-        return self._answers(query, *head).detach()
+        return tuple(part.detach() for part in head)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        return self._answers(query, *head)
 
     def _answers(self, features: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
         """Of heads with a number for each class beside its weights: a magnitude or a bias."""

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import has_batch_norm
 from fewshot.backbones.statistics import RunningStatistics, by_task
 from fewshot.errors import UserError, suggest
+from fewshot.models.adapted import keep_statistics
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
 from fewshot.tasks.batch import TaskBatch
@@ -53,14 +55,27 @@ class EmbeddingLearner(MetaLearner):
         self._show_statistics()
 
     @abstractmethod
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """What queries are compared with: tensors whose first dimension is the task, from a support set alone.
+
+        Args:
+            support: features ``(T, N*K, D)``
+            labels: of the support set, ``(T, N*K)``
+        """
+
+    @abstractmethod
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        """Outputs for the queries ``(T, N*Q, N)``, from what `fit_head` has made and features ``(T, N*Q, D)``."""
+
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        """Outputs for the queries, ``(T, N*Q, N)``.
+        """Outputs for the queries ``(T, N*Q, N)``; where they do not depend on each other, through a head.
 
         Args:
             support: features ``(T, N*K, D)``
             labels: of the support set, ``(T, N*K)``
             query: features ``(T, N*Q, D)``
         """
+        return self.apply_head(self.fit_head(support, labels), query)
 
     def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
         with self.in_training(batch, len(batch) / (tasks or len(batch))):
@@ -77,6 +92,19 @@ class EmbeddingLearner(MetaLearner):
         self.say_of_a_single_query(batch, self._batch_norm if has_batch_norm(self.network) else "none")
         with torch.no_grad(), self.in_evaluation(batch):
             return self._outputs(batch)[:, None]
+
+    def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), self.in_evaluation(batch):
+            support, query = self.embed(batch)
+        return support.flatten(2), query.flatten(2)
+
+    def adapted(self, task: TaskBatch) -> nn.Module:
+        if self.description["transductive"]:
+            return super().adapted(task)
+        model = deepcopy(self).eval().requires_grad_(False)
+        if self.description["batch_norm"] == "inductive":
+            keep_statistics(model.network["features"], task.support_x[0])  # type: ignore[index]
+        return Comparison(model, model.fit_head(model.features(task.support_x[0])[None], task.support_y))
 
     def embed(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Features of support ``(T, N*K, ...)`` and query set ``(T, N*Q, ...)``."""
@@ -143,6 +171,26 @@ class EmbeddingLearner(MetaLearner):
 
     def _rows(self, batch: TaskBatch) -> int | None:
         return batch.support_x.shape[1] if self._batch_norm == "inductive" else None
+
+
+class Comparison(nn.Module):
+    """A network of features and a task's head.
+
+    Args:
+        model: whose features and comparison they are.
+        head: of a batch of one task.
+    """
+
+    def __init__(self, model: EmbeddingLearner, head: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.model, self._parts = model, len(head)
+        for number, part in enumerate(head):
+            self.register_buffer(f"head{number}", part.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(B, N)`` for inputs ``(B, ...)``."""
+        head = tuple(self.get_buffer(f"head{number}") for number in range(self._parts))
+        return self.model.apply_head(head, self.model.features(x)[None])[0]
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:

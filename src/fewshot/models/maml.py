@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -147,6 +148,12 @@ class MAML(MetaLearner):
         ways = self._ways_of(batch, self._eval_ways)
         engine = self._evaluator if ways == self._eval_ways else self._engine_for(ways)
         return engine.adaptation_path(batch, self.inner.eval_steps)[..., : self.objective.width(ways)]
+
+    @torch.no_grad()
+    def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        body = self.network.get_submodule("features")
+        support, query = zip(*(self._engine.features(body, task.support_x, task.query_x) for task in batch), strict=True)
+        return torch.stack(support), torch.stack(query)
 
     def adapted(self, task: TaskBatch) -> nn.Module:
         ways, steps = self._ways_of(task, self._eval_ways), self.inner.eval_steps

@@ -34,13 +34,16 @@ class MatchingNet(EmbeddingLearner):
         super().__init__(backbone, parts=parts, **embedding)
         self._full_context = full_context
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return support, one_hot(labels, support).bool()
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        support, members = head
         if self._full_context:
             support, query = self.network["context"](support, query)  # type: ignore[index]
         cosines = F.normalize(query, dim=-1) @ F.normalize(support, dim=-1).mT
         attention = cosines.log_softmax(dim=-1)
-        others = ~one_hot(labels, support).bool()
-        return attention.unsqueeze(-1).masked_fill(others.unsqueeze(1), -torch.inf).logsumexp(dim=2)
+        return attention.unsqueeze(-1).masked_fill(~members.unsqueeze(1), -torch.inf).logsumexp(dim=2)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -39,14 +39,18 @@ class MetaOptNet(EmbeddingLearner):
         super().__init__(parts={"scale": Scale()}, **embedding)
         self._head, self._regularisation, self._label_smoothing = head, regularisation, label_smoothing
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        support, query, dtype = support.double(), query.double(), support.dtype
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        support = support.double()
         members = one_hot(labels, support)
         if self._head == "svm":
-            outputs = query @ support.mT @ svm_duals(support @ support.mT, members, self._regularisation)
-        else:
-            outputs = query @ ridge_weights(support, members, self._regularisation)
-        scaled: Tensor = self.network["scale"](outputs.to(dtype))  # type: ignore[index]
+            return support.mT, svm_duals(support @ support.mT, members, self._regularisation)
+        return (ridge_weights(support, members, self._regularisation),)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        outputs = query.double()
+        for factor in head:
+            outputs = outputs @ factor
+        scaled: Tensor = self.network["scale"](outputs.to(query.dtype))  # type: ignore[index]
         return scaled
 
     def training_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -12,8 +12,11 @@ from fewshot.models.embedding import EmbeddingLearner, class_means
 class ProtoNet(EmbeddingLearner):
     """Outputs are the negative squared distances of a query to the classes' prototypes."""
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        return -squared_distances(query, class_means(support, labels))
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return (class_means(support, labels),)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        return -squared_distances(query, *head)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -33,18 +33,26 @@ class R2D2(EmbeddingLearner):
     def __init__(self, penalty: float, scale: float, **embedding: Any) -> None:
         check_positive("model.penalty", penalty)
         check_positive("model.scale", scale)
-        super().__init__(parts={"regression": Regression(penalty, scale)}, **embedding)
+        super().__init__(parts={"regression": RidgeRegression(penalty, scale)}, **embedding)
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        outputs: Tensor = self.network["regression"](support, self.objective.encode(labels, support), query)  # type: ignore[index]
-        return outputs
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return (self._regression.fit(support, self.objective.encode(labels, support)),)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        (weights,) = head
+        return self._regression.predict(weights, query)
+
+    @property
+    def _regression(self) -> "RidgeRegression":
+        regression: RidgeRegression = self.network["regression"]  # type: ignore[index]
+        return regression
 
     @property
     def description(self) -> dict[str, Any]:
         return {**super().description, "adapt": ["regression"]}
 
 
-class Regression(nn.Module):
+class RidgeRegression(nn.Module):
     """Fits targets on a support set and predicts them for queries, with a learned penalty and scale."""
 
     def __init__(self, penalty: float, scale: float) -> None:
@@ -52,8 +60,12 @@ class Regression(nn.Module):
         self.log_penalty = nn.Parameter(torch.tensor(float(penalty)).log())
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
-    def forward(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """From features ``(T, B, D)``, targets ``(T, B, N)`` and features ``(T, Q, D)`` to ``(T, Q, N)``."""
-        with_constant = [F.pad(features, (0, 1), value=1.0) for features in (support, query)]
+    def fit(self, support: Tensor, targets: Tensor) -> Tensor:
+        """Weights ``(T, D+1, N)`` from features ``(T, B, D)`` and targets ``(T, B, N)``."""
         penalty = support.shape[1] * self.log_penalty.exp()
-        return self.scale * (with_constant[1] @ ridge_weights(with_constant[0], targets, penalty))
+        return ridge_weights(F.pad(support, (0, 1), value=1.0), targets, penalty)
+
+    def predict(self, weights: Tensor, query: Tensor) -> Tensor:
+        """From weights and features ``(T, Q, D)`` to ``(T, Q, N)``."""
+        outputs: Tensor = self.scale * (F.pad(query, (0, 1), value=1.0) @ weights)
+        return outputs

@@ -46,8 +46,11 @@ class RelationNet(EmbeddingLearner):
         maps = self._backbone.maps(images)
         return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        classes = torch.einsum("tsn,tschw->tnchw", one_hot(labels, support), support)
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return (torch.einsum("tsn,tschw->tnchw", one_hot(labels, support), support),)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        (classes,) = head
         ways, queries = classes.shape[1], query.shape[1]
         of_class = classes.unsqueeze(1).expand(-1, queries, *classes.shape[1:])
         of_query = query.unsqueeze(2).expand(-1, -1, ways, *query.shape[2:])

@@ -39,9 +39,11 @@ class SimpleShot(Classifier):
         self.centre = nn.Parameter(torch.zeros(backbone.out_features), requires_grad=False)
         self._transform = transform
 
-    def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        support, query = self._transformed(support), self._transformed(query)
-        return -squared_distances(query, class_means(support, labels))
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return (class_means(self._transformed(support), labels),)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        return -squared_distances(self._transformed(query), *head)
 
     def see(self, features: Tensor, share: float) -> None:
         distance = share * (self.centre - features.mean(dim=(0, 1)))

@@ -43,17 +43,28 @@ class TIM(Classifier):
         self._iterations, self._lr, self._transductive = iterations, lr, transductive
 
     def compare(self, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-        support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
+        return self.apply_head(self._fit(support, labels, query if self._transductive else None), query)
+
+    def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return self._fit(support, labels, None)
+
+    def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
+        return _logits(F.normalize(query, dim=-1), *head)
+
+    def _fit(self, support: Tensor, labels: Tensor, query: Tensor | None) -> tuple[Tensor, ...]:
+        """The weights, from features of the support set and of the queries, if these tell."""
+        support = F.normalize(support, dim=-1)
+        query = None if query is None else F.normalize(query, dim=-1)
         members = one_hot(labels, support)
         weights = class_means(support, labels).detach().requires_grad_()
         optimizer = torch.optim.Adam([weights], self._lr)
         with torch.enable_grad():
             for _ in range(self._iterations):
-                told = _logits(query, weights) if self._transductive else None
+                told = None if query is None else _logits(query, weights)
                 objective = _objective(_logits(support, weights), members, told)
                 (weights.grad,) = torch.autograd.grad(objective.sum(), [weights])
                 optimizer.step()
-        return _logits(query, weights).detach()
+        return (weights.detach(),)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -35,6 +35,10 @@ class Reader:
             InputError: there are none, they have another shape, or they are not finite.
             UserError: one cannot be read.
         """
+        if hasattr(x, "toarray"):
+            raise InputError("Sparse data are not supported; give X.toarray()")
+        if not hasattr(x, "__len__"):
+            x = np.asarray(x)
         if _is_readable(x):
             x = [x]
         if not isinstance(x, Tensor) and len(x) and _is_readable(x[0]):

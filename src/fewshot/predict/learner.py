@@ -2,7 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +12,39 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import UserError
-from fewshot.inner.auto_engine import AutoEngine
+from fewshot.errors import UserError, suggest
 from fewshot.predict.adapted import Adapted
 from fewshot.predict.errors import InputError, NotFittedError
-from fewshot.predict.inputs import Reader, Scale
-from fewshot.predict.run_files import Run, read_run
+from fewshot.predict.run_files import CALIBRATION, read_run, save_run
+from fewshot.predict.unknown import SCORES
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
-    from fewshot.models.base import MetaLearner
+    from fewshot.predict.predictor import TaskPredictor
 
 log = logging.getLogger(__name__)
 
 QUERIES_AT_ONCE = 512
 """That are answered in one pass, at the least; a support set that is larger is answered by as many."""
+
+
+_said: set[str | Path | None] = set()
+"""Runs of which it was said that queries are answered by themselves."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is said of inputs.
+
+    Attributes:
+        probabilities: ``(n, classes)``
+        scores: by name, how sure it is that they are of a known class, ``(n,)`` each (`fewshot.predict.unknown`).
+        nearest: ``(n,)`` the example of the support set, in the order given, whose features are nearest.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    scores: dict[str, npt.NDArray[Any]]
+    nearest: npt.NDArray[np.int64]
 
 
 class FewShotLearner:
@@ -81,6 +100,29 @@ class FewShotLearner:
         learner._load()
         return learner
 
+    @classmethod
+    def load(cls, folder: str | Path, **options: Any) -> "FewShotLearner":
+        """A learner with its support set that `save` has written.
+
+        Raises:
+            UserError: the folder holds none.
+        """
+        learner = cls.from_run(folder, **options)
+        if learner._run.support is None:
+            raise UserError(f"{folder} holds no learner that was saved; use FewShotLearner.from_run for a run's folder")
+        names, learner._support_x, learner._support_y = learner._run.support
+        learner.classes_, learner.n_features_in_ = np.array(names), learner._support_x[0].numel()
+        return learner
+
+    def save(self, folder: str | Path) -> None:
+        """Writes model and support set into a folder, which `load` reads without the run: safetensors and JSON, no code.
+
+        Raises:
+            UserError: there is no support set, or the folder holds something else.
+        """
+        self._require_fitted()
+        save_run(self._run, Path(folder).expanduser(), self.classes_.tolist(), self._support_x, self._support_y)
+
     def fit(self, x: Any, y: Any) -> "FewShotLearner":
         """Takes a support set.
 
@@ -92,7 +134,13 @@ class FewShotLearner:
             UserError: inputs cannot be read, or there are more classes than the model tells apart.
         """
         self._load()
-        self._fit(self._reader(x), y)
+        self._fit(self._predictor.reader(x), y)
+        if self._run.inductive and not self.transductive and self.run not in _said:
+            _said.add(self.run)
+            log.warning(
+                f"{self.run} was tested with queries that are answered together (transductive); here each is answered by "
+                "itself. transductive=True does as published"
+            )
         return self
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
@@ -104,10 +152,8 @@ class FewShotLearner:
         return found
 
     def predict_proba(self, x: Any) -> npt.NDArray[np.float64]:
-        """The probability of each class, ``(n, classes)``, in the order of `classes_`."""
-        self._require_classes("probabilities")
-        outputs = torch.from_numpy(self.decision_function(x))
-        return np.asarray(outputs.softmax(dim=1).numpy())
+        """The probability of each class, ``(n, classes)``, in the order of `classes_`: calibrated, where the run was."""
+        return self.say(x).probabilities
 
     def decision_function(self, x: Any) -> npt.NDArray[Any]:
         """The model's outputs, ``(n, classes)``: those of ``eval.py`` for the same task.
@@ -116,7 +162,8 @@ class FewShotLearner:
         one operation round otherwise.
         """
         self._require_fitted()
-        return np.asarray(self._outputs(self._reader(x)).numpy())
+        rows = self._predictor.reader(x)
+        return np.asarray(torch.cat([self._predictor.outputs(task)[0] for task in self._tasks(rows)]).numpy())
 
     def score(self, x: Any, y: Any) -> float:
         """The accuracy on inputs with known classes; of a regression, the coefficient of determination R2."""
@@ -127,6 +174,38 @@ class FewShotLearner:
             return float((predicted == y).mean())
         return float(1 - ((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
+    def known(self, x: Any, false_alarms: float = 0.05, score: str | None = None) -> npt.NDArray[np.bool_]:
+        """Whether each input ``(n,)`` is of one of the support set's classes, by a threshold from the run's validation tasks.
+
+        Args:
+            x: inputs.
+            false_alarms: share of inputs of known classes that may be called unknown: 0.01, 0.05, 0.1 or 0.2.
+            score: ``probability``, ``energy`` or ``distance``; None takes the one that told best in validation.
+
+        Raises:
+            UserError: the run has no such threshold.
+        """
+        self._require_classes("unknown classes")
+        name, least = self.threshold(false_alarms, score)
+        return np.asarray(self.say(x).scores[name] >= least)
+
+    def threshold(self, false_alarms: float = 0.05, score: str | None = None) -> tuple[str, float]:
+        """The name of a score and the least that a known input has of it; arguments are those of `known`."""
+        self._load()
+        found = (self._run.calibration or {}).get("unknown")
+        if not found:
+            raise UserError(
+                f"{self.run} has no thresholds for unknown classes ({CALIBRATION}); train with calibration_tasks=100 and more "
+                "validation classes than a task has"
+            )
+        name = score or found["score"]
+        if name not in found["scores"]:
+            raise UserError(f"score={name} is unknown{suggest(str(name), found['scores'])}")
+        thresholds = found["scores"][name]["thresholds"]
+        if str(false_alarms) not in thresholds:
+            raise UserError(f"false_alarms={false_alarms} has no threshold; choose one of: {', '.join(thresholds)}")
+        return name, float(thresholds[str(false_alarms)])
+
     def adapt(self, x: Any = None, y: Any = None) -> nn.Module:
         """The model adapted to a support set, as a module of PyTorch: inputs ``(n, ...)`` to outputs ``(n, classes)``.
 
@@ -136,7 +215,8 @@ class FewShotLearner:
         if x is not None:
             self.fit(x, y)
         self._require_fitted()
-        return Adapted(self._scale, self._model.adapted(self._scaled(self._task(self._support_x[:0])))).eval()
+        task = self._predictor.scaled(self._task(self._support_x[:0]))
+        return Adapted(self._predictor.scale, self._predictor.model.adapted(task)).eval()
 
     # scikit-learn's conventions
 
@@ -182,17 +262,10 @@ class FewShotLearner:
         wanted = (str(self.run), self.checkpoint, bool(self.transductive), str(self.device), tuple(self.trust))
         if getattr(self, "_loaded", None) == wanted:
             return
-        run = read_run(self.run, self.checkpoint, self.trust)
-        if run.inductive and not self.transductive:
-            log.warning(
-                f"{self.run} was tested with queries that are answered together (transductive); here each is answered by "
-                "itself. transductive=True does as published"
-            )
-        self._run: Run = run
-        self._model: MetaLearner = run.build_model(self.transductive).to(self.device)
-        data = run.config["data"]
-        self._reader = Reader(run.row, run.source)
-        self._scale = Scale(run.row, data.get("mean", []), data.get("std", [])).to(self.device)
+        self._run = read_run(self.run, self.checkpoint, self.trust)
+        from fewshot.predict.predictor import TaskPredictor  # imports Lightning, which takes seconds
+
+        self._predictor = TaskPredictor(self._run, self.transductive, self.device)
         self._loaded = wanted
 
     def _fit(self, x: Tensor, y: Any) -> None:
@@ -204,6 +277,7 @@ class FewShotLearner:
             if not targets.isfinite().all():
                 raise InputError("y contains NaN or infinity; leave such rows out")
             self._support_x, self._support_y, self.classes_ = x, targets, np.array([])
+            self._order = np.arange(len(x))
         else:
             if labels.dtype.kind == "f" and (labels != labels.round()).any():
                 raise InputError("Unknown label type: continuous; classes are names or whole numbers")
@@ -211,15 +285,15 @@ class FewShotLearner:
             self._require_ways(classes)
             order = np.argsort(numbers.reshape(-1), kind="stable")  # rows of a class together, as in the tasks of a run
             self._support_x, self._support_y = x[order], torch.from_numpy(numbers.reshape(-1)[order].astype(np.int64))
-            self.classes_ = classes
+            self.classes_, self._order = classes, order
         self.n_features_in_ = x[0].numel()
 
     def _require_ways(self, classes: npt.NDArray[Any]) -> None:
         if len(classes) < 2:
             raise InputError(f"the support set has 1 class, {classes[0]}; give examples of two classes or more")
-        most = self._model.most_ways
+        most = self._predictor.model.most_ways
         if most is not None and len(classes) > most:
-            name = self._model.description["model"]
+            name = self._predictor.model.description["model"]
             raise InputError(
                 f"the support set has {len(classes)} classes, but this {name} tells at most {most} apart (data.ways in "
                 "training); take fewer, or a model whose head is made for each task, such as protonet, r2d2 or protomaml"
@@ -234,23 +308,59 @@ class FewShotLearner:
         if self._run.objective != "classification":
             raise UserError(f"a regression has no {what}; use predict")
 
-    def _outputs(self, queries: Tensor) -> Tensor:
-        """Outputs ``(n, classes)`` for rows ``(n, ...)``."""
+    @property
+    def objective(self) -> str:
+        """What it learned: ``classification`` or ``regression``."""
+        self._load()
+        return self._run.objective
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether inputs are images."""
+        self._load()
+        return self._run.row.dtype == "uint8" and len(self._run.row.shape) == 3
+
+    @property
+    def answers_together(self) -> bool:
+        """Whether an answer depends on the queries that are given with it."""
+        self._load()
+        return bool(self.transductive and self._run.inductive)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether the run has thresholds for unknown classes."""
+        self._load()
+        return bool((self._run.calibration or {}).get("unknown"))
+
+    @property
+    def support(self) -> tuple["TaskPredictor", Tensor, Tensor]:
+        """What predicts, rows of the support set and their targets, those of a class together."""
+        self._require_fitted()
+        return self._predictor, self._support_x, self._support_y
+
+    def rows(self, x: Any) -> Tensor:
+        """Inputs as rows ``(n, ...)``, before they are normalised."""
+        self._load()
+        return self._predictor.reader(x)
+
+    def say(self, x: Any) -> Predicted:
+        """Probabilities, scores of what is known, and nearest examples of inputs."""
+        self._require_classes("probabilities")
+        parts = []
+        for task in self._tasks(self._predictor.reader(x)):
+            outputs = self._predictor.outputs(task)
+            scores = self._predictor.known_scores(task, outputs)
+            support, query = self._predictor.features(task)
+            probabilities = (outputs[0].double() / self._predictor.temperature).softmax(dim=1)
+            nearest_row = torch.cdist(query[0], support[0]).argmin(dim=1)
+            parts.append([probabilities, nearest_row, *(scores[name][0].cpu() for name in SCORES)])
+        found = [torch.cat(values).numpy() for values in zip(*parts, strict=True)]
+        return Predicted(found[0], dict(zip(SCORES, found[2:], strict=True)), self._order[found[1]])
+
+    def _tasks(self, queries: Tensor) -> Iterator[TaskBatch]:
+        """The support set with some of the queries at a time: all, where these tell of each other."""
         at_once = len(queries) if self.transductive else max(QUERIES_AT_ONCE, len(self._support_x))
-        found = [self._evaluated(self._task(part))[0] for part in torch.split(queries, at_once)]
-        return torch.cat(found)
-
-    def _evaluated(self, batch: TaskBatch) -> Tensor:
-        """The model's outputs for tasks after adaptation ``(T, B, outputs)``, computed as in an evaluation of the run."""
-        if isinstance(self._model.engine, AutoEngine):
-            self._model.use_engine("auto")  # type: ignore[operator]  # chooses by these tasks, not by those before them
-        half = self._run.config["trainer"].get("precision") == "bf16-mixed"
-        with torch.no_grad(), torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
-            return self._model.evaluate(self._scaled(batch))[:, -1].to(torch.float32).cpu()
-
-    def _scaled(self, batch: TaskBatch) -> TaskBatch:
-        batch = batch.to(self.device)
-        return batch.with_inputs(self._scale(batch.support_x), self._scale(batch.query_x))
+        yield from map(self._task, torch.split(queries, at_once))
 
     def _task(self, queries: Tensor) -> TaskBatch:
         """The task of the support set and some queries, whose targets are not known."""

@@ -1,5 +1,6 @@
 """A run's folder as a predictor reads it: its resolved config and a checkpoint, as plain data; no dataset is needed."""
 
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,12 +13,21 @@ import yaml
 
 from fewshot.data.source import ArraySpec, Source
 from fewshot.errors import UserError, suggest
+from fewshot.evaluation.files import write_json
+from fewshot.moved import renamed
 from fewshot.predict.targets import build
+from fewshot.predict.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
     from fewshot.models.base import MetaLearner
 
+CALIBRATION = "calibration.json"
+"""What was fitted on validation tasks (`fewshot.predict.calibration`)."""
+SAVED, TENSORS = "learner.json", "learner.safetensors"
+"""What `FewShotLearner.save` writes."""
 CHECKPOINTS = ("best", "last", "previous")
+WEIGHTS = "model."
+"""Before the names of a saved model's weights."""
 PARTS = ("train", "val", "test")
 
 
@@ -29,13 +39,17 @@ class Run:
         folder: of the run.
         config: resolved.
         checkpoint: the content of the checkpoint.
+        calibration: what was fitted on validation tasks; None where nothing was.
         trust: packages beside this project's whose classes the config may name.
+        support: names of the classes and tensors ``x`` and ``y`` of a support set that was saved with it.
     """
 
     folder: Path
     config: dict[str, Any]
     checkpoint: dict[str, Any]
+    calibration: dict[str, Any] | None = None
     trust: tuple[str, ...] = ()
+    support: tuple[list[Any], torch.Tensor, torch.Tensor] | None = None
 
     @property
     def objective(self) -> str:
@@ -98,7 +112,65 @@ def read_run(folder: str | Path, checkpoint: str = "best", trust: Sequence[str] 
     folder = Path(folder).expanduser()
     if checkpoint not in CHECKPOINTS:
         raise UserError(f"checkpoint={checkpoint} is unknown{suggest(checkpoint, CHECKPOINTS)}")
-    return Run(folder, _read_config(folder), _read_checkpoint(folder, checkpoint), tuple(trust))
+    if (folder / SAVED).is_file():
+        return _read_saved(folder, tuple(trust))
+    config, content = _read_config(folder), _read_checkpoint(folder, checkpoint)
+    return Run(folder, config, content, _read_calibration(folder), tuple(trust))
+
+
+def save_run(run: Run, folder: Path, classes: Sequence[Any], x: torch.Tensor, y: torch.Tensor) -> None:
+    """Writes a run's config and weights and a support set into a folder that `read_run` reads: tensors and JSON alone.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SAVED).is_file():
+        raise UserError(f"{folder} is not empty; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SAVED).unlink(missing_ok=True)  # without it the folder is none
+    weights = {f"{WEIGHTS}{name}": value for name, value in run.checkpoint["state_dict"].items()}
+    write_tensors(folder / TENSORS, {**weights, "support.x": x, "support.y": y}, {"format": "pt"})
+    checkpoint = {"fewshot": run.checkpoint["fewshot"]}
+    content = {"schema": 1, "config": run.config, "checkpoint": checkpoint, "calibration": run.calibration}
+    write_json(folder / SAVED, {**content, "classes": list(classes)})
+
+
+def _read_saved(folder: Path, trust: tuple[str, ...]) -> Run:
+    try:
+        content: Any = json.loads((folder / SAVED).read_text("utf-8"))
+        config, fewshot = content["config"], content["checkpoint"]["fewshot"]
+        tensors, _ = read_tensors(folder / TENSORS)
+        state = {name.removeprefix(WEIGHTS): value for name, value in tensors.items() if name.startswith(WEIGHTS)}
+        support = list(content["classes"]), tensors["support.x"], tensors["support.y"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{folder / SAVED} cannot be read ({type(error).__name__}); save the learner anew") from error
+    return Run(folder, config, {"state_dict": state, "fewshot": fewshot}, content.get("calibration"), trust, support)
+
+
+def packages(folder: Path) -> tuple[str, ...]:
+    """The packages of all classes that a run's config names: what whoever trained the run has trusted."""
+    found = set()
+    nodes: list[Any] = [_read_config(folder)]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+        if isinstance(node, dict) and "_target_" in node:
+            found.add(str(node["_target_"]).partition(".")[0])
+    return tuple(sorted(found - {"fewshot", "torch", "lightning"}))
+
+
+def _read_calibration(folder: Path) -> dict[str, Any] | None:
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+        whole = 0 < float(content["temperature"]) < float("inf")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} cannot be read; delete it, or take another run")
+    return dict(content)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -112,7 +184,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     groups = isinstance(config, dict) and all(isinstance(config.get(group), dict) for group in ("data", "model", "trainer"))
     if not groups or "_target_" not in config["model"] or "image_shape" not in config["data"]:
         raise UserError(f"{path} is no config of a training run; choose one below logs/train/runs")
-    return dict(config)
+    return dict(renamed(config))
 
 
 def _read_checkpoint(folder: Path, name: str) -> dict[str, Any]:

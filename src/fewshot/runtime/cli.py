@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fewshot.errors import UserError, suggest
-from fewshot.runtime.config_check import TOP, check_config
+from fewshot.runtime.config_check import OTHER_JOBS, TOP, check_config, check_keys
 from fewshot.runtime.config_groups import CONFIGS, choices, misfit
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -40,7 +40,10 @@ FLAGS_WITH_VALUE = (
     "--experimental-rerun",
 )  # fmt: skip
 """Hydra's."""
-FOLDERS = ("run", "init_from", "hydra.run.dir", "hydra.sweep.dir", "paths.data_dir", "paths.cache_dir")
+FOLDERS = (
+    *("run", "init_from", "support", "query", "out"),
+    *("hydra.run.dir", "hydra.sweep.dir", "paths.data_dir", "paths.cache_dir"),
+)
 """Keys whose values are read as they stand: the name of a folder may have any character."""
 
 
@@ -87,7 +90,7 @@ def do(job: str, cfg: DictConfig, says: str = "") -> object:
     Args:
         says: printed before that, which takes some seconds.
     """
-    check_config(cfg)
+    check_keys(cfg, OTHER_JOBS[job]) if job in OTHER_JOBS else check_config(cfg)
     for key in cfg.paths:
         if not OmegaConf.is_interpolation(cfg.paths, key):
             cfg.paths[key] = whole_path(cfg.paths[key])

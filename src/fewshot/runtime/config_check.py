@@ -25,6 +25,7 @@ TOP = {
     "seed": "int | None",
     "threads": "int | None",
     "test": "bool",
+    "calibration_tasks": "int",
     "val_at_start": "bool",
     "resume": "bool",
     "init_from": "str | None",
@@ -36,6 +37,25 @@ TOP = {
 NUMBERS = "maml"
 EVALUATION = {"run": "str", "split": "str", "checkpoint": "str"}
 """Those that an evaluation has beside them."""
+PREDICTION = {
+    "run": "str",
+    "support": "str",
+    "query": "str | None",
+    "out": "str",
+    "checkpoint": "str",
+    "shots": "int | None",
+    "transductive": "bool",
+    "device": "str",
+    "trust": "Sequence[str]",
+    "leave_one_out": "bool",
+    "false_alarms": "float",
+    "score": "str | None",
+    "sheet": "bool",
+    "paths": "dict[str, str]",
+}
+"""Keys of ``predict.py``."""
+OTHER_JOBS = {"fewshot.predict.command:predict": PREDICTION}
+"""Keys of what is no training or evaluation, by job."""
 SHARED = {
     "source": "Part",
     "ways": "int | Sequence[int]",
@@ -54,6 +74,8 @@ LEAST = {
     "model.backbone.filters": 1,
     "model.inner.steps": 1,
     "model.inner.eval_steps": 0,
+    "data.eval.unknown_ways": 0,
+    "calibration_tasks": 0,
     "seed": 0,
     "threads": 1,
 }
@@ -112,6 +134,22 @@ def check_config(cfg: DictConfig) -> None:
     for key, kind in kinds.items():
         _check(key, values[key], kind)
     _check_choices(values)
+
+
+def check_keys(cfg: DictConfig, kinds: dict[str, str]) -> None:
+    """Finds what is wrong with the config of a job that trains and evaluates nothing.
+
+    Raises:
+        UserError: a key is unknown or missing, or its value is of another type than it takes.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    for key in values:
+        if key not in kinds:
+            raise UserError(_unknown(key, kinds))
+    for key, text in kinds.items():
+        if key not in values or values[key] == "???":
+            raise UserError(f"{key}=??? must be given; see --help")
+        _check(key, values[key], Annotation(ast.parse(text, mode="eval").body, Path(__file__)))
 
 
 def place_numbers(cfg: DictConfig) -> None:

@@ -9,6 +9,7 @@ from fewshot.errors import UserError
 from fewshot.runtime.cli import unquoted
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile
+from fewshot.runtime.old_runs import renewed
 
 EVAL_CONFIG = "eval"
 EXCHANGEABLE = ("data", "trainer", "logger")
@@ -67,6 +68,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     saved["seed"] = _load(folder, RESOLVED)["seed"]
     for key, value in {"allow_seen_classes": False, "init_from": None, "init_part": "all"}.items():
         saved.setdefault(key, value)  # older runs lack it
+    saved["calibration_tasks"] = 0  # the run has done so
     saved["defaults"] = [*defaults, {"hydra": "default"}, {"launcher": "serial"}, {"sweep": "grid"}, "_self_"]
     saved["run"] = "???"
     saved["hydra"] = JOB
@@ -89,4 +91,4 @@ def training_tasks(folder: Path) -> dict[str, int]:
 def _load(folder: Path, name: str) -> dict[str, Any]:
     if not (folder / name).is_file():
         raise UserError(f"run={folder} is no run's folder: it has no {name}; choose one below logs/train/runs")
-    return load_config(folder / name)
+    return renewed(load_config(folder / name))

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
+from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
@@ -72,6 +73,8 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate
     work(model, datamodule, ckpt_path=str(checkpoint), verbose=False)
+    unknown_ways = cfg.data.eval.get("unknown_ways", 0) if cfg.split == "test" else 0  # older runs lack it
+    unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     return Report(
         cfg,
         Path(cfg.paths.output_dir),
@@ -82,4 +85,5 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
         training={**trained, "steps": content["global_step"], "run": str(run), "checkpoint": cfg.checkpoint},
         val_metrics=metrics_of("val", model.scores["val"]) if cfg.split == "val" else {},
         initial_weights=content["callbacks"].get(InitialWeights.__qualname__),
+        unknown=unknown,
     ).write()

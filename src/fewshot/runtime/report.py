@@ -38,6 +38,7 @@ class Report:
         max_steps: outer steps that were asked for; None in an evaluation.
         val_metrics: of the checkpoint that was kept.
         val_tasks: that these were measured on; None where validation is not spoken of.
+        unknown: how well queries of other classes are told from a task's own, where that was asked for.
         earlier_sources: versions of the source code that took some of the outer steps before this one (`SourceHistory`).
         initial_weights: checkpoint that training started from (`InitialWeights`); None where they were drawn.
     """
@@ -52,6 +53,7 @@ class Report:
     max_steps: int | None = None
     val_metrics: dict[str, float] = field(default_factory=dict)
     val_tasks: int | None = None
+    unknown: dict[str, float] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     earlier_sources: list[dict[str, Any]] = field(default_factory=list)
     initial_weights: dict[str, str] | None = None
@@ -66,7 +68,7 @@ class Report:
         metrics = dict(self.val_metrics)
         test = None
         if self.split == "test":
-            metrics |= results.metrics_of("test", scores)
+            metrics |= results.metrics_of("test", scores) | self.unknown
             results.write_per_task(self.folder / "test_tasks.csv", scores)
             if scores.predictions is not None:
                 write_predictions(self.folder / "test_predictions.csv", scores.predictions, self._class_names(), self._items())

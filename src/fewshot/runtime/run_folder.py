@@ -24,7 +24,7 @@ CHANGEABLE = ("test", "trainer", "logger", "callbacks", "val_at_start")
 """What may differ, with ``resume=true``, from the run that is continued: where and how long it runs, not what it computes."""
 ESSENTIAL = ("trainer.precision", "trainer.val_check_interval", "callbacks.best.monitor", "callbacks.best.mode")
 """What may not, though it is of these groups."""
-CHANGEABLE_KEYS = ("data.source.data_dir", "model.on_nonfinite")
+CHANGEABLE_KEYS = ("calibration_tasks", "data.eval.unknown_ways", "data.source.data_dir", "model.on_nonfinite")
 CHANGEABLE_DATA = ("num_workers", "test_tasks", "cache_dir")
 
 

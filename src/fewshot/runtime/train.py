@@ -12,9 +12,12 @@ from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError
+from fewshot.evaluation.model_card import write_model_card
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary, size_text
 from fewshot.models.base import MetaLearner
+from fewshot.predict.calibration import calibrate
+from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
 from fewshot.runtime.checkpoints import LAST, read_checkpoint
@@ -164,7 +167,11 @@ def _conclude(
             kept = {"val_metrics": metrics_of("val", model.scores["val"]), "val_tasks": len(model.scores["val"].index)}
     if rank() > 0:
         return {}
-    return Report(
+    unknown_ways = cfg.data.eval.unknown_ways if cfg.test else 0
+    unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
+    if path and cfg.calibration_tasks:
+        calibrate(folder, datamodule, cfg.calibration_tasks, str(trainer.strategy.root_device))
+    metrics = Report(
         cfg,
         folder,
         datamodule,
@@ -182,7 +189,10 @@ def _conclude(
         earlier_sources=get_callback(trainer, SourceHistory).earlier,
         initial_weights=get_callback(trainer, InitialWeights).origin,
         cost={**cost, "skipped_steps": model.skipped_steps},
+        unknown=unknown,
     ).write()
+    write_model_card(folder)
+    return metrics
 
 
 def _splits(cfg: DictConfig) -> list[str]:

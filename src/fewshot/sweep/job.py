@@ -114,11 +114,6 @@ class Job:
         # without an exit code nobody saw it end, and after 0 its results were taken away
         return State.INTERRUPTED if code in (None, 0, *INTERRUPTED) else State.FAILED
 
-    def status(self) -> str:
-        """The word that tables show: the state, or of a complete job the status of its results, which may be "cut short"."""
-        results = self.results()
-        return self.state().value if results is None else str(results.get("status", State.COMPLETED.value))
-
     def failures(self) -> int:
         """How many attempts have failed."""
         return sum(attempt.get("exit_code") not in (None, 0, PRUNED, *INTERRUPTED) for attempt in self.record()["attempts"])

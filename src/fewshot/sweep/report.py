@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,7 +112,7 @@ class Progress:
     def ended(self, job: Job) -> None:
         state = job.state()
         outcome = f"val {figure(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
-        self._console.print(f"{job.status():12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
+        self._console.print(f"{state.value:12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
 
     def running(self, jobs: Sequence[Job]) -> None:
         """A line for each job that has done another tenth of its outer steps, looked at every few seconds."""
@@ -140,7 +139,7 @@ def status_table(jobs: Sequence[Job]) -> Table:
         table.add_row(
             Text(job.name),
             Text(labels.of(job)),
-            Text(job.status() + (f", attempt {attempts}" if attempts > 1 else ""), style=STYLES.get(state, "")),
+            Text(state.value + (f", attempt {attempts}" if attempts > 1 else ""), style=STYLES.get(state, "")),
             figure(job, "val") or (str(training_of(job) or "") if state in UNDER_WAY else ""),
             figure(job, "test"),
         )
@@ -148,9 +147,9 @@ def status_table(jobs: Sequence[Job]) -> Table:
 
 
 def summary(jobs: Sequence[Job]) -> str:
-    """How many are in which state, or complete with which status."""
-    counts = Counter(job.status() for job in sorted(jobs, key=lambda job: list(State).index(job.state())))
-    return ", ".join(f"{count} {status}" for status, count in counts.items())
+    """How many are in which state."""
+    states = [job.state() for job in jobs]
+    return ", ".join(f"{states.count(state)} {state.value}" for state in State if state in states)
 
 
 def print_status(folder: Path, jobs: Sequence[Job]) -> None:

@@ -49,7 +49,6 @@ class Group:
         tested: the tests of those runs that were tested.
         train_seconds: mean over seeds.
         commits: of the code that the runs came from.
-        cut_short: how many of the jobs did less than was asked for.
     """
 
     label: str
@@ -60,7 +59,6 @@ class Group:
     tested: tuple[EvaluatedRun, ...]
     train_seconds: float
     commits: frozenset[str]
-    cut_short: int
 
     @property
     def spread(self) -> Spread | None:
@@ -133,7 +131,7 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
     for group in groups:
         row = [
             group.short,
-            str(len(group.jobs)) + (f" ({group.cut_short} cut short)" if group.cut_short else ""),
+            str(len(group.jobs)),
             _shown(group.score, group.validated),
             _spread(group.score, group.spread),
             _seconds(group.train_seconds),
@@ -224,7 +222,6 @@ def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], told_apart: lis
         tested=tuple(tested),
         train_seconds=float(np.mean([each["cost"].get("train_seconds", math.nan) for each in results])),
         commits=frozenset(str(each["provenance"].get("git_commit")) for each in results),
-        cut_short=sum(each.get("status") == "cut short" for each in results),
     )
 
 

@@ -1,0 +1,105 @@
+"""``model_card.md``: what a run's model is, for whoever finds its folder (Mitchell et al. 2019)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fewshot.evaluation.files import written_whole
+from fewshot.evaluation.results import deciding_score, read_results
+
+CARD = "model_card.md"
+TRANSDUCTIVE = (
+    "- It was tested with queries that are answered together (transductive); `predict.py` answers each by itself, which costs "
+    "accuracy, unless told `transductive=true`."
+)
+
+
+def write_model_card(folder: Path) -> None:
+    """Writes the card of a run from its ``results.json`` and, where it has one, its ``calibration.json``."""
+    results = read_results(folder / "results.json")
+    calibration = folder / "calibration.json"
+    fitted = json.loads(calibration.read_text("utf-8")) if calibration.is_file() else None
+    with written_whole(folder / CARD) as file:
+        file.write(model_card(results, fitted, folder).encode())
+
+
+def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, folder: Path) -> str:
+    """The card's text.
+
+    Args:
+        results: the content of ``results.json``.
+        calibration: the content of ``calibration.json``.
+        folder: of the run, as commands name it.
+    """
+    protocol, metrics, score = results["protocol"], results["metrics"], deciding_score(results)
+    train = protocol["train"]
+    classes = protocol.get("splits_classes", {})
+    lines = [
+        f"# {protocol['model']}, {protocol['backbone']}, {protocol['data']}",
+        "",
+        "## What it is",
+        "",
+        f"- Adapts to a new task by: {', '.join(map(str, protocol.get('adapt') or [])) or 'comparison, without steps'}; "
+        f"{protocol.get('parameters', 0):,} parameters.",
+        f"- Trained on {protocol.get('sources', {}).get('train', protocol['data'])}"
+        + (f" ({classes['train']} classes)" if classes.get("train") else "")
+        + f", tasks of {train.get('ways')} ways, {train.get('shots')} shots, {train.get('queries')} queries a class; "
+        f"{train.get('steps', 0):,} outer steps, seed {protocol.get('seed')}.",
+        f"- Batch normalisation: {protocol.get('batch_norm')}. Control: {protocol.get('control') or 'none'}.",
+        "",
+        "## Figures",
+        "",
+        f"Tasks of {protocol['ways']} ways, {protocol['shots']} shots, {protocol['queries']} queries a class, on classes that "
+        "were not trained on. Means over tasks with 95 % intervals.",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *_figures(metrics),
+    ]
+    if calibration is not None:
+        lines += [
+            "",
+            f"Probabilities are calibrated by a temperature of {calibration['temperature']:.3g}, fitted on "
+            f"{calibration['tasks']} validation tasks: expected calibration error {_number(calibration['ece_before'])} before, "
+            f"{_number(calibration['ece_after'])} after.",
+        ]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- The figures are for tasks of this size, from this data set. Other images, more classes or other numbers of "
+        "examples: measure anew; `predict.py` says first what may be expected.",
+        *([TRANSDUCTIVE] if protocol.get("transductive") else []),
+        *([f"- The run was cut short: {', '.join(results['cut_short'])}."] if results.get("cut_short") else []),
+        f"- {score} decided which checkpoint was kept, on validation tasks.",
+        "",
+        "## How to use it",
+        "",
+        "```",
+        f"python predict.py run={folder} support=FOLDER query=FOLDER",
+        "```",
+        "",
+        "`FOLDER` of the support set has a folder of examples for each class. In Python:",
+        "",
+        "```python",
+        "from fewshot import FewShotLearner",
+        "",
+        f'learner = FewShotLearner.from_run("{folder}").fit(inputs, labels)',
+        "learner.predict(others)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figures(metrics: dict[str, float]) -> list[str]:
+    rows = []
+    for name, value in metrics.items():
+        if not name.endswith("_ci95"):
+            interval = metrics.get(f"{name}_ci95")
+            rows.append(f"| {name} | {_number(value)}" + (f" ± {_number(interval)} |" if interval is not None else " |"))
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,57 @@
+"""A run's model as a predictor uses it: raw tasks to outputs, features and scores, computed as in an evaluation of the run."""
+
+import torch
+from torch import Tensor
+
+from fewshot.inner.auto_engine import AutoEngine
+from fewshot.models.maml import MAML
+from fewshot.predict.inputs import Reader, Scale
+from fewshot.predict.run_files import Run
+from fewshot.predict.unknown import known_scores
+from fewshot.tasks.batch import TaskBatch
+
+
+class TaskPredictor:
+    """Answers the queries of tasks.
+
+    Args:
+        run: what was trained.
+        transductive: answer queries together, where the run was tested so.
+        device: that computes.
+
+    Attributes:
+        model: with the run's weights.
+        reader: makes rows of a user's inputs.
+        scale: normalises rows.
+        temperature: that outputs are divided by for probabilities; 1 where none was fitted.
+    """
+
+    def __init__(self, run: Run, transductive: bool, device: str) -> None:
+        self.run, self.device = run, torch.device(device)
+        self.model = run.build_model(transductive).to(self.device)
+        self.reader = Reader(run.row, run.source)
+        data = run.config["data"]
+        self.scale = Scale(run.row, data.get("mean", []), data.get("std", [])).to(self.device)
+        self.temperature = float((run.calibration or {}).get("temperature", 1.0))
+
+    def outputs(self, batch: TaskBatch) -> Tensor:
+        """The model's outputs after adaptation ``(T, B, outputs)`` for tasks of rows, in the main memory."""
+        model, half = self.model, self.run.config["trainer"].get("precision") == "bf16-mixed"
+        if isinstance(model, MAML) and isinstance(model.engine, AutoEngine):
+            model.use_engine("auto")  # chooses by these tasks, not by those before them
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return model.evaluate(self.scaled(batch))[:, -1].to(torch.float32).cpu()
+
+    def scaled(self, batch: TaskBatch) -> TaskBatch:
+        """The tasks as the model sees them."""
+        batch = batch.to(self.device)
+        return batch.with_inputs(self.scale(batch.support_x), self.scale(batch.query_x))
+
+    def known_scores(self, batch: TaskBatch, outputs: Tensor) -> dict[str, Tensor]:
+        """How sure it is that queries are of one of a task's classes: `known_scores`, for outputs ``(T, B, N)``."""
+        return known_scores(self.model, self.scaled(batch), outputs, self.temperature)
+
+    def features(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Features of support ``(T, S, D)`` and queries ``(T, B, D)`` before adaptation, in the main memory."""
+        support, query = self.model.features_of(self.scaled(batch))
+        return support.float().cpu(), query.float().cpu()

@@ -1,0 +1,48 @@
+"""Configs of runs that were made by older versions, as this one would have written them, so that they can be evaluated."""
+
+from typing import Any
+
+from fewshot.moved import renamed
+from fewshot.runtime.config_check import NUMBERS
+from fewshot.runtime.config_groups import CONFIGS, ConfigFile
+
+OLD_NUMBERS = "recipe"
+"""What the node `NUMBERS` was called."""
+SIZE = ("ways", "shots", "queries")
+
+
+def renewed(saved: dict[str, Any]) -> dict[str, Any]:
+    """A run's config, composed or resolved, with the names and keys that there are now."""
+    config: dict[str, Any] = renamed(saved)
+    if OLD_NUMBERS in config:
+        config = _referring(config, f"${{{OLD_NUMBERS}.", f"${{{NUMBERS}.")
+        config[NUMBERS] = config.pop(OLD_NUMBERS)
+    if "val" not in config["data"]:
+        config["data"] = _with_parts(config["data"])
+    return config
+
+
+def _referring(node: Any, old: str, new: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _referring(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_referring(value, old, new) for value in node]
+    return node.replace(old, new) if isinstance(node, str) else node
+
+
+def _with_parts(data: dict[str, Any]) -> dict[str, Any]:
+    """The node ``data`` of a run from when all parts had one source, and tasks were classes of one published split."""
+    now, tasks = ConfigFile(CONFIGS / "data/_episodes.yaml", "data").content, dict(data["eval"])
+    tasks.pop("_target_", None)
+    within = "alphabet" if tasks.pop("within_group", False) else None
+    training = {key: (data.get("train") or {}).get(key, data[key]) for key in SIZE}
+    parts = {part: now[part] for part in ("val", "test")}
+    split = ConfigFile(CONFIGS / "data/split/published.yaml", "data/split").content
+    return {
+        **{key: value for key, value in now.items() if key != "defaults"},
+        **data,
+        "split": split,
+        "train": {**now["train"], **training},
+        "eval": {**now["eval"], **tasks, "within": within},
+        **parts,
+    }

@@ -1,0 +1,89 @@
+"""Temperatures, calibration errors, and what tells unknown classes, on figures that are known; and in a real run."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot import FewShotLearner
+from fewshot.errors import UserError
+from fewshot.evaluation.model_card import model_card
+from fewshot.predict.calibration import calibration_error, fit_temperature
+from fewshot.predict.leave_one_out import Estimate
+from fewshot.predict.unknown import auroc, fpr95, threshold
+from fewshot.runtime.train import train
+from fewshot.tasks.batch import TaskRows, TaskSize
+from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.streams import stream_key
+from fewshot.tasks.table import CLASS, Column, Table
+from fewshot.tasks.unknown import draw_unknown
+
+
+def test_the_temperature_that_outputs_were_multiplied_by_is_found():
+    generator = torch.Generator().manual_seed(0)
+    honest = torch.randn(4000, 3, generator=generator, dtype=torch.float64) * 2
+    labels = torch.multinomial(honest.softmax(dim=1), 1, generator=generator)[:, 0]
+    outputs, labels = list((3 * honest).split(500)), list(labels.split(500))
+    assert fit_temperature(outputs, labels) == pytest.approx(3, rel=0.05)
+    assert calibration_error(outputs, labels, 3.0) < 0.02 < 0.1 < calibration_error(outputs, labels, 1.0)
+
+
+def test_the_calibration_error_of_a_sure_and_wrong_model_is_1():
+    assert calibration_error([torch.tensor([[100.0, 0.0]])], [torch.tensor([1])], 1.0) == pytest.approx(1)
+    assert calibration_error([torch.tensor([[0.0, 0.0]] * 2)], [torch.tensor([0, 1])], 1.0) == pytest.approx(0)
+
+
+def test_scores_of_unknown_queries_are_compared():
+    known, unknown = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[0.0, 2.0, 5.0]])
+    assert auroc(known, unknown).item() == pytest.approx((4 + 2.5 + 0) / 12)
+    assert fpr95(known, unknown).item() == pytest.approx(2 / 3)  # all of the four have to be accepted: from 1 on
+    assert threshold(torch.arange(20.0), 0.05).item() == 1  # one of the twenty lies below
+    assert threshold(torch.arange(20.0), 0.04).item() == 0
+
+
+def test_unknown_queries_are_of_other_classes_and_always_the_same():
+    table = Table({CLASS: Column.of([f"c{number // 6}" for number in range(60)])})
+    size = TaskSize(3, 1, 2)
+    (rows,) = ClassSampler(size.ways, size.shots, size.queries).draw(table, stream_key("test"), [0, 1, 2])
+    found = draw_unknown(table, rows, 4, ("test",))
+    assert found.shape == (3, 8)
+    for task, numbers in enumerate(found.numpy()):
+        classes = table.columns[CLASS].values[numbers]
+        assert len(np.unique(classes)) == 4
+        assert not set(classes) & set(rows.class_id[task].tolist())
+        assert len(np.unique(numbers)) == 8
+    alone = draw_unknown(table, rows.slice(1, 2), 4, ("test",))
+    assert torch.equal(alone[0], found[1])
+    with pytest.raises(UserError, match=r"data\.eval\.unknown_ways=8 but tasks take 3 of the 10 classes; choose at most 7"):
+        draw_unknown(table, rows, 8, ("test",))
+    with pytest.raises(UserError, match="these tasks have no classes"):
+        draw_unknown(table, TaskRows(torch.tensor([0])), 1, ("test",))
+
+
+def test_an_estimate_has_wilsons_interval():
+    low, high = Estimate(8, 10, 0.5).interval
+    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
+    assert "not told from chance, 50 %" in str(Estimate(8, 10, 0.5))
+    assert "chance" not in str(Estimate(9, 10, 0.2))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_path):
+    overrides = ("model=protonet", "calibration_tasks=8", "data.eval.unknown_ways=4")
+    metrics = train(compose_config(tmp_path, *overrides))
+    content = json.loads((tmp_path / "run/calibration.json").read_text())
+    assert content["tasks"] == 8
+    assert 0.01 < content["temperature"] < 60
+    learner = FewShotLearner.from_run(tmp_path / "run", trust=("tests",))
+    name, least = learner.threshold(0.05)
+    assert (name, least) == (content["unknown"]["score"], content["unknown"]["scores"][name]["thresholds"]["0.05"])
+    for score in ("probability", "energy", "distance"):
+        assert 0.3 < metrics[f"test/unknown_auroc_{score}"] <= 1
+        assert 0 <= metrics[f"test/unknown_fpr95_{score}"] <= 1
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    card = (tmp_path / "run/model_card.md").read_text()
+    assert card == model_card(results, content, tmp_path / "run")
+    assert f"| test/acc | {metrics['test/acc']:.4f} ± {metrics['test/acc_ci95']:.4f} |" in card
+    plain = train(compose_config(tmp_path / "plain", "model=protonet"))
+    assert plain["test/acc"] == metrics["test/acc"], "added queries leave the accuracy alone"

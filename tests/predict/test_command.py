@@ -1,0 +1,158 @@
+"""predict.py as it is typed: what it writes, what it says first, and what it refuses in one line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.entry import main
+from tests.runs import untrained
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def run(compose_config, tmp_path_factory):
+    """The folder of an untrained run that compares images."""
+    cfg = compose_config(
+        tmp_path_factory.mktemp("run"), "model=protonet", "model.batch_norm=inductive", "model.backbone.filters=16"
+    )
+    return untrained(cfg, spoilt=0)[0]
+
+
+def write_image(path, level, noise=0, size=(SIDE, SIDE), mode="L"):
+    """A drawing: a bright bar at a place that tells its class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(noise).integers(0, 60, (SIDE, SIDE)).astype(np.uint8)
+    pixels[:, 4 * level : 4 * level + 4] += 190
+    Image.fromarray(pixels).resize(size).convert(mode).save(path)
+
+
+@pytest.fixture
+def support(tmp_path):
+    """Three classes of three images; names in other scripts."""
+    for level, name in enumerate(["дом", "空", "b c"]):
+        for number in range(3):
+            write_image(tmp_path / "support" / name / f"{number}.png", level, noise=number)
+    return tmp_path / "support"
+
+
+def predictions(tmp_path):
+    return list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def predict(run, tmp_path, *overrides):
+    places = (f"hydra.run.dir={tmp_path / 'log'}", f"out={tmp_path / 'out.csv'}", "trust=[tests]")
+    return main("predict.py", f"run={run}", *places, *overrides)
+
+
+def test_queries_of_any_kind_are_named(run, tmp_path, support):
+    for level in range(3):
+        write_image(tmp_path / "query" / f"{level}.png", level, noise=10 + level)
+    write_image(tmp_path / "query/large.jpg", 1, noise=20, size=(90, 60), mode="RGB")
+    done = predict(run, tmp_path, f"support={support}", f"query={tmp_path / 'query'}")
+    assert done.code == 0, done.err
+    assert "Expect leave-one-out over the support set: 100.0 % (9 of 9" in done.out
+    rows = predictions(tmp_path)
+    assert list(rows[0]) == ["filename", "label", "prob", "label_2", "prob_2", "known", "score"]
+    assert [row["label"] for row in rows] == ["дом", "空", "b c", "空"]
+    assert all(float(row["prob"]) > float(row["prob_2"]) > 0 for row in rows)
+    assert {row["known"] for row in rows} == {""}
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.size[0] > 500
+
+
+def test_what_is_unknown_goes_by_the_threshold_of_the_run(run, tmp_path, support, compose_config):
+    folder = untrained(compose_config(tmp_path, "model=protonet"))[0]
+    scores = {"probability": {"thresholds": {"0.05": 0.3}}, "energy": {"thresholds": {"0.05": 1e9}}}
+    content = {"schema": 1, "temperature": 1.0, "unknown": {"score": "energy", "scores": scores}}
+    (tmp_path / "run/calibration.json").write_text(json.dumps(content))
+    write_image(tmp_path / "one.png", 0)
+    arguments = (f"support={support}", f"query={tmp_path / 'one.png'}", "leave_one_out=false", "sheet=false")
+    for overrides, known in ((), "false"), (("score=probability",), "true"):
+        assert predict(folder, tmp_path, *arguments, *overrides).code == 0
+        assert predictions(tmp_path)[0]["known"] == known
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_chance_is_called_so(run, tmp_path):
+    for name in ("a", "b"):
+        for level in range(2):  # the rest of its own class always looks otherwise
+            write_image(tmp_path / "support" / name / f"{level}.png", level, noise=10 * level + ord(name))
+    done = predict(run, tmp_path, f"support={tmp_path / 'support'}")
+    assert done.code == 0, done.err
+    assert "that is not told from chance, 50 %" in done.out
+    assert not (tmp_path / "out.csv").exists()
+
+
+def spoil(support, what):
+    if what == "one class":
+        for name in ("空", "b c"):
+            (support / name).rename(support.parent / name)
+    elif what == "empty":
+        (support / "empty").mkdir()
+    elif what == "unreadable":
+        (support / "b c/3.png").write_bytes(b"no image")
+    elif what == "copies":
+        (support / "b c/3.png").write_bytes((support / "空/0.png").read_bytes())
+    elif what == "many":
+        for number in range(2001):
+            (support / "b c" / f"{number:05d}.png").touch()
+    elif what == "flat":
+        for name in ("дом", "空", "b c"):
+            (support / name).rename(support.parent / name)
+        write_image(support / "x.png", 0)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("one class", "has one class, дом; put examples of two classes"),
+        ("empty", "class empty has no images; put one into"),
+        ("unreadable", "3.png cannot be decoded"),
+        ("copies", "are the same; keep one of them"),
+        ("many", "examples, and a learner takes 2,000 at the most; set shots=N"),
+        ("flat", "has no folders; put the examples of each class into a folder"),
+    ],
+)
+def test_a_bad_support_folder_is_refused_in_one_line(run, tmp_path, support, what, says):
+    spoil(support, what)
+    done = predict(run, tmp_path, f"support={support}", f"query={support}")
+    assert done.code == 2
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["run=nowhere"], "run=nowhere is no run's folder"),
+        (["checkpoint=lats"], "checkpoint=lats is unknown"),
+        (["checkpoint=last"], "last.ckpt is missing: the run has not come so far; take checkpoint=best"),
+        (["shots=0"], "shots=0 must be a whole number of at least 1"),
+        (["modle=x"], "modle is no key"),
+        (["trust=[]"], "names _target_=tests.toy.Toy, which is no part of fewshot; where you trust it, pass trust=[tests]"),
+        (["query=nowhere"], "query=nowhere is missing"),
+        (["score=energy"], "has no thresholds for unknown classes"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(run, tmp_path, support, overrides, says):
+    done = predict(run, tmp_path, f"support={support}", f"query={support}", *overrides)
+    assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_labels_of_a_csv_are_names_and_no_paths(run, tmp_path, support):
+    lines = [
+        "filename,label",
+        *(f"{path.relative_to(tmp_path)},../{path.parent.name}" for path in sorted(support.rglob("*.png"))),
+    ]
+    (tmp_path / "support.csv").write_text("\n".join(lines), encoding="utf-8")
+    done = predict(run, tmp_path, f"support={tmp_path / 'support.csv'}", f"query={support}")
+    assert done.code == 0, done.err
+    rows = predictions(tmp_path)
+    assert {row["label"] for row in rows} == {"../дом", "../空", "../b c"}
