@@ -9,8 +9,10 @@ import sys
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, ROOT, main
@@ -43,7 +45,7 @@ def commands(start):
 
 
 def test_every_command_is_run_here():
-    starts = ("make ", "python train.py", "python eval.py", "python -m fewshot.sweep")
+    starts = ("make ", "python train.py", "python eval.py", "python predict.py", "python -m fewshot.sweep")
     assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
 
 
@@ -95,6 +97,21 @@ def test_evaluating(line, finished, tmp_path):
     done = main("eval.py", CONFIG_DIR, *arguments, f"hydra.run.dir={tmp_path / 'eval'}")
     assert done.code == 0, done.err
     assert (tmp_path / "eval/results.json").is_file()
+
+
+@pytest.mark.parametrize("line", commands("python predict.py"))
+def test_predicting(line, finished, tmp_path):
+    for number in range(4):
+        image = Image.fromarray(np.full((16, 16), 60 * number, dtype=np.uint8))
+        for place in (f"examples/{number % 2}", "photos"):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / place / f"{number}.png")
+    places = {"logs/train/runs/DATE_TIME": finished, "examples": tmp_path / "examples", "photos": tmp_path / "photos"}
+    places["predictions.csv"] = tmp_path / "predictions.csv"
+    arguments = [f"{key}={places[value]}" for key, value in (argument.split("=") for argument in shlex.split(line)[2:])]
+    done = main("predict.py", *arguments, "trust=[tests]", f"hydra.run.dir={tmp_path / 'log'}")
+    assert done.code == 0, done.err
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 5
 
 
 @pytest.fixture(scope="module")
