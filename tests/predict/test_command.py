@@ -2,12 +2,14 @@
 
 import csv
 import json
+import runpy
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.entry import main
+from fewshot import FewShotLearner
+from tests.entry import ROOT, main
 from tests.runs import untrained
 
 SIDE = 16
@@ -156,3 +158,16 @@ def test_labels_of_a_csv_are_names_and_no_paths(run, tmp_path, support):
     assert done.code == 0, done.err
     rows = predictions(tmp_path)
     assert {row["label"] for row in rows} == {"../дом", "../空", "../b c"}
+
+
+def test_omniglots_one_shot_runs_are_scored(run, tmp_path):
+    """A folder as Lake et al. 2015 have it, by the script of the tutorial."""
+    for level in range(3):
+        write_image(tmp_path / f"run01/training/class{level}.png", level)
+        write_image(tmp_path / f"run01/test/item{level}.png", level)
+    score = runpy.run_path(str(ROOT / "docs/tutorials/omniglot_runs.py"))["score"]
+    learner = FewShotLearner.from_run(run, trust=("tests",))
+    for shift, accuracy in (0, 1), (1, 0):
+        lines = [f"run01/test/item{level}.png run01/training/class{(level + shift) % 3}.png" for level in range(3)]
+        (tmp_path / "run01/class_labels.txt").write_text("\n".join(lines) + "\n")
+        assert score(learner, tmp_path, "run01") == accuracy

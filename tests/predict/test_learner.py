@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,21 @@ def run(compose_config, tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def trained(compose_config, tmp_path_factory):
+    """By model: the folder of an untrained run, its model, and three tasks, as rows and as the model sees them."""
+
+    @cache
+    def make(model):
+        cfg = compose_config(tmp_path_factory.mktemp(model), f"model={model}", *SHORTER.get(model, ()))
+        return *untrained(cfg), *tasks_of(cfg)
+
+    return make
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_outputs_equal_those_of_an_evaluation_to_the_bit(run, model):
-    folder, cfg, evaluated = run(f"model={model}", *SHORTER.get(model, ()))
-    rows, scaled = tasks_of(cfg)
+def test_outputs_equal_those_of_an_evaluation_to_the_bit(trained, model):
+    folder, evaluated, rows, scaled = trained(model)
     among_others = evaluated.evaluate(scaled)[0, -1].detach()  # stacked tasks round otherwise than one
     expected = evaluated.evaluate(scaled.slice(0, 1))[0, -1].detach()
     torch.testing.assert_close(among_others, expected, rtol=1e-3, atol=1e-3)
@@ -52,9 +64,8 @@ def test_outputs_equal_those_of_an_evaluation_to_the_bit(run, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_each_query_is_answered_by_itself(run, model):
-    folder, cfg, _ = run(f"model={model}", *SHORTER.get(model, ()))
-    rows, _ = tasks_of(cfg, count=1)
+def test_each_query_is_answered_by_itself(trained, model):
+    folder, _, rows, _ = trained(model)
     x, y = rows.support_x[0], np.array(["b", "a", "ü"])[rows.support_y[0]]
     more = torch.cat([x, rows.query_x[0][:2]])  # unequal numbers of each class
     labels = [*y, "a", "ü"]
@@ -69,9 +80,8 @@ def test_each_query_is_answered_by_itself(run, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_more_classes_than_in_training(run, model):
-    folder, cfg, _ = run(f"model={model}", *SHORTER.get(model, ()))
-    rows, _ = tasks_of(cfg, count=1)
+def test_more_classes_than_in_training(trained, model):
+    folder, _, rows, _ = trained(model)
     x, y = rows.query_x[0], np.arange(len(rows.query_x[0])) % 5
     learner = FewShotLearner.from_run(folder, trust=TRUST)
     if model in FIXED:
