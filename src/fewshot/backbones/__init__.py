@@ -1,1 +1,1 @@
-"""Networks from inputs to features, one a file; plain torch, and no running statistics (see `norm`)."""
+"""Networks from inputs to features, one per file; plain torch, and no running statistics (see `norm`)."""

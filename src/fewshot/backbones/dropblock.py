@@ -1,4 +1,4 @@
-"""DropBlock (Ghiasi, Lin, Le 2018): forgets squares of a feature map in training."""
+"""DropBlock (Ghiasi, Lin, Le 2018): zeroes squares of a feature map in training."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ class DropBlock(nn.Module):
     """Sets squares of positions to 0, each channel's own, and scales what is left to the same sum of weights (Algorithm 1).
 
     Args:
-        rate: share of positions that are forgotten, about.
+        rate: approximate share of positions that are zeroed.
         size: side of a square, positions; at most the map's shorter one.
 
     Shapes:

@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation by a context: how a task steers a network whose weights all tasks share."""
+"""Feature-wise linear modulation: a task's context modulates a network whose weights all tasks share."""
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ class FiLM(nn.Module):
     """Scales and shifts each channel by a linear function of a context (Perez et al. 2018; Zintgraf et al. 2019, section 3.3).
 
     Args:
-        channels: of the feature map.
-        size: of the context.
+        channels: number of channels of the feature map.
+        size: number of context parameters.
 
     Attributes:
         context: ``(size,)`` zeros, which the outer loop does not learn.

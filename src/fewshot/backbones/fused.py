@@ -17,14 +17,14 @@ from torch.autograd.function import once_differentiable
 from fewshot.backbones.pool import WINDOW
 
 CHUNK = 2**19
-"""Elements of a feature map that are worked on together: 2 MB in single precision, which a processor's cache holds."""
+"""Elements of a feature map that are processed together: 2 MB in single precision, which fits into a CPU's cache."""
 
 _once: ContextVar[bool] = ContextVar("differentiated_once", default=False)
 
 
 @contextmanager
 def differentiated_once() -> Iterator[None]:
-    """Within it, networks may use operations that have no second derivative."""
+    """Allows networks to use operations without a second derivative, within the context."""
     token = _once.set(True)
     try:
         yield
@@ -33,7 +33,7 @@ def differentiated_once() -> Iterator[None]:
 
 
 def may_fuse(x: Tensor) -> bool:
-    """Whether `conv_norm_pool_relu` is allowed here and pays."""
+    """Whether `conv_norm_pool_relu` is allowed here and faster."""
     return _once.get() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
@@ -113,7 +113,7 @@ class _ConvNormPoolReLU(torch.autograd.Function):
 
 
 def _chunks(x: Tensor, weight: Tensor) -> Iterator[slice]:
-    """Which images to work on together."""
+    """Slices of the images to process together."""
     images, _, height, width = x.shape
     size = max(1, CHUNK // (len(weight) * height * width))
     return (slice(start, min(start + size, images)) for start in range(0, images, size))

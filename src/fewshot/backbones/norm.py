@@ -16,7 +16,7 @@ _step: ContextVar[int] = ContextVar("adaptation_step", default=0)
 
 @contextmanager
 def statistics_from_first(rows: int) -> Iterator[None]:
-    """Within it, every `BatchNorm` takes its statistics from the first `rows` of its input and normalises all rows by them.
+    """Lets every `BatchNorm` normalise all rows of its input by the statistics of the first `rows`, within the context.
 
     This is how a query set is normalised by its support set alone (inductive evaluation): the two pass through the network as
     one batch, support first.
@@ -30,7 +30,7 @@ def statistics_from_first(rows: int) -> Iterator[None]:
 
 @contextmanager
 def normalised_by(normaliser: "Normaliser") -> Iterator[None]:
-    """Within it, `normaliser` does the work of every `BatchNorm`: it is given the layer and its input.
+    """Lets `normaliser` replace the forward of every `BatchNorm`, of which it is given layer and input, within the context.
 
     This is how the images of many tasks pass through a network as one batch and are normalised task by task.
     """
@@ -48,7 +48,7 @@ def of_whole_batch() -> bool:
 
 @contextmanager
 def adaptation_step(step: int) -> Iterator[None]:
-    """Within it, every `BatchNorm` that has a scale and shift for each inner step uses those of step 0, 1, ..."""
+    """Lets every `BatchNorm` with a scale and shift for each inner step use those of step 0, 1, ..., within the context."""
     token = _step.set(step)
     try:
         yield

@@ -26,7 +26,7 @@ class Pretrained(Backbone):
     learned; grey ones become three equal channels. Note that ImageNet contains the classes of mini-ImageNet: results on those
     say nothing of unseen classes.
 
-    Features are kept by the content of the image, so that an image is computed once whatever task it is in. On a processor
+    Features are kept by the content of the image, so that an image is computed once whatever task it is in. On a CPU
     images are computed one by one: the last bit of a feature does not depend on which others were asked for with it.
 
     Args:

@@ -1,1 +1,1 @@
-"""The inner loop and its engines behind one interface."""
+"""The inner loop: gradient steps on each task, and the engines that compute them, behind one interface (`engine`)."""

@@ -1,4 +1,4 @@
-"""What of an inner loop changes while the outer loop runs."""
+"""Schedules of the inner loop over training: multi-step loss and derivative-order annealing."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -6,7 +6,7 @@ from math import ceil
 from fewshot.errors import UserError, check_int
 
 FLOOR = 0.03
-"""Of the weight that a step's query loss starts with, what is left of it at the least, as in the published code."""
+"""Smallest weight of a step's query loss, as a share of its first weight; the published code's value."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,10 @@ class Annealing:
     """The two schedules of MAML++ (Antoniou et al. 2019), as shares of the training.
 
     Attributes:
-        outer_steps: of the whole training.
+        outer_steps: number of outer steps of the whole training.
         multi_step: share of the training, from its start, in which the query losses after *every* inner step count (section
-            3.1, multi-step loss): all alike at first, then ever more the last one, and after it the last one alone.
+            3.1, multi-step loss): equal weights at first, then more and more weight on the last step; afterwards the last step
+            alone.
         first_order: share of the training, from its start, without second derivatives (section 3.1, derivative-order
             annealing).
     """

@@ -1,4 +1,4 @@
-"""The fastest engine for the tasks and the device at hand, by a rule that measurements gave (docs/performance.md)."""
+"""Chooses the fastest engine for a task size and a device, by a measured rule (docs/performance.md)."""
 
 import logging
 
@@ -12,11 +12,11 @@ from fewshot.tasks.batch import TaskBatch
 log = logging.getLogger(__name__)
 
 LARGE = 2**16
-"""Input elements of a task, support and query, from which on a CPU works faster with operations of one task each."""
+"""Input elements of one task (support and query); above it, a CPU is faster with one task per operation."""
 
 
 class AutoEngine(Engine):
-    """Chooses at the first tasks, by their shape and device alone, so that a run that goes on chooses as it did before."""
+    """Chooses at the first batch, by its shape and device alone, so that a resumed run makes the same choice."""
 
     name = "auto"
 
@@ -49,7 +49,7 @@ class AutoEngine(Engine):
 
 
 def engine_for(batch: TaskBatch) -> type[FunctionalEngine] | type[VectorizedEngine]:
-    """The engine that measurements favour."""
+    """The faster engine for tasks of this shape on this device."""
     elements = batch.support_x[0].numel() + batch.query_x[0].numel()
     on_cpu = batch.support_x.device.type == "cpu"
     return FunctionalEngine if on_cpu and elements > LARGE else VectorizedEngine

@@ -1,4 +1,4 @@
-"""A network as a function of explicit weights, which leaves the network as it was."""
+"""Calls a network with explicit weights, without changing the network."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Call:
-    """Calls a network with other tensors in the place of its parameters.
+    """Calls a network with other tensors in place of its parameters.
 
-    As ``torch.func.functional_call``, which does not put the parameters back of a module that can be reached by two names, and
-    lets a network keep what it writes into its buffers: here each call begins with the network's own buffers.
+    Differs from ``torch.func.functional_call`` in two ways: the parameters of a module with two names are restored, and each
+    call starts from the network's own buffers (what the network writes into them is discarded).
 
     Args:
-        network: that two threads may not call at once.
+        network: the network; not to be called by two threads at the same time.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -45,7 +45,7 @@ class Call:
 
 @contextmanager
 def preserve_buffers(network: nn.Module) -> Iterator[None]:
-    """Within it, a network has copies of its buffers; what it writes into them is forgotten."""
+    """Gives the network copies of its buffers within the context; what it writes into them is discarded."""
     kept = [
         (module._buffers, leaf, buffer)
         for module in network.modules()
@@ -64,10 +64,10 @@ def preserve_buffers(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def unfused_attention() -> Iterator[None]:
-    """Within it, attention is made of operations that have second derivatives and can be vectorised.
+    """Computes attention by operations that have second derivatives and work under ``vmap``, within the context.
 
-    PyTorch's fused kernels have neither, and its layers take other fused ones where no gradient is asked for. The settings are
-    the process's: it surrounds threads, not what one of them does.
+    PyTorch's fused kernels have neither property, and its layers use further fused kernels when no gradient is needed. The
+    settings hold for the whole process: enter the context around the threads, not inside one of them.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,4 +1,4 @@
-"""The meta-gradient of a meta-batch, a chunk of tasks at a time, as many as memory holds."""
+"""Computes the meta-gradient of a meta-batch in chunks of tasks, as many at a time as memory holds."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class FastWeightsEngine(FastWeights):
-    """Adapts to a chunk of tasks at a time, on a processor to several chunks side by side; takes fewer when memory runs out.
+    """Adapts to one chunk of tasks at a time, on a CPU to several chunks in threads; takes fewer tasks when memory runs out.
 
-    Which tasks make a chunk depends on their number and shape alone: results are the same however many chunks there are at
-    a time.
+    The division into chunks depends on the number and shape of the tasks alone, so results do not depend on the number of
+    threads.
 
     Attributes:
-        chunk: tasks stacked in one operation, at the most. On a processor a batch is at least two chunks, even on one core; on
-            a GPU an engine that stacks tasks has all in one.
-        bound: tasks in memory together, at the most; None sets no bound.
+        chunk: largest number of tasks stacked in one operation. On a CPU a batch is at least two chunks, even on one core; on
+            a GPU an engine that stacks tasks takes all of them in one.
+        bound: largest number of tasks in memory together; None sets no bound.
     """
 
     chunk: int
@@ -82,16 +82,16 @@ class FastWeightsEngine(FastWeights):
         return min(size * workers, len(batch))
 
     def _shares(self, batch: TaskBatch) -> tuple[int, int]:
-        """Tasks of a chunk, and chunks at a time."""
+        """Number of tasks in a chunk, and number of chunks computed at the same time."""
         bound = min(self.bound or len(batch), len(batch))
         on_cpu = batch.support_x.device.type == "cpu"
         chunks = max(ceil(bound / self.chunk), min(2, bound)) if on_cpu or not self.stacked else 1
-        # With a bound the chunks that are there at a time stay within it.
+        # With a bound, the chunks computed at the same time stay within it together.
         size = bound // chunks if bound < len(batch) else ceil(bound / chunks)
         return size, min(chunks, cores()) if on_cpu else 1
 
     def _by_chunks(self, batch: TaskBatch, function: Callable[["FastWeightsEngine", TaskBatch], Result]) -> Iterator[Result]:
-        """What a function makes of an engine and each chunk, in order."""
+        """Results of a function of an engine and a chunk, for each chunk in order."""
         size, workers = self._shares(batch)
         free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
         for _ in range(workers):
@@ -107,7 +107,7 @@ class FastWeightsEngine(FastWeights):
         return side_by_side([partial(job, first) for first in range(0, len(batch), size)], workers)
 
     def _in_memory(self, batch: TaskBatch, function: Callable[[], Result]) -> Result:
-        """Calls a function until memory suffices, with fewer tasks at once each time."""
+        """Calls a function again with half as many tasks at once for as long as memory runs out."""
         while True:
             try:
                 return function()
@@ -137,5 +137,5 @@ class FastWeightsEngine(FastWeights):
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU PyTorch has a class for it; on a CPU it has words."""
+    """PyTorch raises a class of its own on a GPU, but a plain RuntimeError with a message on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,4 +1,4 @@
-"""Looks at the gradients of an inner loop; leaves nothing behind."""
+"""Diagnostics of inner-loop gradients, without side effects."""
 
 from dataclasses import replace
 
@@ -28,8 +28,8 @@ def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
 def order_cosine(engine: Engine, batch: TaskBatch) -> float | None:
     """Cosine between the first- and the second-order meta-gradient with respect to the network, of the last step's query loss.
 
-    Near 1, the derivatives of the inner gradients change little and the first order would do. None where the outer gradient
-    does not go through the inner steps, and so has no order.
+    Near 1, second derivatives change the meta-gradient little, and the first order would do. None where the outer gradient
+    does not pass through the inner steps.
     """
     if engine.inner.outer != "unrolled":
         return None
@@ -38,7 +38,7 @@ def order_cosine(engine: Engine, batch: TaskBatch) -> float | None:
 
 
 def _meta_gradient(engine: Engine, batch: TaskBatch, first_order: bool) -> Tensor:
-    """The meta-gradient of one order, flat; every ``.grad`` is put back."""
+    """The meta-gradient of one order, flat; every ``.grad`` is restored."""
     chosen = engine.chosen(batch)
     inner = replace(engine.inner, first_order=first_order, annealing=None)
     of_order = engine.copy_as(type(chosen), inner=inner)

@@ -1,4 +1,4 @@
-"""The interface of inner-loop engines, and what all of them share."""
+"""The interface of inner-loop engines, and the code that all of them share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,8 +21,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss over rows, from outputs and targets."""
 
 TaskInit = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Parameters that a task begins with, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``: a differentiable
-function of the network's other parameters."""
+"""Initial values of some of a task's parameters, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``;
+differentiable with respect to the network's other parameters."""
 
 Kind = TypeVar("Kind", bound="Engine")
 
@@ -34,18 +34,18 @@ class Engine(ABC):
     """Adapts a network to the tasks of a meta-batch.
 
     Args:
-        network: from inputs to outputs; its parameters are the outer loop's, and never changed here. One without
-            ``requires_grad`` is no one's to learn: a task begins with it as it is.
-        inner: what the inner loop does.
-        rates: of the inner loop; the outer loop's too, where they are learned.
-        loss: of the support set (inner loop) and of the query set (outer loop).
+        network: maps inputs to outputs; its parameters belong to the outer loop and are never changed here. The outer loop
+            does not learn a parameter without ``requires_grad``: each task starts from its value.
+        inner: the settings of the inner loop.
+        rates: learning rates of the inner loop; the outer loop learns those that are parameters.
+        loss: loss of the support set (inner loop) and of the query set (outer loop).
         batch_norm: ``transductive``: support and query are each normalised by their own batch, so a query's prediction depends
             on the other queries (as published). ``inductive``: queries are normalised by the support set, one at a time or
             together alike.
-        task_init: what a task begins with instead of the network's own parameters; None where these are all.
+        task_init: computes a task's initial values of some parameters; None starts from the network's own for all.
 
     Attributes:
-        name: under which a config asks for it.
+        name: value of ``model.engine`` that selects it.
     """
 
     name: str = field(init=False)
@@ -61,7 +61,7 @@ class Engine(ABC):
             raise UserError(f"model.batch_norm={self.batch_norm} is unknown{suggest(self.batch_norm, BATCH_NORM_MODES)}")
 
     def copy_as(self, kind: "type[Kind]", **changes: Any) -> "Kind":
-        """An engine of some kind made of what this one is made of, but for some changes."""
+        """A new engine of a given class with the same fields, apart from some changes."""
         return kind(**{part.name: getattr(self, part.name) for part in fields(self) if part.init} | changes)
 
     @abstractmethod
@@ -70,8 +70,8 @@ class Engine(ABC):
 
         Args:
             batch: tasks to adapt to.
-            tasks: those of the whole meta-batch, over all processes.
-            outer_step: 0, 1, ..., which an inner loop that is annealed goes by.
+            tasks: number of tasks that the summed losses are divided by: those of the meta-batch in this process.
+            outer_step: 0, 1, ...; position in the annealing schedules, if there are any.
 
         Returns:
             query losses ``(T,)`` and query outputs ``(T, N*Q, outputs)``, both after adaptation and detached.
@@ -85,11 +85,11 @@ class Engine(ABC):
         """
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
-        """How many of a meta-batch's tasks are in memory together."""
+        """Number of tasks of a meta-batch that are in memory together."""
         return 1
 
     def chosen(self, batch: TaskBatch) -> "Engine":
-        """The engine that computes such tasks: this one, unless it only chooses."""
+        """The engine that computes such tasks: itself, except for the engine ``auto``."""
         return self
 
     def query_outputs(self, network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Engine(ABC):
             return network(torch.cat([support_x, query_x]))[support:]
 
     def features(self, body: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        """What layers that a task does not adapt make of its support and query set, each normalised as `batch_norm` says."""
+        """Features of support and query set from layers that no task adapts, normalised as `batch_norm` says."""
         if self.batch_norm == "transductive":
             return body(support_x), body(query_x)
         support = len(support_x)
@@ -111,7 +111,7 @@ class Engine(ABC):
 
 
 def engine_names() -> list[str]:
-    """All engines there are: modules ``fewshot.inner.<name>_engine``."""
+    """Names of all engines: modules ``fewshot.inner.<name>_engine``."""
     return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
 
 
@@ -119,7 +119,7 @@ def engine_kind(name: str) -> type[Engine]:
     """The engine of module ``fewshot.inner.<name>_engine``.
 
     Raises:
-        UserError: there is none.
+        UserError: no such engine.
     """
     if name not in engine_names():
         raise UserError(f"model.engine={name} is unknown{suggest(name, engine_names())}")

@@ -1,4 +1,4 @@
-"""The inner loop over explicit fast weights: what the engines share that do not copy the network."""
+"""The inner loop over explicit fast weights, shared by the engines that do not copy the network."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ Gradients = list[Tensor | None]
 
 
 class FastWeights(Engine):
-    """Adapts a few tasks at once; their fast weights are tensors of their own, the network is only a function of them.
+    """Adapts a few tasks at once; fast weights are tensors outside the network, which serves as a function of them.
 
-    The support losses of the tasks are added up before they are differentiated: each depends on its own task's fast weights
-    alone, so the gradient of the sum holds every task's own gradient.
+    The support losses of the tasks are summed before they are differentiated: each loss depends on the fast weights of its own
+    task alone, so the gradient of the sum holds each task's gradient.
 
     Attributes:
-        adapted: the parameters that the inner loop changes, by name.
-        outer: what the outer loop learns: parameters of the network, then those of the rates.
+        adapted: parameters that the inner loop changes, by name.
+        outer: parameters that the outer loop learns: those of the network, then those of the rates.
         call: the network as a function of weights by name and inputs.
         stacked: whether fast weights have a leading dimension of tasks.
     """
@@ -41,19 +41,19 @@ class FastWeights(Engine):
 
     @abstractmethod
     def init_tasks(self, chunk: TaskBatch) -> dict[str, Tensor]:
-        """What `task_init` says of the tasks, as fast weights."""
+        """Initial values from `task_init`, by name, as fast weights of the tasks."""
 
     @abstractmethod
     def stack(self, parameter: Tensor, tasks: int) -> Tensor:
-        """The network's parameter as fast weights of `tasks` tasks."""
+        """A parameter of the network as fast weights of `tasks` tasks."""
 
     @abstractmethod
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
-        """The network's outputs ``(T, B, outputs)`` for inputs ``(T, B, ...)``, each task's by its own fast weights."""
+        """Outputs ``(T, B, outputs)`` of the network for inputs ``(T, B, ...)``, with each task's own fast weights."""
 
     @abstractmethod
     def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
-        """The outputs for the query sets ``(T, N*Q, outputs)``, normalised as `batch_norm` says."""
+        """Outputs for the query sets ``(T, N*Q, outputs)``, normalised as `batch_norm` says."""
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -61,18 +61,18 @@ class FastWeights(Engine):
 
     @abstractmethod
     def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
-        """What layers that no task adapts make of the support and query sets, ``(T, N*K, ...)`` and ``(T, N*Q, ...)``."""
+        """Features of support and query sets ``(T, N*K, ...)``, ``(T, N*Q, ...)`` from layers that no task adapts."""
 
     @abstractmethod
     def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-        """Losses and outputs of some tasks, and gradients (by `learned`) of their summed losses over the number of all."""
+        """Query losses and outputs of a chunk, and gradients of the summed losses over `tasks` with respect to `learned`."""
 
     def learned(self, chunk: TaskBatch) -> list[Tensor]:
-        """What outer gradients are taken by: `outer`, then the inputs where they are features, which others have to learn."""
+        """Tensors that outer gradients are taken with respect to: `outer`, then inputs that are features of a learned body."""
         return [*self.outer, *(x for x in (chunk.support_x, chunk.query_x) if x.requires_grad)]
 
     def prepared(self, batch: TaskBatch) -> TaskBatch:
-        """The tasks laid out in memory as is best for this engine."""
+        """The tasks in the memory layout that is fastest for this engine."""
         return batch
 
     def start(self, chunk: TaskBatch) -> list[Tensor]:
@@ -82,7 +82,7 @@ class FastWeights(Engine):
         return [weight if weight.requires_grad else weight.detach().requires_grad_() for weight in fast]
 
     def queries_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
-        """The outputs for the query sets ``(T, N*Q, outputs)`` after so many steps."""
+        """Outputs for the query sets ``(T, N*Q, outputs)`` after a number of steps."""
         with adaptation_step(max(steps - 1, 0)):
             return self.queries(fast, chunk)
 
@@ -91,7 +91,7 @@ class FastWeights(Engine):
         return {**self._shared, **dict(zip(self.adapted, fast, strict=True))}
 
     def support_gradients(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
-        """The gradients of the support losses at a step (Algorithm 1, line 5); 0 by what no output depends on."""
+        """Gradients of the support losses at a step (Algorithm 1, line 5); 0 for weights that no output depends on."""
         with adaptation_step(step):
             loss = self.losses(self.outputs(fast, chunk.support_x), chunk.support_y).sum()
         gradients = torch.autograd.grad(loss, fast, create_graph=second_order, materialize_grads=True)
@@ -112,7 +112,7 @@ class FastWeights(Engine):
         ]
 
     def trajectory(self, chunk: TaskBatch, steps: int, batch_size: int | None = None) -> Iterator[list[Tensor]]:
-        """The fast weights before adaptation and after each step, which remember nothing of how they came about."""
+        """The fast weights before adaptation and after each step, detached from the graph."""
         with torch.no_grad():
             fast = [weight.detach() for weight in self.start(chunk)]
         yield fast
@@ -134,7 +134,7 @@ class FastWeights(Engine):
             yield fast if optimizer is None else [weight.clone() for weight in fast]
 
     def path(self, chunk: TaskBatch, steps: int) -> Tensor:
-        """Some tasks' query outputs before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
+        """Query outputs of a chunk before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
         path = []
         for done, fast in enumerate(self.trajectory(chunk, steps, self.inner.eval_batch_size)):
             with torch.no_grad():
@@ -143,7 +143,7 @@ class FastWeights(Engine):
 
     @staticmethod
     def _parts(chunk: TaskBatch, steps: int, batch_size: int | None) -> Iterator[TaskBatch]:
-        """What each step sees of the support set."""
+        """The part of the support set for each step: all of it, or a mini-batch."""
         if batch_size is None:
             yield from [chunk] * steps
             return

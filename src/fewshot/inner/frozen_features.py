@@ -1,4 +1,4 @@
-"""Layers that no task adapts, as the body in ANIL: what they make of a task's images is computed once for all inner steps."""
+"""Features from layers that no task adapts (ANIL's body): computed once per task instead of once per inner step."""
 
 from collections import OrderedDict
 
@@ -11,9 +11,9 @@ from fewshot.tasks.batch import TaskBatch
 
 
 def split(engine: FastWeights) -> tuple[nn.Module, nn.Sequential] | None:
-    """A chain's links before the first that is adapted, and those from it on; None where each step needs all of them.
+    """Splits a sequential network before its first adapted layer into body and head; None if every step needs the body.
 
-    So it does where the body differs from step to step: it has batch norms for each step, or sees other images in each.
+    Every step needs it if the body has a batch norm for each step, or if each step sees other images.
     """
     inner, network = engine.inner, engine.network
     if not isinstance(network, nn.Sequential) or engine.task_init is not None or inner.outer == "displacement":
@@ -30,9 +30,9 @@ def split(engine: FastWeights) -> tuple[nn.Module, nn.Sequential] | None:
 def through_body(
     engine: FastWeights, body: nn.Module, head: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int
 ) -> tuple[Tensor, Tensor, Gradients]:
-    """Losses, outputs and outer gradients of some tasks, of which `head` adapts what comes after the body.
+    """Losses, outputs and outer gradients of a chunk of tasks, where `head` adapts the layers after the body.
 
-    The outer gradient reaches the body through its features, at the end and once, whatever the number of steps.
+    The outer gradient passes back through the body once, at the end, whatever the number of steps.
     """
     features = engine.embedded(body, chunk)
     inputs = [of_set.detach().requires_grad_(of_set.requires_grad) for of_set in features]

@@ -1,4 +1,4 @@
-"""Each operation one task's, the network a function of explicit weights: the fastest on a CPU where images are large."""
+"""One task per operation, the network a function of explicit weights: the fastest engine on a CPU for large images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from fewshot.tasks.batch import TaskBatch
 
 
 class FunctionalEngine(FastWeightsEngine):
-    """Fast weights have the shapes of the parameters; the only task's leading dimension is taken off and put back."""
+    """Fast weights have the shapes of the parameters; the leading dimension of the single task is removed and restored."""
 
     name = "functional"
     stacked = False

@@ -1,4 +1,4 @@
-"""The outer gradient by the implicit function theorem: it needs where adaptation ended, not how it got there."""
+"""The outer gradient by the implicit function theorem: it depends on the adapted weights, not on the path to them."""
 
 from collections.abc import Callable, Sequence
 
@@ -49,9 +49,9 @@ def conjugate_gradient(product: Callable[[Vectors], Vectors], right: Vectors, st
 
     Args:
         product: A times a vector.
-        right: a vector, in parts of any shapes.
-        steps: as many at the most; fewer where the residual is 0.
-        stacked: the parts' leading dimension counts systems that have nothing to do with each other.
+        right: right-hand side, a vector in parts of any shapes.
+        steps: number of steps; a system whose residual is 0 no longer changes.
+        stacked: the leading dimension of each part counts independent systems.
     """
 
     def dot(a: Vectors, b: Vectors) -> Tensor:
@@ -67,7 +67,7 @@ def conjugate_gradient(product: Callable[[Vectors], Vectors], right: Vectors, st
     for _ in range(steps):
         image = product(direction)
         curvature = dot(direction, image)
-        # A system that is solved stays as it is while others go on.
+        # A solved system no longer changes while others go on.
         length = torch.where(square > 0, square / curvature, 0)
         solution = add_scaled(solution, length, direction)
         residual = add_scaled(residual, -length, image)

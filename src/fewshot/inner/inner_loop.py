@@ -1,4 +1,4 @@
-"""What an inner loop does, apart from how it is computed."""
+"""Settings of the inner loop; engines compute it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ OUTER = ("unrolled", "implicit", "displacement")
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6), and what the outer loop takes of it.
+    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6), and the kind of outer gradient.
 
     Attributes:
-        lr: inner learning rate (alpha) on the *mean* support loss; where rates are learned, what they start from.
+        lr: inner learning rate (alpha) on the *mean* support loss; where rates are learned, their initial value.
         steps: adaptation steps in training.
         eval_steps: adaptation steps in validation and test.
         first_order: drop the derivatives of the inner gradients (FOMAML, section 5.2).
@@ -34,20 +34,20 @@ class InnerLoop:
         transform: of the inner gradients, learned: ``none``, ``meta_curvature`` or ``kronecker`` (`fewshot.inner.transforms`).
         proximal: strength (lambda) of the pull back to where a task began: ``lambda / 2 * |weights - start|^2`` is added to its
             support loss (iMAML, Rajeswaran et al. 2019, equation 3).
-        annealing: what changes while the outer loop runs; None changes nothing.
+        annealing: schedules over the outer steps; None keeps everything constant.
         outer: the outer gradient. ``unrolled``: of the query loss, through all steps. ``implicit``: of the query loss, by the
             implicit function theorem (`fewshot.inner.implicit`). ``displacement``: from where adaptation to support *and*
             query set ends to where it began (`fewshot.inner.reptile`).
         cg_steps: conjugate-gradient steps of ``implicit``.
         cg_damping: added to the identity in the system that they solve.
-        optimizer: makes the optimiser of the steps from weights and ``lr``, one that works element by element
-            (``torch.optim.Adam``), new for each task; None is gradient descent. Only for ``displacement``, as others
+        optimizer: makes the optimizer of the steps from weights and ``lr``, one that works element by element
+            (``torch.optim.Adam``), new for each task; None is gradient descent. Only for ``displacement``, as the others
             differentiate the steps.
         batch_size: images of a step, drawn in turn from shuffled ones; None takes all. Only for ``displacement``.
         eval_batch_size: the same in validation and test.
-        checkpoint_steps: keep no graph of an inner step but compute it again when the outer gradient passes through: memory of
-            one step instead of all, for a third more time.
-        task_chunk: tasks in memory together, at the most; None leaves it to the engine.
+        checkpoint_steps: recompute each inner step in the backward pass instead of keeping its graph: the memory of one step
+            instead of all, for a third more time.
+        task_chunk: largest number of tasks in memory together; None leaves it to the engine.
     """
 
     lr: float
@@ -128,7 +128,7 @@ class InnerLoop:
         """For each of `network.parameters()`, whether the inner loop changes it.
 
         Raises:
-            UserError: it changes none.
+            UserError: no parameter would be adapted.
         """
         norm = {id(p) for m in network.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
         every_name = list(network.named_parameters(remove_duplicate=False))

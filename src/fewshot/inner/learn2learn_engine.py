@@ -16,7 +16,7 @@ class Learn2LearnEngine(Engine):
     """Wraps ``learn2learn.algorithms.MAML`` (Arnold et al. 2020): a clone of the network for each task.
 
     Raises:
-        UserError: it is to do what learn2learn cannot: an outer gradient that is not unrolled, or steps kept one at a time.
+        UserError: learn2learn cannot do it: an outer gradient that is not unrolled, or checkpointed steps.
     """
 
     name = "learn2learn"
@@ -68,7 +68,7 @@ class Learn2LearnEngine(Engine):
         return torch.stack(paths)
 
     def _begin(self, task: TaskBatch) -> tuple[nn.Module, list[Tensor]]:
-        """A clone of the network for a task, and the parameters that it begins with."""
+        """A clone of the network for a task, and its initial parameters."""
         learner: nn.Module = self._maml.clone()
         init = {} if self.task_init is None else self.task_init(task.support_x, task.support_y)
         values = {}
@@ -82,7 +82,7 @@ class Learn2LearnEngine(Engine):
         return learner, list(learner.parameters())
 
     def _adapt(self, learner: nn.Module, start: list[Tensor], step: int, task: TaskBatch, second_order: bool) -> None:
-        """One inner step: what ``learner.adapt(loss)`` does, but of what is adapted alone and at its rates."""
+        """One inner step: ``learner.adapt(loss)``, but for the adapted parameters only, at the rates of `rates`."""
         parameters = list(learner.parameters())
         with adaptation_step(step), preserve_buffers(learner):
             loss = self.loss(learner(task.support_x), task.support_y)
@@ -103,7 +103,7 @@ ENGINE = Learn2LearnEngine
 
 
 def _import_quietly() -> Any:
-    """learn2learn's MAML module; its import of gym would print a notice that concerns no user of this project."""
+    """learn2learn's MAML module, without the notice that its import of gym prints, which does not concern our users."""
     try:
         from gym_notices import notices
 

@@ -1,4 +1,4 @@
-"""How much memory an outer step will need, measured on one task before training."""
+"""Estimates the memory of one outer step, from a measurement of one task before training."""
 
 import weakref
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from fewshot.tasks.batch import TaskBatch
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the tasks of a meta-batch need beside network and data.
+    """Memory that the tasks of a meta-batch need beside network and data.
 
     Attributes:
         steps: inner steps; 0 where there is no inner loop.
-        tasks: computed at once.
-        bytes: at the most.
-        bytes_by_steps: with ``model.inner.checkpoint_steps=true``; None where the engine cannot.
+        tasks: number of tasks computed at once.
+        bytes: estimated peak.
+        bytes_by_steps: estimated peak with ``model.inner.checkpoint_steps=true``; None where the engine cannot do that.
     """
 
     steps: int
@@ -40,16 +40,16 @@ class Forecast:
 
     @property
     def remedy(self) -> str:
-        """What needs less."""
+        """The settings that need less memory."""
         if not self.steps:
             return "set data.meta_batch_size lower, or data.train for smaller training tasks"
         return f"set model.inner.task_chunk lower than {self.tasks}, or model.inner.checkpoint_steps=true"
 
 
 def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
-    """Computes the first task's meta-gradient, as it is and step by step; leaves no gradient behind.
+    """Estimates from the meta-gradient of the first task, with and without checkpointed steps; leaves no gradient behind.
 
-    Memory grows with the tasks that are adapted at once: what one task needs is taken that many times.
+    Memory grows with the number of tasks adapted at once: the estimate is that number times the memory of one task.
     """
     engine = engine.chosen(batch)
     tasks, one = engine.tasks_at_once(batch), batch.slice(0, 1)
@@ -64,7 +64,7 @@ def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
 
 
 def peak_bytes(function: Callable[[], Any]) -> int:
-    """The most bytes that tensors made by `function` take at one time while it runs, on whatever device."""
+    """Peak memory, in bytes, of the tensors that `function` allocates, on any device."""
     with _LivingTensors() as living:
         function()
     return int(living.peak)
@@ -72,7 +72,7 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 def _of_task(engine: Engine, one: TaskBatch) -> int:
     annealing, peaks = engine.inner.annealing, []
-    # The dearest outer step: where all query losses count, or where second derivatives begin.
+    # The outer step with the largest graph: where all query losses count, or where second derivatives begin.
     for outer_step in annealing.landmarks if annealing else (0,):
         peaks.append(peak_bytes(partial(engine.meta_gradient, one, 1, outer_step)))
         for parameter in (*engine.network.parameters(), *engine.rates.parameters()):
@@ -81,7 +81,7 @@ def _of_task(engine: Engine, one: TaskBatch) -> int:
 
 
 class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operators make and takes off those that die."""
+    """Counts the bytes of storages that operators allocate, less those that have been freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # A view has the storage of what it is a view of, which may have been there before.
+        # A view shares the storage of its base, which may have been counted or be older.
         there = {_key(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):

@@ -1,4 +1,4 @@
-"""Which support images an inner step sees that does not see them all."""
+"""Mini-batches of the support set, for inner steps that do not use all of it."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -10,15 +10,15 @@ from fewshot.tasks.streams import stream_key, uniforms
 
 
 def shuffled_rows(index: Sequence[int], rows: int, size: int, steps: int) -> Tensor:
-    """Rows for each step of each task, dealt out in turn from a shuffled deck, and anew from another when that is used up.
+    """Rows of the mini-batch of each step of each task: shuffled epochs over the support set, one after another.
 
-    A pure function: task number `i` has the same mini-batches whatever process adapts to it, and whenever.
+    A pure function: task number `i` has the same mini-batches in any process, at any time.
 
     Args:
         index: ``(T,)`` numbers of the tasks.
-        rows: that there are.
-        size: of a mini-batch; a batch larger than `rows` has rows more than once.
-        steps: mini-batches of a task.
+        rows: number of rows of the support set.
+        size: rows of a mini-batch; one larger than `rows` has some rows more than once.
+        steps: number of mini-batches of a task.
 
     Returns:
         ``(T, steps, size)`` row numbers.

@@ -1,4 +1,4 @@
-"""What becomes of the inner gradients before they are subtracted, fixed or learned by the outer loop."""
+"""Learning rates and transforms of the inner gradients, fixed or learned by the outer loop."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ TRANSFORMS: dict[str, type[MetaCurvature] | type[Kronecker]] = {"meta_curvature"
 
 
 class InnerRates(nn.Module):
-    """The rate of each adapted parameter at each step, and the transform of its gradients.
+    """The learning rate of each adapted parameter at each step, and the transform of its gradients.
 
     Learned rates start from `inner.lr`. A step beyond those trained uses the rates of the last trained one.
 
     Args:
-        inner: what the inner loop does.
-        network: whose parameters it adapts.
+        inner: the settings of the inner loop.
+        network: the network whose parameters are adapted.
     """
 
     def __init__(self, inner: InnerLoop, network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The outer gradient of Reptile: where adaptation began, less where it ended."""
+"""The outer gradient of Reptile: initial weights minus adapted weights."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from fewshot.tasks.batch import TaskBatch
 def displacement(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor, Tensor, Gradients]:
     """Reptile (Nichol, Achiam, Schulman 2018, Algorithm 2): theta - phi, averaged over tasks.
 
-    Gradient descent by it at rate epsilon is the paper's interpolation ``theta + epsilon * mean(phi - theta)``. There is no
-    query set in it: support and query images are trained on alike, in mini-batches (section 6 and the published code), and
-    the losses and outputs of the query images that are returned here are those of images trained on.
+    Gradient descent with this gradient at rate epsilon is the paper's interpolation ``theta + epsilon * mean(phi - theta)``.
+    Reptile has no query set: the inner loop trains on support and query images alike, in mini-batches (section 6 and the
+    published code), so the query losses and outputs returned here are of images that the inner loop trained on.
 
-    An optimiser with a memory (the paper's Adam with beta1 = 0) is new for each task, so that no task depends on another. The
-    published code carries Adam's second moments on from task to task, and into the evaluation.
+    An optimizer with state (the paper's Adam with beta1 = 0) starts anew for each task, so that no task depends on another.
+    The published code carries Adam's second moments from task to task, and into the evaluation.
     """
     together = replace(
         chunk,
@@ -30,5 +30,5 @@ def displacement(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Ten
         outputs = engine.queries_after(engine.inner.steps, fast, chunk)
         losses = engine.losses(outputs, chunk.query_y)
         away = [(b - f) / tasks for b, f in zip(begin, fast, strict=True)]
-    # Through the start, where a parameter becomes the fast weights of every task: their gradients add up there.
+    # Backward through the initial weights adds up the gradients of all tasks: each parameter starts every task's fast weights.
     return losses, outputs, list(torch.autograd.grad(begin, engine.outer, away, allow_unused=True))

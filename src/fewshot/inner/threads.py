@@ -1,4 +1,4 @@
-"""Tasks side by side on a processor: each thread adapts to tasks of its own instead of a share of every small operation."""
+"""Tasks in parallel on a CPU: each thread adapts to tasks of its own, instead of to a share of every small operation."""
 
 import os
 from collections import deque
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Threads that this process may have at a time: OMP_NUM_THREADS, or else a core each."""
+    """Number of threads that this process may run at a time: OMP_NUM_THREADS, or else the number of its cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdecimal() and int(asked):
         return int(asked)
@@ -26,19 +26,19 @@ def cores() -> int:
 def side_by_side(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
     """The results of jobs in their order, each job in one of `workers` threads.
 
-    They share the cores: an operation of a job has as many of PyTorch's threads as each worker has cores, at most those it has
-    elsewhere. Two jobs on two cores wait for nobody, which also makes them indifferent to other work on the machine. Jobs see
-    the context variables of the caller, its autocast, and whether it has gradients enabled. What a job computes does not depend
-    on how many there are beside it, as long as an operation has as many threads.
+    The workers share the cores: an operation of a job has as many PyTorch threads as each worker has cores, and at most
+    ``torch.get_num_threads()``. Two jobs on two cores never wait for each other, so other work on the machine slows them less.
+    Jobs run with the caller's context variables, autocast and gradient mode. The result of a job does not depend on the number
+    of jobs beside it, as long as an operation has the same number of threads.
 
     Raises:
-        Exception: the first that a job raises, in the order of the jobs; those not yet begun are left.
+        Exception: the first that a job raises, in the order of the jobs; jobs not yet started are cancelled.
     """
     kind, autocast, gradients = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
 
     def run(job: Callable[[], Result]) -> Result:
-        # Autocast's cache of cast weights is one for all threads, and emptied by whichever leaves it: gradients would be added
-        # up in another precision depending on who was first.
+        # All threads share autocast's cache of cast weights, and the first to leave autocast clears it: the precision in which
+        # gradients are summed would depend on the order of the threads.
         with torch.autocast("cpu", kind, autocast, cache_enabled=False), torch.set_grad_enabled(gradients):
             return job()
 
@@ -46,22 +46,22 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator
         yield from map(run, jobs)
         return
     share = max(1, min(torch.get_num_threads(), cores() // workers))
-    # Threads of this call alone: none outlive it, so that a process may be forked between two calls.
+    # The threads end with this call, so that the process may be forked between two calls.
     with _threads_of_torch(share), ThreadPoolExecutor(workers, "task", torch.set_num_threads, (share,)) as pool:
         futures = deque(pool.submit(copy_context().run, run, job) for job in jobs)
         try:
             while futures:
                 yield futures.popleft().result()
         finally:
-            while futures:  # nothing refers to what failed, nor to what was computed beside it
+            while futures:  # drop all references to failed jobs and to the results of others
                 futures.popleft().cancel()
 
 
 def replica(network: nn.Module) -> nn.Module:
-    """A network with the same tensors, hooks and settings as another, which holds them itself.
+    """A copy of a network's module objects that shares all tensors, hooks and settings with the network.
 
-    ``torch.func.functional_call`` puts weights in the place of a network's parameters for the moment of a call, so that two
-    threads cannot call one network. What a network writes into itself when it is called stays in its replica.
+    `Call` puts other weights in place of a network's parameters during a call, so two threads cannot call the same network.
+    Attributes that a network sets on itself during a call stay in its replica.
     """
     made: dict[nn.Module, nn.Module] = {}
 
@@ -69,7 +69,7 @@ def replica(network: nn.Module) -> nn.Module:
         if module not in made:
             made[module] = other = module.__new__(type(module))  # some modules refuse to be copied
             other.__dict__ |= vars(module)
-            # Lists too: a recurrent network has one of its weights.
+            # Lists too: a recurrent network keeps a list of its weights.
             other.__dict__ |= {name: copy(value) for name, value in vars(module).items() if type(value) is list}
             for place in ("_parameters", "_buffers"):
                 other.__dict__[place] = dict(vars(module)[place])
@@ -81,7 +81,7 @@ def replica(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def _threads_of_torch(count: int) -> Iterator[None]:
-    """Within it, an operation of this thread has `count` threads."""
+    """Runs the operations of this thread with `count` PyTorch threads, within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -12,7 +12,7 @@ class MetaCurvature(nn.Module):
     silent on vectors (biases); as in learn2learn, each element has a factor of its own.
 
     Args:
-        parameter: whose gradients are transformed.
+        parameter: the parameter whose gradients are transformed.
 
     Shapes:
         ``(..., *parameter.shape)`` -> the same
@@ -39,7 +39,7 @@ class MetaCurvature(nn.Module):
 
 
 class Kronecker(nn.Module):
-    """The Kronecker-factored optimiser of one parameter (Meta-KFO: Arnold, Iqbal & Sha 2021).
+    """The Kronecker-factored optimizer of one parameter (Meta-KFO: Arnold, Iqbal & Sha 2021).
 
     The gradient, as a matrix G ``(n, m)``, becomes L^T L G R^T R: a linear map that is positive semi-definite. As in
     learn2learn's ``KroneckerTransform(KroneckerLinear)``, which the authors publish as their implementation, G is a matrix
@@ -47,7 +47,7 @@ class Kronecker(nn.Module):
     no bias, and a task does not change L and R.
 
     Args:
-        parameter: whose gradients are transformed.
+        parameter: the parameter whose gradients are transformed.
 
     Shapes:
         ``(..., *parameter.shape)`` -> the same

@@ -1,4 +1,4 @@
-"""The outer gradient through all inner steps, kept in memory together or one at a time."""
+"""The outer gradient through all inner steps, with the graphs of all steps in memory, or of one at a time."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from fewshot.tasks.batch import TaskBatch
 
 
 def unrolled(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-    """Losses, outputs and outer gradients of some tasks, by differentiating through all steps at once."""
+    """Query losses, outputs and outer gradients of a chunk, by one backward pass through all steps."""
     inner, fast, parts = engine.inner, engine.start(chunk), []
     for step, weight in enumerate(inner.loss_weights(outer_step)):
         fast = engine.step(fast, step, chunk, inner.second_order(outer_step))
@@ -23,9 +23,9 @@ def unrolled(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int)
 
 
 def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-    """The same with the graph of one step at a time, each computed anew where the outer gradient passes through it.
+    """As `unrolled`, with the graph of one step in memory at a time: the backward pass recomputes each step.
 
-    Reverse-mode differentiation by hand (Griewank & Walther 2008, chapter 12): only the weights between the steps are kept.
+    Checkpointed reverse-mode differentiation (Griewank & Walther 2008, chapter 12): only the weights between steps are kept.
     """
     inner, outer = engine.inner, engine.learned(chunk)
     path = list(engine.trajectory(chunk, inner.steps))
@@ -49,7 +49,7 @@ def step_by_step(engine: FastWeights, chunk: TaskBatch, tasks: int, outer_step: 
 def query_gradients(
     engine: FastWeights, fast: Sequence[Tensor], steps: int, chunk: TaskBatch, tasks: int
 ) -> tuple[Tensor, Tensor, list[Tensor], Gradients]:
-    """Query losses and outputs after so many steps, and their gradients by the fast weights and, directly, by `learned`."""
+    """Query losses and outputs after a number of steps, their gradients with respect to fast weights and `learned`."""
     leaves = [weight.requires_grad_() for weight in fast]
     outputs = engine.queries_after(steps, leaves, chunk)
     losses = engine.losses(outputs, chunk.query_y)
@@ -58,11 +58,11 @@ def query_gradients(
 
 
 def _split(gradients: Sequence[Tensor | None], fast: Sequence[Tensor]) -> tuple[list[Tensor], Gradients]:
-    """Those of the fast weights, 0 by what no output depends on, and those of the outer loop's parameters."""
+    """Gradients of the fast weights (0 where no output depends on one), and of the outer loop's parameters."""
     of_fast = zip(fast, gradients, strict=False)
     return [torch.zeros_like(weight) if g is None else g for weight, g in of_fast], list(gradients[len(fast) :])
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of two gradients, either of which may be none."""
+    """The sum of two gradients, either of which may be None."""
     return b if a is None else a if b is None else a + b

@@ -1,4 +1,4 @@
-"""Many tasks at once: one operation where there were as many as tasks. The fastest where images are small, and on a GPU."""
+"""Many tasks per operation, by ``torch.func.vmap``: the fastest engine for small images, and on a GPU."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,16 +15,16 @@ from fewshot.inner.chunks import FastWeightsEngine
 from fewshot.tasks.batch import TaskBatch
 
 CHUNK = 8
-"""Tasks of an operation on a processor: more of them keep more in memory, and are hardly faster."""
+"""Tasks per operation on a CPU: more of them need more memory and are hardly faster."""
 
 
 class VectorizedEngine(FastWeightsEngine):
     """Fast weights have a leading dimension of tasks, over which the network is vectorised (``torch.func.vmap``).
 
-    What is not adapted has no such dimension: such layers see the images of all tasks as one batch.
+    Parameters that are not adapted have no such dimension: their layers see the images of all tasks as one batch.
 
-    In a processor's memory the channels of a place are neighbours, those of all tasks ``(B, H, W, T, C)``; on a GPU, images
-    are as they come.
+    On a CPU, images are channels-last with the tasks beside the channels, ``(B, H, W, T, C)``; on a GPU their layout is left
+    as it is.
     """
 
     name = "vectorized"
@@ -49,7 +49,7 @@ class VectorizedEngine(FastWeightsEngine):
         return {} if self.task_init is None else vmap(self.task_init)(chunk.support_x, chunk.support_y)
 
     def stack(self, parameter: Tensor, tasks: int) -> Tensor:
-        # PyTorch's convolution in double precision is another, which refuses weights in such memory.
+        # PyTorch's convolution in double precision is another implementation, which refuses this memory layout.
         if parameter.ndim != 4 or parameter.device.type != "cpu" or parameter.dtype == torch.float64:
             return parameter.expand(tasks, *parameter.shape)
         channels_last = parameter.movedim(1, -1)
@@ -70,7 +70,7 @@ class VectorizedEngine(FastWeightsEngine):
 
     def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
         support, query = chunk.support_x, chunk.query_x
-        # A GPU normalises all tasks in one operation under vmap, a processor better task by task.
+        # A GPU normalises all tasks in one operation under vmap; on a CPU, task by task is faster.
         if support.device.type != "cpu" and any(isinstance(module, BatchNorm) for module in body.modules()):
             features: tuple[Tensor, Tensor] = vmap(partial(self.features, body))(support, query)
             return features
@@ -88,14 +88,14 @@ class VectorizedEngine(FastWeightsEngine):
 
 
 def _embedded(body: nn.Module, images: Tensor, first: int | None = None) -> Tensor:
-    """Of images ``(T, B, ...)`` in one batch, normalised task by task."""
+    """Features of images ``(T, B, ...)``, computed as one batch and normalised task by task."""
     with by_task(len(images), first):
         features: Tensor = body(fastest_layout(images.flatten(0, 1)))
     return features.view(*images.shape[:2], *features.shape[1:])
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """Images ``(T, B, C, H, W)``, laid out as ``(B, H, W, T, C)``."""
+    """Images ``(T, B, C, H, W)`` with the memory layout ``(B, H, W, T, C)``."""
     return images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""One outer step shared by several processes: what they add up, they add up in one flat all-reduce."""
+"""One outer step over several processes: gradients and figures are summed in one flat all-reduce."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 
 def processes() -> int:
-    """How many processes share the run."""
+    """Number of processes of the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Tensor) -> Tensor:
-    """Makes each ``.grad``, a mean over this process's tasks, the mean over the tasks of all processes.
+    """Averages each ``.grad``, a mean over this process's tasks, over the tasks of all processes.
 
-    Processes may hold different numbers of tasks; each task counts alike. Gradients and figures travel together in one
+    Processes may hold different numbers of tasks; each task has the same weight. Gradients and figures are reduced in one
     buffer, in the order of the parameters, so that every process computes the same bits.
 
     Args:
-        parameters: of the network; a missing gradient counts as 0.
-        tasks: that this process computed.
-        sums: ``(n,)`` figures to be added up over processes.
+        parameters: parameters of the network; a missing gradient counts as 0.
+        tasks: number of tasks of this process.
+        sums: ``(n,)`` figures to be summed over processes.
 
     Returns:
         ``(1 + n,)`` the number of tasks and `sums`, over all processes.
@@ -44,7 +44,7 @@ def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Ten
 
 
 def smallest(value: int, device: torch.device) -> int:
-    """The smallest of all processes' values."""
+    """The minimum of a value over all processes."""
     if processes() == 1:
         return value
     tensor = torch.tensor(value, device=device)

@@ -1,4 +1,4 @@
-"""What a network's forward costs."""
+"""Computational cost of a network's forward pass."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from fewshot.inner.call import preserve_buffers
 
 
 def multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiplications with an addition, in convolutions and matrix products, that one input takes.
+    """Number of multiply-adds in convolutions and matrix products for one input.
 
     Args:
         input_shape: of one input, as ``(C, H, W)``.

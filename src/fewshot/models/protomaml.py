@@ -25,10 +25,10 @@ from fewshot.models.maml import MAML
 
 
 class ProtoMAML(MAML):
-    """MAML with a head that no one learns across tasks, and that tells apart as many classes as a task has.
+    """MAML with a head that is not learned across tasks and has as many outputs as a task has classes.
 
     Raises:
-        UserError: the head is not to be adapted, or what is learned of its inner gradients fits another number of classes.
+        UserError: the head is not adapted, or learned rates or transforms are of another number of classes.
     """
 
     fixed_ways = False
@@ -51,7 +51,7 @@ class ProtoMAML(MAML):
         super().__init__(backbone, ways, eval_ways, replace(inner, adapt=(*inner.adapt, "head.*")), **others)
 
     def new_head(self, features: int, outputs: int) -> nn.Linear:
-        """A place for the tasks' heads; what is in it is never used."""
+        """A placeholder for the tasks' heads, whose own values are never used."""
         return nn.Linear(features, outputs).requires_grad_(False)
 
     def task_init(self, ways: int) -> TaskInit:
@@ -60,7 +60,7 @@ class ProtoMAML(MAML):
         def prototypes(support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
             rows, kind = features(support_x), next(features.parameters()).dtype
             members = (support_y == torch.arange(ways, device=support_y.device)[:, None]).to(rows.dtype)
-            # Fast weights have the precision of the network's own, also where autocast has computed them in less.
+            # Fast weights have the precision of the network's parameters, even if autocast computed them in a lower one.
             centres = (members @ rows).to(kind) / members.sum(dim=1, keepdim=True)
             return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(dim=1)}
 

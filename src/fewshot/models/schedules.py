@@ -10,13 +10,13 @@ from fewshot.errors import UserError
 
 
 class Stages(LambdaLR):
-    """The rate in stages, given as shares of training, so that they fit any budget.
+    """A learning rate that is constant in stages, which are shares of training, so that they fit any budget.
 
     Args:
-        optimizer: whose rate it is.
-        total_steps: outer steps of the training.
+        optimizer: the optimizer whose learning rate is scheduled.
+        total_steps: number of outer steps of the training.
         until: share of training at which each stage but the last ends, rising.
-        factors: of the rate at the start, one a stage.
+        factors: factor of the initial learning rate, one per stage.
     """
 
     def __init__(
