@@ -26,7 +26,7 @@ help: ## this list
 
 setup: $(INSTALLED) ## install everything into .venv
 
-extras: $(INSTALLED) ## install what not everybody wants too: mlflow, optuna, submitit, wandb
+extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, submitit, wandb
 	$(UV) sync --quiet --all-extras
 
 train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores

@@ -126,7 +126,8 @@ class Classification(Objective):
         return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
     def encode(self, targets: Tensor, like: Tensor) -> Tensor:
-        return F.one_hot(targets).to(like.dtype)
+        """Labels as rows of a 1 among 0s; such rows ``(T, B, N)`` stay as they are."""
+        return (targets if targets.is_floating_point() else F.one_hot(targets)).to(like.dtype)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         predicted, _ = self.predict(outputs)

@@ -194,8 +194,8 @@ class Comparison(nn.Module):
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:
-    """Labels ``(T, B)`` as rows ``(T, B, N)`` of a 1 among 0s; every class has an image."""
-    return F.one_hot(labels).to(like.dtype)
+    """Labels ``(T, B)`` as rows ``(T, B, N)`` of a 1 among 0s; every class has an image. Such rows stay as they are."""
+    return (labels if labels.is_floating_point() else F.one_hot(labels)).to(like.dtype)
 
 
 def class_means(support: Tensor, labels: Tensor) -> Tensor:

@@ -54,7 +54,19 @@ PREDICTION = {
     "paths": "dict[str, str]",
 }
 """Keys of ``predict.py``."""
-OTHER_JOBS = {"fewshot.predict.command:predict": PREDICTION}
+EXPORT = {
+    "run": "str",
+    "support": "str",
+    "format": "str",
+    "out": "str",
+    "episode": "bool",
+    "checkpoint": "str",
+    "shots": "int | None",
+    "trust": "Sequence[str]",
+    "paths": "dict[str, str]",
+}
+"""Keys of ``export.py``."""
+OTHER_JOBS = {"fewshot.predict.command:predict": PREDICTION, "fewshot.predict.export:export": EXPORT}
 """Keys of what is no training or evaluation, by job."""
 SHARED = {
     "source": "Part",
