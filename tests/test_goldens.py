@@ -13,19 +13,20 @@ import torch
 
 from fewshot.runtime.provenance import processor
 from fewshot.runtime.train import train
+from tests.experiments import stand_in
 
 FOLDER = Path(__file__).parent / "goldens"
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/experiment").glob("*.yaml"))
-STAND_IN = (
-    "data=toy", "data.source.classes=25", "data.source.images=20", "data.meta_batch_size=1", "data.val_tasks=2", "trainer=cpu",
-    "trainer.max_steps=20", "trainer.val_check_interval=20", "trainer.log_every_n_steps=1", "test=false", "seed=0",
+SHORT = (
+    "data.meta_batch_size=1", "data.val_tasks=2", "trainer=cpu", "trainer.max_steps=20", "trainer.val_check_interval=20",
+    "trainer.log_every_n_steps=1", "test=false", "seed=0",
 )  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_losses(compose_config, tmp_path, experiment):
-    train(compose_config(tmp_path, *STAND_IN, experiment=experiment))
+    train(compose_config(tmp_path, *stand_in(experiment), *SHORT, experiment=experiment))
     rows = csv.DictReader((tmp_path / "run/metrics.csv").read_text().splitlines())
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert len(losses) == 20

@@ -31,7 +31,16 @@ def test_the_test_section_has_every_step():
     section = section_of_test(SCORES, "test_tasks.csv")
     assert section["tasks"] == 3
     assert section["acc_per_step"] == pytest.approx([0.2, 0.7])
+    assert section["acc_per_step_ci95"] == pytest.approx([0, 4.302653 * 0.2 / 3**0.5])
+    assert "loss_per_step" not in section
     assert section["per_task_file"] == "test_tasks.csv"
+
+
+def test_every_score_of_a_regression_has_its_steps():
+    scores = TaskScores("rmse", np.arange(3), {"rmse": ACCURACY, "mse": ACCURACY**2, "loss": LOSS})
+    section = section_of_test(scores, "test_tasks.csv")
+    assert section["rmse_per_step"] == pytest.approx([0.2, 0.7])
+    assert section["mse_per_step"] == pytest.approx([0.04, (0.25 + 0.49 + 0.81) / 3])
 
 
 def test_the_tasks_of_a_csv_give_back_the_mean(tmp_path):

@@ -31,13 +31,6 @@ def test_a_task_given_twice_counts_once():
     assert scores.final.mean == np.mean(scores.deciding[:, 1])
 
 
-def test_each_step_has_its_interval():
-    scores = scores_of([0, 1, 2, 3])
-    before, after = scores.per_step
-    assert before.mean * 2 == after.mean
-    assert after == scores.final
-
-
 def test_a_task_that_ends_in_outputs_that_are_not_finite_is_counted():
     record = TaskRecord(["acc", "loss"])
     losses = torch.tensor([[1.0, float("nan")], [float("nan"), 1.0], [1.0, float("inf")]])

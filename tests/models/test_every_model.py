@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fewshot.errors import UserError
 from fewshot.runtime.train import train
 from tests.entry import CONFIG_DIR, TINY, main
 
@@ -18,6 +19,9 @@ def names(group):
 
 
 MODELS, EXPERIMENTS = names("model"), names("experiment")
+REGRESSING = {
+    "anil", "boil", "cavia", "fomaml", "imaml", "kfo", "maml", "mamlpp", "metacurvature", "metasgd", "r2d2", "reptile",
+}  # fmt: skip
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
 IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100, "folder": 20}
 
@@ -31,8 +35,9 @@ def test_every_pair_composes(experiment):
             overrides = [f"experiment={experiment}", f"model={model}", "paths.output_dir=x", "seed=0"]
             cfg = OmegaConf.to_container(compose("train", overrides), resolve=True)
             assert cfg["data"]["eval"] == plain.data.eval, "a model's recipe leaves the tested tasks alone"
-            data = cfg["data"]["train"] or cfg["data"]
-            assert data["shots"] + data["queries"] <= IMAGES_OF_A_CLASS[cfg["data"]["source"]["_target_"].split(".")[-2]]
+            train, source = cfg["data"]["train"], cfg["data"].get("source")
+            if source is not None:
+                assert train["shots"] + train["queries"] <= IMAGES_OF_A_CLASS[source["_target_"].split(".")[-2]]
 
 
 @pytest.mark.slow
@@ -45,6 +50,19 @@ def test_every_model_trains_and_is_tested(compose_config, tmp_path, model):
     assert protocol["forward_multiply_adds"] > 0
     assert isinstance(protocol["transductive"], bool)
     assert isinstance(protocol["adapt"], list)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_regresses_or_is_refused(compose_config, tmp_path, model):
+    """Those that cannot are refused in a line that names those that can."""
+    cfg = compose_config(tmp_path, f"model={model}", *SHORT, "seed=0", experiment="sinusoid_10shot")
+    if model in REGRESSING:
+        assert train(cfg)["test/mse"] > 0
+        assert (tmp_path / "run/tasks.png").is_file()
+    else:
+        with pytest.raises(UserError, match="objective=regression but .*: " + ", ".join(sorted(REGRESSING)) + "$"):
+            train(cfg)
 
 
 @pytest.mark.slow

@@ -1,18 +1,22 @@
 """Regression: what tasks of real values ask of models, from the loss to the scores."""
 
+import json
+
 import lightning as L
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
 from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.data.tables.functions import Functions
 from fewshot.errors import UserError
 from fewshot.runtime.build import build_model, require_objective
 from fewshot.runtime.environment import quieten
+from fewshot.runtime.train import check
 from fewshot.runtime.trial import try_out
-from tests.sinusoid import Sinusoids
+from tests.entry import main
 
-OVERRIDES = ["objective=regression", "model/backbone=mlp", "model.backbone.hidden=[40,40]", "model.backbone.normalise=false",
-             "data.image_shape=[1]", "~model.backbone.filters"]  # fmt: skip
+OVERRIDES = ["objective=regression", "model/backbone=mlp_regression", "data.image_shape=[1]", "~model.backbone.filters"]
 MODELS = {
     "maml": (["model.inner.lr=0.02", "model.optimizer.lr=0.01"], 0.6),
     "anil": (["model.inner.lr=0.02", "model.inner.eval_steps=1", "model.optimizer.lr=0.01"], 0.95),
@@ -24,8 +28,8 @@ MODELS = {
 
 def sinusoid_data() -> EpisodicDataModule:
     return EpisodicDataModule(
-        *(Sinusoids(part) for part in ("train", "val", "test")),
-        cache_dir="", image_shape=[1], mean=[0.0], std=[1.0], meta_batch_size=16, val_tasks=50, test_tasks=50, seed=0,
+        *(Functions(part, ["sinusoid"], 10, 10) for part in ("train", "val", "test")),
+        cache_dir="", image_shape=[1], meta_batch_size=16, val_tasks=50, test_tasks=50, seed=0,
     )  # fmt: skip
 
 
@@ -65,3 +69,43 @@ def test_targets_of_another_kind_are_refused(compose_config, tmp_path, toy_data)
     with pytest.raises(UserError, match=r"objective=regression but data\.train is of toy; set objective=classification"):
         require_objective(toy_data(), model)
     require_objective(sinusoid_data(), model)
+
+
+def test_classes_are_not_asked_of_functions(compose_config, tmp_path):
+    classifier = build_model(compose_config(tmp_path, "model=maml", "data.image_shape=[1]", "model/backbone=mlp_regression",
+                                            "~model.backbone.filters"))  # fmt: skip
+    with pytest.raises(UserError, match=r"objective=classification but data\.train is of sinusoid; set objective=regression"):
+        require_objective(sinusoid_data(), classifier)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["control=shuffled_labels"], "control=shuffled_labels but sinusoid has targets that are no labels"),
+        (["+data.mean=[0.0]"], "data.mean is for images, and sinusoid has none; set data.mean=null"),
+        (["data.ways=5"], "data.train.ways=5 but functions have no classes"),
+        (["model/backbone=conv4"], r"Conv4 takes images \(C, H, W\), but data.image_shape=\[1\]"),
+    ],
+)
+def test_what_is_for_classes_or_images_is_refused(compose_config, tmp_path, overrides, words):
+    cfg = compose_config(tmp_path, *overrides, "seed=0", experiment="sinusoid_10shot")
+    with pytest.raises(InstantiationException, match=words):
+        check(cfg, None)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_and_is_evaluated_with_other_shots(tmp_path):
+    """In the same bits as one that was never interrupted."""
+    short = ("experiment=sinusoid_10shot", "seed=0", "data.val_tasks=5", "data.test_tasks=5", "trainer.val_check_interval=2",
+             "trainer.log_every_n_steps=1")  # fmt: skip
+    for name, steps in (("whole", [4]), ("parts", [2, 4])):
+        for number in steps:
+            folder = f"hydra.run.dir={tmp_path / name}"
+            done = main("train.py", *short, f"trainer.max_steps={number}", "resume=true", folder)
+            assert done.code == 0, done.err
+    assert (tmp_path / "whole/test_tasks.csv").read_text() == (tmp_path / "parts/test_tasks.csv").read_text()
+    done = main("eval.py", f"run={tmp_path / 'whole'}", "data.eval.shots=5", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert done.code == 0, done.err
+    results = json.loads((tmp_path / "eval/results.json").read_text())
+    assert (results["protocol"]["shots"], results["protocol"]["train"]["shots"]) == (5, 10)
+    assert len(results["test"]["mse_per_step"]) == 11

@@ -1,5 +1,7 @@
 """What every backbone offers to the models that put a head on it."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from fewshot.errors import UserError
@@ -27,3 +29,16 @@ class Backbone(nn.Module):
             UserError: the network has none.
         """
         raise UserError(f"model.backbone: {type(self).__name__} has no feature maps; choose a convolutional network")
+
+    def require_images(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one input, if that is an image's.
+
+        Raises:
+            UserError: it is not.
+        """
+        if len(shape) != 3:
+            raise UserError(
+                f"model.backbone: {type(self).__name__} takes images (C, H, W), but data.image_shape={list(shape)}; choose the "
+                "model/backbone that the data's experiments have"
+            )
+        return tuple(shape)

@@ -42,7 +42,7 @@ class Conv4(ConvolutionalBackbone):
         super().__init__()
         if downsample not in ("max_pool", "stride"):
             raise UserError(f"model.backbone.downsample={downsample} is unknown; choose max_pool or stride")
-        self.input_shape = tuple(image_shape)
+        self.input_shape = self.require_images(image_shape)
         channels, height, width = image_shape
         pooled = downsample == "max_pool"
         if pooled_blocks not in range(5):

@@ -45,6 +45,8 @@ def modulate_(backbone: nn.Module, layer: int, size: int) -> None:
     for name, module in backbone.named_modules():
         if isinstance(module, BatchNorm):
             channels = module.weight.shape[-1]
+        elif isinstance(module, nn.Linear):
+            channels = module.out_features
         elif isinstance(module, nn.ReLU | nn.LeakyReLU):
             places.append((name, channels))
     if not 1 <= layer <= len(places):

@@ -45,9 +45,9 @@ class Pretrained(Backbone):
         super().__init__()
         check_int("model.backbone.side", side, least=32)
         check_int("model.backbone.cached", cached, least=0)
+        self.input_shape = self.require_images(image_shape)
         if image_shape[0] not in (1, 3):
             raise UserError(f"data.image_shape={list(image_shape)} has neither 1 nor 3 channels, as {name} needs")
-        self.input_shape = tuple(image_shape)
         self.network = _without_head(name, weights)
         self.network.requires_grad_(False).eval()
         self._side, self._cached = side, cached

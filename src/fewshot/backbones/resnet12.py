@@ -40,7 +40,7 @@ class ResNet12(ConvolutionalBackbone):
         sizes = pairwise((image_shape[0], *widths))
         blocks = [_Block(*size, drop if drop_rate else None) for size, drop in zip(sizes, drops, strict=True)]
         self.blocks = nn.Sequential(*blocks, PositionMean())
-        self.input_shape = tuple(image_shape)
+        self.input_shape = self.require_images(image_shape)
         self.out_features = widths[-1]
         kaiming_(self, "leaky_relu")
 

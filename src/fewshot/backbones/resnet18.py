@@ -26,7 +26,7 @@ class ResNet18(ConvolutionalBackbone):
 
     def __init__(self, image_shape: Sequence[int], width: int = 64) -> None:
         super().__init__()
-        self.input_shape = tuple(image_shape)
+        self.input_shape = self.require_images(image_shape)
         self.blocks = nn.Sequential(conv3x3(image_shape[0], width), BatchNorm(width), nn.ReLU())
         channels = width
         for stage in range(4):

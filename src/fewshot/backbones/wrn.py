@@ -32,7 +32,7 @@ class WideResNet(ConvolutionalBackbone):
         check_int("model.backbone.widen", widen, least=1)
         if depth < 10 or depth % 6 != 4:
             raise UserError(f"model.backbone.depth={depth} must be 6n + 4, as 10, 16, 22 or 28")
-        self.input_shape = tuple(image_shape)
+        self.input_shape = self.require_images(image_shape)
         channels = 16
         self.blocks = nn.Sequential(conv3x3(image_shape[0], channels))
         for group in range(3):

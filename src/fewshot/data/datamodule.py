@@ -19,7 +19,7 @@ from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Tra
 from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
 from fewshot.data.parts import ComputedTasks, Part
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
-from fewshot.data.source import Source, reading, table_of
+from fewshot.data.source import ArraySpec, Source, reading, table_of
 from fewshot.data.splits import Published, Split
 from fewshot.errors import UserError, check_int, suggest
 from fewshot.tasks.batch import MetaBatch, TaskBatch
@@ -46,7 +46,7 @@ class EpisodicDataModule(L.LightningDataModule):
         split: which rows of a source belong to which part.
         cache_dir: where prepared files are kept.
         image_shape: of a row's input, ``(C, H, W)`` of an image, which the configs of networks refer to.
-        mean, std: of each channel of images, on the scale 0 to 1, to normalise by.
+        mean, std: of each channel of images, on the scale 0 to 1, to normalise by; None for inputs that are no images.
         augment: torchvision v2 transforms for training images.
         meta_batch_size: tasks in one outer step, over all processes.
         val_tasks, test_tasks: number of tasks in each list, at the most.
@@ -75,12 +75,12 @@ class EpisodicDataModule(L.LightningDataModule):
         test: Part | ComputedTasks,
         cache_dir: str,
         image_shape: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
         meta_batch_size: int,
         val_tasks: int,
         test_tasks: int,
         seed: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         split: Split | None = None,
         num_workers: int = 0,
         device_resident: bool | str = "auto",
@@ -100,7 +100,8 @@ class EpisodicDataModule(L.LightningDataModule):
         self.parts = _with_shared_sources({"train": train, "val": val, "test": test})
         self.split = split or Published()
         self.image_shape = tuple(image_shape)
-        self._require_inputs(mean, std, shuffled_labels)
+        self._require_inputs(shuffled_labels)
+        self._require_image_options(mean, std, augment)
         self.meta_batch_size = meta_batch_size
         self.tasks = {"val": val_tasks, "test": test_tasks}
         self._cache_dir = Path(cache_dir)
@@ -116,28 +117,45 @@ class EpisodicDataModule(L.LightningDataModule):
         self.first_step = 0
         self.train_classes = 0
         self._augment = Augment(augment, seed) if augment else None
-        self._scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+        self._scale = v2.ToDtype(torch.float32, scale=True)
+        if mean is not None and std is not None:
+            self._scale = v2.Compose([self._scale, v2.Normalize(list(mean), list(std))])
         self.prepared: dict[str, Content] = {}
         self._opened: dict[str, Content] = {}
 
-    def _require_inputs(self, mean: Sequence[float], std: Sequence[float], shuffled_labels: bool) -> None:
+    def _require_inputs(self, shuffled_labels: bool) -> None:
         """Refuses what no data could mend, before anything is looked for."""
         for name, part in self.parts.items():
             if isinstance(part, Part):
                 part.sampler.check_sizes(f"data.{name}")
-                if shuffled_labels and part.source.y is not None:
-                    raise UserError(f"control=shuffled_labels but {part.source.name} has targets that are no labels")
-            shape = part.source.x.shape if isinstance(part, Part) else part.x.shape
+            if shuffled_labels and (isinstance(part, ComputedTasks) or part.source.y is not None):
+                raise UserError(f"control=shuffled_labels but {self.source_name(name)} has targets that are no labels")
+            shape = self._inputs(name).shape
             if self.image_shape != tuple(shape):
                 raise UserError(
                     f"data.image_shape={list(self.image_shape)} is not that of {self.source_name(name)}, {list(shape)}, which "
                     f"data.{name} takes; set data.image_shape={list(shape)}, or another source"
                 )
-        channels = self.image_shape[0]
-        for key, values in (("mean", mean), ("std", std)):
-            if len(values) != channels or (key == "std" and not all(value > 0 for value in values)):
-                kind = "number greater than 0" if key == "std" else "number"
-                raise UserError(f"data.{key}={list(values)} must hold a {kind} for each of {channels} channels")
+
+    def _require_image_options(self, mean: Any, std: Any, augment: Sequence[Transform]) -> None:
+        """Refuses images without what normalises them, and other inputs with what is for images."""
+        for name in self.parts:
+            if self._inputs(name).dtype != "uint8":
+                for key, values, nothing in (("mean", mean, "null"), ("std", std, "null"), ("augment", augment, "[]")):
+                    if values:
+                        what = self.source_name(name)
+                        raise UserError(f"data.{key} is for images, and {what} has none; set data.{key}={nothing}")
+                continue
+            channels = self.image_shape[0]
+            for key, values in (("mean", mean), ("std", std)):
+                if len(values or []) != channels or (key == "std" and not all(value > 0 for value in values)):
+                    kind = "number greater than 0" if key == "std" else "number"
+                    raise UserError(f"data.{key}={values} must hold a {kind} for each of {channels} channels")
+
+    def _inputs(self, part: str) -> ArraySpec:
+        """What one input of a part is."""
+        of_part = self.parts[part]
+        return of_part.source.x if isinstance(of_part, Part) else of_part.x
 
     def source_name(self, part: str) -> str:
         """The name of what a part's tasks come from."""

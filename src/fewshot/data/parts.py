@@ -10,7 +10,7 @@ from fewshot.tasks.samplers import ClassSampler, GroupSampler, Range, Sampler
 
 
 class ComputedTasks(Tasks):
-    """Tasks that are computed from their number rather than drawn from rows.
+    """Tasks that are computed from their number rather than drawn from rows; their targets are values.
 
     Attributes:
         name: of what is computed, with its options.

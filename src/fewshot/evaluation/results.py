@@ -42,13 +42,13 @@ def metrics_of(split: str, scores: TaskScores) -> dict[str, float]:
 
 
 def test_section(scores: TaskScores, per_task_file: str) -> dict[str, Any]:
-    """The section ``test``: the score that decides before adaptation and after each step, and where each task's figures are."""
-    per_step = scores.per_step
+    """The section ``test``: each score before adaptation and after each step, and where each task's figures are."""
+    per_step = {name: [mean_interval(column) for column in values.T] for name, values in scores.steps.items() if name != "loss"}
     return {
         "tasks": len(scores.index),
         "nonfinite_tasks": scores.nonfinite_tasks,
-        f"{scores.monitor}_per_step": [interval.mean for interval in per_step],
-        f"{scores.monitor}_per_step_ci95": [interval.ci95 for interval in per_step],
+        **{f"{name}_per_step": [interval.mean for interval in intervals] for name, intervals in per_step.items()},
+        **{f"{name}_per_step_ci95": [interval.ci95 for interval in intervals] for name, intervals in per_step.items()},
         "ci_method": CI_METHOD,
         "per_task_file": per_task_file,
     }

@@ -1,6 +1,6 @@
 """The table at the end of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -36,8 +36,8 @@ def print_summary(
     if test is not None:
         measured = f"[bold]{_interval(metrics, 'test', decides)}[/bold]"
         seen = protocol.get("seen_classes", {}).get("test", 0)
-        classes = f"on classes of which {seen} were trained on" if seen else "on unseen classes"
-        table.add_row(f"test {label}", f"{measured}  ({tasks_text(test['tasks'])} {classes})")
+        classes = f" on classes of which {seen} were trained on" if seen else " on unseen classes" if decides == "acc" else ""
+        table.add_row(f"test {label}", f"{measured}  ({tasks_text(test['tasks'])}{classes})")
         per_step = test[f"{decides}_per_step"]
         if len(per_step) > 1:
             table.add_row("by adaptation step", " → ".join(formatted(decides, value, fewer=1) for value in per_step))
@@ -67,10 +67,17 @@ def print_summary(
 
 
 def _title(protocol: dict[str, Any]) -> str:
+    of_class = " a class" if protocol["ways"] != 1 else ""
     return (
         f"{protocol['model']} · {protocol['backbone']} · {protocol['data']} · "
-        f"{size_text(protocol['ways'])}-way {size_text(protocol['shots'])}-shot, {protocol['queries']} queries a class"
+        f"{task_text(protocol)}, {protocol['queries']} queries{of_class}"
     )
+
+
+def task_text(size: Mapping[str, Any]) -> str:
+    """Ways and shots in words, as in ``5-way 1-shot``; tasks without classes have shots alone."""
+    ways = "" if size["ways"] == 1 else f"{size_text(size['ways'])}-way "
+    return f"{ways}{size_text(size['shots'])}-shot"
 
 
 def size_text(number: Any) -> str:

@@ -52,11 +52,6 @@ class TaskScores:
         return mean_interval(self.deciding[:, -1])
 
     @property
-    def per_step(self) -> list[Interval]:
-        """The score that decides, before adaptation and after each step."""
-        return [mean_interval(column) for column in self.deciding.T]
-
-    @property
     def nonfinite_tasks(self) -> int:
         """How many tasks have a query whose loss is not finite after the last adaptation step."""
         return int((~np.isfinite(self.loss[:, -1])).sum())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fewshot.errors import UserError, nearest, whole
+from fewshot.errors import UserError, check_int, suggest
 from fewshot.predict.examples import read_support
 from fewshot.predict.export_formats import FORMATS
 from fewshot.predict.learner import FewShotLearner
@@ -30,11 +30,11 @@ def export(cfg: DictConfig) -> None:
         UserError: the run, the examples or the format are not as they must be, or the file computes something else.
     """
     if cfg.format not in FORMATS:
-        raise UserError(f"format={cfg.format} is unknown{nearest(str(cfg.format), FORMATS)}")
+        raise UserError(f"format={cfg.format} is unknown{suggest(str(cfg.format), FORMATS)}")
     if cfg.episode and cfg.format == "safetensors":
         raise UserError("episode=true needs a graph, and safetensors holds tensors alone; use format=torch_export or onnx")
     if cfg.shots is not None:
-        whole("shots", cfg.shots, least=1)
+        check_int("shots", cfg.shots, least=1)
     out = Path(cfg.out).expanduser()
     if out.is_dir():
         raise UserError(f"out={out} is a folder; give the name of a file")

@@ -87,7 +87,7 @@ def build_data(cfg: DictConfig) -> EpisodicDataModule:
     """The data module; no data are touched."""
     shuffled = cfg.control == "shuffled_labels"
     node: dict[str, Any] = plain(cfg)["data"]
-    source = node["source"]
+    source = node.get("source")  # computed tasks have none
     for part in SPLITS:
         if "source" in node[part] and node[part]["source"] is None:
             node[part]["source"] = source
@@ -106,12 +106,11 @@ def require_objective(datamodule: EpisodicDataModule, model: MetaLearner) -> Non
     """
     asked = model.objective.name
     for name, part in datamodule.parts.items():
-        if isinstance(part, Part):
-            found = "classification" if part.source.y is None else "regression"
-            if found != asked:
-                raise UserError(
-                    f"objective={asked} but data.{name} is of {part.source.name}; set objective={found}, or other data"
-                )
+        labels = isinstance(part, Part) and part.source.y is None
+        found = "classification" if labels else "regression"
+        if found != asked:
+            name_of = datamodule.source_name(name)
+            raise UserError(f"objective={asked} but data.{name} is of {name_of}; set objective={found}, or other data")
 
 
 def build_model(cfg: DictConfig) -> MetaLearner:

@@ -74,6 +74,8 @@ SHARED = {
     "shots": "int | Sequence[int] | Literal['meta_dataset']",
     "queries": "int",
     "apart": "str | None",
+    "families": "Sequence[str]",
+    "noise": "float",
     "allow_partial": "bool",
     "eval": "dict",
 }

@@ -13,7 +13,6 @@ from fewshot.evaluation import results
 from fewshot.evaluation.confusions import confusion_figure, write_predictions
 from fewshot.evaluation.figures import adaptation_curve
 from fewshot.evaluation.files import written_whole
-from fewshot.evaluation.pictures import task_pictures
 from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
 from fewshot.models.base import MetaLearner
@@ -22,10 +21,8 @@ from fewshot.runtime.callbacks import Throughput, get_callback
 from fewshot.runtime.console import record
 from fewshot.runtime.plots.hparams import show_results
 from fewshot.runtime.plots.loggers import FINAL, show_figure
-from fewshot.runtime.plots.predictions import answers, are_pictures
+from fewshot.runtime.plots.task_figures import left_tasks, task_figure
 from fewshot.runtime.provenance import memory_cost, provenance
-
-PICTURED_TASKS = 3
 
 
 @dataclass
@@ -151,9 +148,9 @@ class Report:
         if names is not None and scores.predictions is not None:
             confusions = confusion_figure(scores.predictions, names, self.split)
             drawn |= {"confusions": confusions} if confusions is not None else {}
-        if are_pictures(self.datamodule):
-            seen = answers(self.trainer, self.model.eval(), self.split, [int(task) for task in scores.index[:PICTURED_TASKS]])
-            drawn["tasks"] = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.classes)
+        shown = [int(task) for task in scores.index[: left_tasks(self.datamodule, self.split)]]
+        tasks = task_figure(self.trainer, self.model.eval(), self.split, shown)
+        drawn |= {"tasks": tasks} if tasks is not None else {}
         for name, figure in drawn.items():
             with written_whole(self.folder / f"{name}.png") as file:
                 figure.savefig(file, format="png", dpi=120)

@@ -14,7 +14,7 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError
 from fewshot.evaluation.model_card import write_model_card
 from fewshot.evaluation.results import metrics_of
-from fewshot.evaluation.table import print_summary, size_text
+from fewshot.evaluation.table import print_summary, task_text
 from fewshot.models.base import MetaLearner
 from fewshot.predict.calibration import calibrate
 from fewshot.predict.unknown_tasks import unknown_metrics
@@ -91,7 +91,7 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     """
     refuse_unfit(cfg.callbacks)
     initial = InitialWeights()
-    datamodule, model = build_data(cfg), build_model(cfg)
+    model, datamodule = build_model(cfg), build_data(cfg)  # a model that does not fit is refused before its tasks are looked at
     if cfg.init_from is not None:
         start = checkpoint or initial.read(cfg.init_from)
         datamodule.seen_before = start.get(type(datamodule).__qualname__, {}).get("classes", [])
@@ -203,7 +203,7 @@ def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearne
     size, description = datamodule.task_size("train"), model.description
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
-        f"{datamodule.source_name('train')} · {size_text(size['ways'])}-way {size_text(size['shots'])}-shot · "
+        f"{datamodule.source_name('train')} · {task_text(size)} · "
         f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')} · seed {cfg.seed}"
     )
     if cfg.control is not None:
@@ -225,8 +225,8 @@ def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModul
 
 def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
     trained_on = checkpoint["fewshot"].get("data_sha256", {})  # older checkpoints lack it
-    for split in ("train", "val"):
-        if trained_on.get(split, datamodule.images_sha256[split]) != datamodule.images_sha256[split]:
+    for split, digest in datamodule.images_sha256.items():  # computed tasks have none
+        if split != "test" and trained_on.get(split, digest) != digest:
             raise UserError(
                 f"{LAST} was trained with other images: those of the {split} split of {datamodule.source_name(split)} have "
                 "been replaced since; put them back or choose another hydra.run.dir"

@@ -7,11 +7,12 @@ import numpy as np
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import check_int
-from fewshot.evaluation.pictures import task_pictures, worst_tasks
+from fewshot.evaluation.pictures import worst_tasks
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.plots.at_validation import AtValidation
 from fewshot.runtime.plots.loggers import show_figure
 from fewshot.runtime.plots.predictions import answers, are_pictures
+from fewshot.runtime.plots.task_figures import task_figure
 
 
 class _SomeTasks(AtValidation):
@@ -33,9 +34,8 @@ class FixedTasks(_SomeTasks):
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         datamodule = cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        if are_pictures(datamodule):
-            seen = answers(trainer, model, "val", range(min(self._tasks, datamodule.tasks["val"])))
-            figure = task_pictures(seen.index, seen.support, seen.query, seen.predicted, seen.confidence, seen.classes)
+        figure = task_figure(trainer, model, "val", range(min(self._tasks, datamodule.tasks["val"])))
+        if figure is not None:
             show_figure(trainer, "val/tasks", figure, step)
 
 

@@ -1,0 +1,1 @@
+"""Tasks over numbers instead of images."""
