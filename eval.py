@@ -4,10 +4,10 @@ import sys
 
 try:
     from fewshot.runtime.cli import run
-    from fewshot.runtime.eval_config import EVAL_CONFIG, offer_saved_config
+    from fewshot.runtime.eval_config import offer_saved_config
 except ModuleNotFoundError as missing:
     print(f"error: {missing}; run `make setup`, then `.venv/bin/python eval.py`", file=sys.stderr)
     sys.exit(2)
 
 if __name__ == "__main__":
-    run(EVAL_CONFIG, "fewshot.runtime.evaluate:evaluate", before=lambda: offer_saved_config(sys.argv[1:]))
+    run("eval", "fewshot.runtime.evaluate:evaluate", before=lambda: offer_saved_config(sys.argv[1:]))

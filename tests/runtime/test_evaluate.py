@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -104,6 +105,7 @@ def test_evaluation_changes_nothing_in_the_run(evaluate, run):
     [
         (["data.ways=5"], "data.eval.ways=5 but the network tells 3 classes apart"),
         (["split=train"], "split=train is unknown; choose one of: test, val"),
+        (["split=[val]"], "split=[val] must be text"),
         (["checkpoint=first"], "first.ckpt is missing"),
         (["model.inner.eval_step=3"], "model.inner.eval_step is no key of this config; did you mean 'model.inner.eval_steps'?"),
         (["data=omniglott"], "data=omniglott is unknown; did you mean 'omniglot'?"),
@@ -122,6 +124,14 @@ def test_a_folder_that_is_no_run(tmp_path):
     done = main("eval.py", f"run={tmp_path}")
     assert done.code == 2
     assert done.err == f"error: run={tmp_path} is no run's folder: it has no composed.yaml; choose one below logs/train/runs\n"
+
+
+def test_help_has_its_own_keys_and_with_a_run_those_of_the_run(run):
+    own, all_keys = main("eval.py", "--help").out, main("eval.py", CONFIG_DIR, f"run={run}", "--help").out
+    for text in (own, all_keys):
+        assert re.search(r"^split=test +part of the data whose tasks are evaluated: test or val$", text, re.MULTILINE)
+    assert "model.inner.lr=0.4" in all_keys
+    assert "model.inner.lr=0.4" not in own
 
 
 def test_no_run_named():

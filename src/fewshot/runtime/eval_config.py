@@ -11,13 +11,12 @@ from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 from fewshot.runtime.old_runs import renewed
 
-EVAL_CONFIG = "eval"
+SAVED_RUN = "saved_run"
+"""Name in ``configs/eval.yaml`` of the config of the run that is evaluated."""
 EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
 PARTS = ("train", "val", "test")
 """Of the data; each may have a source of its own."""
-JOB = {"job": {"name": "eval"}}
-"""Evaluations lie in logs/eval."""
 TASK_KEYS = (
     "ways", "shots", "queries", "apart", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks",
     "num_workers",
@@ -40,8 +39,7 @@ def offer_saved_config(arguments: list[str]) -> None:
     asks_for_help = any(argument in ("--help", "-h") for argument in arguments)
     if not folders:
         if asks_for_help:
-            help_only = {"defaults": [{"hydra": "default"}, "_self_"], "run": "???", "hydra": JOB}
-            ConfigStore.instance().store(EVAL_CONFIG, help_only)
+            ConfigStore.instance().store(SAVED_RUN, {})
             return
         raise UserError("run=??? must name the folder of a finished run, as in run=logs/train/runs/RUN")
     folder = Path(folders[-1])
@@ -69,12 +67,8 @@ def offer_saved_config(arguments: list[str]) -> None:
     for key, value in {"allow_seen_classes": False, "init_from": None, "init_part": "all"}.items():
         saved.setdefault(key, value)  # older runs lack it
     saved["calibration_tasks"] = 0  # the run has done so
-    saved["defaults"] = [*defaults, {"hydra": "default"}, {"launcher": "serial"}, {"sweep": "grid"}, "_self_"]
-    saved["run"] = "???"
-    saved["hydra"] = JOB
-    saved["split"] = "test"
-    saved["checkpoint"] = "best"
-    ConfigStore.instance().store(EVAL_CONFIG, saved)
+    saved["defaults"] = [*defaults, "_self_"]
+    ConfigStore.instance().store(SAVED_RUN, saved)
 
 
 def _without_source(node: Any) -> Any:
