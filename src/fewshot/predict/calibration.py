@@ -34,14 +34,15 @@ def calibrate(folder: Path, datamodule: EpisodicDataModule, tasks: int, device: 
 
     Args:
         folder: of the run, which holds its config.
-        datamodule: whose validation part is open.
+        datamodule: whose validation part is prepared.
         tasks: validation tasks to fit on, at the most.
         device: that computes.
     """
-    predictor = TaskPredictor(read_run(folder, trust=packages(folder)), transductive=False, device=device)
-    drawn = datamodule.tasks_of("val")
-    if not isinstance(drawn, DrawnTasks) or predictor.run.objective != "classification":
+    datamodule.setup("validate")  # closed where a finished run is only reported
+    drawn, run = datamodule.tasks_of("val"), read_run(folder, trust=packages(folder))
+    if not isinstance(drawn, DrawnTasks) or run.objective != "classification":
         return
+    predictor = TaskPredictor(run, transductive=False, device=device)
     count = min(tasks, datamodule.tasks["val"])
     classes = len(datamodule.prepared["val"].table.classes)
     outputs: list[Tensor] = []

@@ -45,7 +45,7 @@ def build(node: Any, trust: Sequence[str] = ()) -> Any:
                         "of fewshot: use that one") from error  # fmt: skip
 
 
-def _class_of(target: str, trust: Sequence[str]) -> type:
+def _class_of(target: str, trust: Sequence[str]) -> Any:
     module_name, _, name = target.rpartition(".")
     if not _within(module_name, (*OURS, *TORCH, *trust)):
         package = target.partition(".")[0]
@@ -60,7 +60,8 @@ def _class_of(target: str, trust: Sequence[str]) -> type:
             "its package is not installed"
         ) from error
     # A module may have names of others: what is defined elsewhere is not what was allowed.
-    if not inspect.isclass(found) or not _within(found.__module__, (*OURS, "torch", *trust)):
+    ours = inspect.isclass(found) and _within(found.__module__, (*OURS, "torch"))
+    if not ours and not (callable(found) and _within(found.__module__, trust)):
         raise UserError(f"the run's config: _target_={target} is no class of its package; choose another run")
     return found
 

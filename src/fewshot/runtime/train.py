@@ -169,8 +169,6 @@ def _conclude(
         return {}
     unknown_ways = cfg.data.eval.unknown_ways if cfg.test else 0
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
-    if path and cfg.calibration_tasks:
-        calibrate(folder, datamodule, cfg.calibration_tasks, str(trainer.strategy.root_device))
     metrics = Report(
         cfg,
         folder,
@@ -191,8 +189,18 @@ def _conclude(
         cost={**cost, "skipped_steps": model.skipped_steps},
         unknown=unknown,
     ).write()
+    if path and cfg.calibration_tasks:
+        _calibrate(cfg, folder, datamodule, str(trainer.strategy.root_device))
     write_model_card(folder)
     return metrics
+
+
+def _calibrate(cfg: DictConfig, folder: Path, datamodule: EpisodicDataModule, device: str) -> None:
+    """Fits what predict.py needs; a run whose model it cannot read is complete all the same."""
+    try:
+        calibrate(folder, datamodule, cfg.calibration_tasks, device)
+    except UserError as error:
+        log.warning(f"No calibration.json: {error}")
 
 
 def _splits(cfg: DictConfig) -> list[str]:
