@@ -37,7 +37,7 @@ MAY_KNOW = {
     "objectives": {"errors", "evaluation"},
     "evaluation": {"errors", "objectives"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
-    "predict": EVERYBODY | {"moved", "data", "inner", "models", "evaluation"},
+    "predict": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation"},
     "runtime": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation", "predict"},
     "sweep": {"errors", "evaluation", "runtime"},
 }
