@@ -10,8 +10,8 @@ from PIL import Image
 
 from fewshot import FewShotLearner
 from fewshot.errors import UserError
+from fewshot.models.episode_graph import EpisodeGraph
 from fewshot.predict import export as command
-from fewshot.predict.episode_graph import EpisodeGraph
 from fewshot.predict.export import difference
 from fewshot.predict.export_formats import FORMATS
 from fewshot.predict.tensor_file import read_tensors

@@ -45,7 +45,7 @@ def export(cfg: DictConfig) -> None:
     learner.fit(examples.items, examples.labels)
     predictor, x, y = learner.support
     if cfg.episode:
-        from fewshot.predict.episode_graph import EpisodeGraph  # imports Lightning, which takes seconds
+        from fewshot.models.episode_graph import EpisodeGraph  # imports Lightning, which takes seconds
 
         module: torch.nn.Module = EpisodeGraph(predictor.scale, predictor.model)
         # Queries are as many as no other input has: equal numbers, or one tensor given twice, would be taken for one size.
