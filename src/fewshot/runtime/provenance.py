@@ -114,7 +114,7 @@ def source_version() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name of the machine's processor."""
+    """The name of the machine's CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
