@@ -167,7 +167,7 @@ def _conclude(
             kept = {"val_metrics": metrics_of("val", model.scores["val"]), "val_tasks": len(model.scores["val"].index)}
     if rank() > 0:
         return {}
-    unknown_ways = cfg.data.eval.unknown_ways if cfg.test else 0
+    unknown_ways = cfg.data.eval.get("unknown_ways", 0) if cfg.test else 0  # functions have no classes
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     metrics = Report(
         cfg,
