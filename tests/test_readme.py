@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fewshot.predict.demo_server import DemoServer
 from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, ROOT, main
 from tests.forked import forked_jobs  # noqa: F401
@@ -45,7 +46,15 @@ def commands(start):
 
 
 def test_every_command_is_run_here():
-    starts = ("make ", "python train.py", "python eval.py", "python predict.py", "python -m fewshot.sweep")
+    starts = (
+        "make ",
+        "python train.py",
+        "python eval.py",
+        "python predict.py",
+        "python export.py",
+        "python demo.py",
+        "python -m fewshot.sweep",
+    )
     assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
 
 
@@ -99,19 +108,23 @@ def test_evaluating(line, finished, tmp_path):
     assert (tmp_path / "eval/results.json").is_file()
 
 
-@pytest.mark.parametrize("line", commands("python predict.py"))
-def test_predicting(line, finished, tmp_path):
+@pytest.mark.parametrize("line", [line for name in ("predict", "export", "demo") for line in commands(f"python {name}.py")])
+def test_using_what_was_trained(line, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(DemoServer, "serve_forever", lambda _: None)
     for number in range(4):
         image = Image.fromarray(np.full((16, 16), 60 * number, dtype=np.uint8))
         for place in (f"examples/{number % 2}", "photos"):
             (tmp_path / place).mkdir(parents=True, exist_ok=True)
             image.save(tmp_path / place / f"{number}.png")
-    places = {"logs/train/runs/DATE_TIME": finished, "examples": tmp_path / "examples", "photos": tmp_path / "photos"}
-    places["predictions.csv"] = tmp_path / "predictions.csv"
-    arguments = [f"{key}={places[value]}" for key, value in (argument.split("=") for argument in shlex.split(line)[2:])]
-    done = main("predict.py", *arguments, "trust=[tests]", f"hydra.run.dir={tmp_path / 'log'}")
+    places = {"logs/train/runs/DATE_TIME": finished, "8000": 0}
+    _, script, *pairs = shlex.split(line)
+    arguments = [f"{key}={places.get(value, tmp_path / value)}" for key, value in (pair.split("=") for pair in pairs)]
+    done = main(script, *arguments, "trust=[tests]", f"hydra.run.dir={tmp_path / 'log'}")
     assert done.code == 0, done.err
-    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 5
+    if script == "predict.py":
+        assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 5
+    else:
+        assert "http://127.0.0.1:" in done.out or (tmp_path / "classifier.pt2").is_file()
 
 
 @pytest.fixture(scope="module")

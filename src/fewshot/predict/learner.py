@@ -333,6 +333,12 @@ class FewShotLearner:
         return bool((self._run.calibration or {}).get("unknown"))
 
     @property
+    def predictor(self) -> "TaskPredictor":
+        """What answers tasks by the run's model."""
+        self._load()
+        return self._predictor
+
+    @property
     def support(self) -> tuple["TaskPredictor", Tensor, Tensor]:
         """What predicts, rows of the support set and their targets, those of a class together."""
         self._require_fitted()

@@ -36,11 +36,15 @@ class TaskPredictor:
 
     def outputs(self, batch: TaskBatch) -> Tensor:
         """The model's outputs after adaptation ``(T, B, outputs)`` for tasks of rows, in the main memory."""
+        return self.trajectory(batch)[:, -1]
+
+    def trajectory(self, batch: TaskBatch) -> Tensor:
+        """The outputs before adaptation and after each step ``(T, steps+1, B, outputs)``, in the main memory."""
         model, half = self.model, self.run.config["trainer"].get("precision") == "bf16-mixed"
         if isinstance(model, MAML) and isinstance(model.engine, AutoEngine):
             model.use_engine("auto")  # chooses by these tasks, not by those before them
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            return model.evaluate(self.scaled(batch))[:, -1].to(torch.float32).cpu()
+            return model.evaluate(self.scaled(batch)).to(torch.float32).cpu()
 
     def scaled(self, batch: TaskBatch) -> TaskBatch:
         """The tasks as the model sees them."""

@@ -66,7 +66,13 @@ EXPORT = {
     "paths": "dict[str, str]",
 }
 """Keys of ``export.py``."""
-OTHER_JOBS = {"fewshot.predict.command:predict": PREDICTION, "fewshot.predict.export:export": EXPORT}
+DEMO = {"run": "str", "port": "int", "checkpoint": "str", "trust": "Sequence[str]", "paths": "dict[str, str]"}
+"""Keys of ``demo.py``."""
+OTHER_JOBS = {
+    "fewshot.predict.command:predict": PREDICTION,
+    "fewshot.predict.export:export": EXPORT,
+    "fewshot.predict.demo:demo": DEMO,
+}
 """Keys of what is no training or evaluation, by job."""
 SHARED = {
     "source": "Part",

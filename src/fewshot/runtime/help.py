@@ -22,6 +22,9 @@ python train.py experiment=omniglot_5w1s           a published recipe
 python train.py experiment=NAME trainer.max_steps=1000 model.inner.lr=0.2
 python train.py -m seed=0,1,2 launcher=local       a sweep; the same command again goes on with it
 python eval.py run=logs/train/runs/RUN data.shots=5
+python predict.py run=logs/train/runs/RUN support=FOLDER query=FOLDER
+python export.py run=logs/train/runs/RUN support=FOLDER out=FILE
+python demo.py run=logs/train/runs/RUN
 """
 WIDTH = 132
 

@@ -1,0 +1,36 @@
+"""The command ``demo.py``: serves one page and its answers on 127.0.0.1 until it is interrupted."""
+
+import logging
+
+from omegaconf import DictConfig
+
+from fewshot.errors import UserError
+from fewshot.predict.demo_server import DemoServer
+from fewshot.predict.learner import FewShotLearner
+
+log = logging.getLogger(__name__)
+
+LARGEST_PORT = 65535
+
+
+def demo(cfg: DictConfig) -> None:
+    """Serves the page.
+
+    Raises:
+        UserError: the run is none on images, or the port is taken.
+    """
+    if not 0 <= cfg.port <= LARGEST_PORT:
+        raise UserError(f"port={cfg.port} must be a number from 0 to {LARGEST_PORT}")
+    learner = FewShotLearner.from_run(cfg.run, cfg.checkpoint, trust=tuple(cfg.trust))
+    if not learner.takes_images or learner.objective != "classification":
+        raise UserError(f"run={cfg.run} classifies no images, and the page takes pictures; use predict.py")
+    try:
+        server = DemoServer(learner, cfg.port)
+    except OSError as error:
+        raise UserError(f"port={cfg.port} cannot be had ({error.strerror}); choose another, or port=0") from error
+    with server:
+        log.info(f"Open http://127.0.0.1:{server.server_port} in a browser of this machine; Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            log.info("Ended")
