@@ -42,8 +42,8 @@ class JobsLauncher(Launcher):
         self.expander = JobExpander(config, hydra_context, task_function.job)  # type: ignore[attr-defined]  # see runtime.cli
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from fewshot.sweep.conclusion import conclude
         from fewshot.sweep.launch import run_jobs
-        from fewshot.sweep.report import conclude
 
         machine = self.machine(self.expander.folder)
         jobs = self.expander.jobs(job_overrides)
@@ -128,9 +128,10 @@ class OptunaSweeper(Sweeper):
         self._launcher = launcher
 
     def sweep(self, arguments: list[str]) -> None:
+        from fewshot.sweep.conclusion import conclude
         from fewshot.sweep.launch import run_queue
         from fewshot.sweep.optuna_study import StudyQueue, open_study, print_study
-        from fewshot.sweep.report import Labels, conclude
+        from fewshot.sweep.report import Labels
         from fewshot.sweep.search_space import search_space
 
         parser = OverridesParser.create(self._context.config_loader)

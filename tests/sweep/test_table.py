@@ -14,6 +14,7 @@ from scipy import stats
 from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
 from fewshot.sweep.__main__ import parser, retry
+from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.table import cells, chosen_baseline, csv_text, groups_of, markdown, plot
 from tests.entry import ROOT
@@ -100,6 +101,16 @@ def test_folds_have_a_row_each_and_one_for_their_mean(tmp_path):
     assert rows[6][0] == "mean of 3 folds lr=0.4"
     assert rows[7][:3] == ["mean of 3 folds lr=0.1", "", "40.00"]
     assert rows[7][3] == f"{100 * np.mean([each.mean() for each in accuracies[:3]]):.2f}"
+
+
+def test_a_sweep_ends_with_the_means_over_folds_or_seeds_that_there_are(tmp_path, sweep, capsys):
+    for fold in range(3):
+        finish(tmp_path / "folds", 0.1, 0, 0.5, fold=fold)
+    finish(tmp_path / "single", 0.1, 0, 0.5)
+    ends = {"folds": "mean of 3 folds", "single": "1 completed", "sweep": "lr=0.1   3 "}
+    for folder, end in ends.items():
+        conclude(tmp_path / folder, jobs_in(tmp_path / folder))
+        assert end in capsys.readouterr().out.strip().splitlines()[-1]
 
 
 def test_a_sweep_without_a_test(tmp_path):

@@ -12,9 +12,10 @@ from fewshot.errors import UserError
 from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.scores import formatted, score
 from fewshot.runtime.cli import mistakes_explained
+from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import SingleRun, State, jobs_in
-from fewshot.sweep.report import conclude, console, counted, print_status
+from fewshot.sweep.report import console, counted, print_status
 from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, plot, terminal_table
 
 

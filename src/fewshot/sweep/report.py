@@ -1,7 +1,6 @@
 """What is said while jobs run, and at the end of a sweep: one line a job, a table, an exit code."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,16 +170,3 @@ def exit_code(jobs: Sequence[Job]) -> int:
     if failed:
         return min(EXIT_BASE + failed, EXIT_MOST)
     return 0 if all(state in (State.COMPLETED, State.PRUNED) for state in states) else 143
-
-
-def conclude(folder: Path, jobs: Sequence[Job]) -> None:
-    """Prints how a sweep ended, and ends this process where not all is well."""
-    print_status(folder, jobs)
-    code = exit_code(jobs)
-    if code == 143:
-        print("stopped: not all jobs are complete; the same command goes on", file=sys.stderr)
-    elif code:
-        failed = sum(job.state() == State.FAILED for job in jobs)
-        print(f"error: {failed} of {counted(len(jobs), 'job')} failed; the same command tries them once more", file=sys.stderr)
-    if code:
-        sys.exit(code)

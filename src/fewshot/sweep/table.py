@@ -139,10 +139,10 @@ def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
         if baseline is not None:
             row.insert(4, "" if group is baseline else _spread(group.score, _difference(group, baseline), sign="+"))
         rows.append(row)
-    return [header, *rows, *(_mean_of_folds(folds, len(header)) for folds in _cross_validations(groups))]
+    return [header, *rows, *(_mean_of_folds(folds, len(header)) for folds in cross_validations(groups))]
 
 
-def _cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
+def cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
     """Groups that differ by what is left out of training alone, where there are several."""
     found: dict[str, list[Group]] = {}
     for group in groups:
