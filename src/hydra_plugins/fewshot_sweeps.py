@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -157,3 +158,12 @@ class OptunaSweeper(Sweeper):
     def _has(self, key: str) -> bool:
         """Whether the configs of this study have a key; its choices decide."""
         return OmegaConf.select(self._config, key, throw_on_missing=False) is not None
+
+
+for _group, _name, _node in (
+    ("launcher", "fewshot_local", {"_target_": f"{__name__}.LocalLauncher"}),
+    ("launcher", "fewshot_slurm", {"_target_": f"{__name__}.SlurmLauncher"}),
+    # Sampler and pruner are built when they are needed.
+    ("sweeper", "fewshot_optuna", {"_target_": f"{__name__}.OptunaSweeper", "_recursive_": False}),
+):  # configs/launcher and configs/sweep have their keys
+    ConfigStore.instance().store(_name, _node, group=f"hydra/{_group}")

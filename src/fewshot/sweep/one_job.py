@@ -11,11 +11,9 @@ from typing import Any, cast
 
 from filelock import Timeout
 from hydra import version
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.conf import HydraConf
 from hydra.core.utils import run_job, setup_globals
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
@@ -76,7 +74,7 @@ def _attempt(job: Job) -> int:
 
     version.setbase("1.3")
     setup_globals()
-    context = HydraContext(config_loader=ConfigLoaderImpl(ConfigSearchPathImpl()), callbacks=Callbacks())
+    context = HydraContext(cast(Any, None), cast(Any, Callback()))  # nothing is composed any more, and nobody is called back
     try:
         with mistakes_explained("train"):
             done = run_job(task, frozen(job), "hydra.sweep.dir", "hydra.sweep.subdir", context)
