@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.errors import UserError
@@ -13,10 +14,12 @@ class Backbone(nn.Module):
     Attributes:
         input_shape: of one input, as ``(C, H, W)``.
         out_features: number of features of an input.
+        ids: inputs are whole numbers below this; None where they are real numbers.
     """
 
     input_shape: tuple[int, ...]
     out_features: int
+    ids: int | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         features: Tensor = super().__call__(x)
@@ -42,3 +45,14 @@ class Backbone(nn.Module):
                 "model/backbone that the data's experiments have"
             )
         return tuple(shape)
+
+
+def ids_of(network: nn.Module) -> int | None:
+    """What whole numbers a network's inputs are below; None where they are real numbers."""
+    return next((module.ids for module in network.modules() if isinstance(module, Backbone)), None)
+
+
+def blank_inputs(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Two inputs of zeros for a network, ``(2, *shape)``, of the device and precision of its weights."""
+    like = next(network.parameters())
+    return torch.zeros(2, *shape, device=like.device, dtype=like.dtype if ids_of(network) is None else torch.int64)

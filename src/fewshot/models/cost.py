@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fewshot.backbones.backbone import blank_inputs
 from fewshot.inner.call import preserve_buffers
 
 
@@ -15,7 +16,6 @@ def multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     Args:
         input_shape: of one input, as ``(C, H, W)``.
     """
-    like = next(network.parameters())
     with torch.no_grad(), preserve_buffers(network), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+        network(blank_inputs(network, input_shape))
     return int(counter.get_total_flops()) // 4

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.backbones.backbone import blank_inputs, ids_of
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
 from fewshot.inner.call import preserve_buffers, unfused_attention
@@ -55,7 +56,8 @@ def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
     """
     _require_features(model, input_shape)
     model.know_classes(WAYS)
-    batch = tiny_tasks(input_shape, next(model.parameters()).dtype, values=model.objective.name == "regression")
+    dtype, values = next(model.parameters()).dtype, model.objective.name == "regression"
+    batch = tiny_tasks(input_shape, dtype, values=values, ids=ids_of(model.network))
     _name_unused(model, batch)
     if not isinstance(model, MAML):
         _try(model, batch, "")
@@ -80,13 +82,21 @@ def _require_same(model: MetaLearner, batch: TaskBatch, expected: tuple[Tensor, 
         raise UnfitError("PyTorch's vmap computes it otherwise")
 
 
-def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2, values: bool = False) -> TaskBatch:
-    """Tasks of noise from 0 to 1, always the same, whose targets are labels, or the same numbers as values."""
+def tiny_tasks(
+    input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2, values: bool = False, ids: int | None = None
+) -> TaskBatch:
+    """Tasks of noise from 0 to 1, always the same, whose targets are labels, or the same numbers as values.
+
+    Args:
+        ids: that inputs are below, as whole numbers; None where they are real numbers.
+    """
     random = torch.Generator().manual_seed(0)
     support, query = (
         torch.rand(tasks, WAYS * of_each, *input_shape, generator=random, dtype=torch.float64).to(dtype)
         for of_each in (SHOTS, QUERIES)
     )
+    if ids is not None:
+        support, query = ((ids * inputs.double()).long() for inputs in (support, query))
     labels = [torch.arange(WAYS).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (SHOTS, QUERIES)]
     if values:
         labels = [targets.to(dtype) for targets in labels]
@@ -96,9 +106,8 @@ def tiny_tasks(input_shape: Sequence[int], dtype: torch.dtype, tasks: int = 2, v
 
 def _require_features(model: MetaLearner, input_shape: Sequence[int]) -> None:
     backbone = model.network.get_submodule("features")
-    like = next(model.parameters())
     with torch.no_grad(), preserve_buffers(backbone):
-        found = backbone(torch.zeros(2, *input_shape, dtype=like.dtype))
+        found = backbone(blank_inputs(backbone, input_shape))
     width = getattr(backbone, "out_features", None)
     if not isinstance(found, Tensor) or found.shape != (2, width):
         what = f"of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -149,7 +158,7 @@ def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor
             raise UnfitError(REACHES if _same(outputs, _evaluated(model, batch)) else CHANGES)
         if not model.description["transductive"]:
             others = last.query_x.clone()
-            others[:, -1] = 1 - others[:, -1]
+            others[:, -1] = (ids_of(model.network) or 2) - 1 - others[:, -1]
             changed = _evaluated(model, last.with_inputs(last.support_x, others))
             if not _same(outputs[1:, :, :-1], changed[:, :, :-1]):
                 raise UnfitError("a query's answer depends on the other queries: normalise by fewshot.backbones.norm.BatchNorm")

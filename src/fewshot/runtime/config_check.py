@@ -82,6 +82,7 @@ SHARED = {
     "apart": "str | None",
     "families": "Sequence[str]",
     "noise": "float",
+    "buckets": "int",
     "allow_partial": "bool",
     "eval": "dict",
 }

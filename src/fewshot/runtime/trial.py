@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, open_dict
 
+from fewshot.backbones.backbone import blank_inputs
 from fewshot.models.base import MetaLearner
 from fewshot.models.maml import MAML
 from fewshot.models.probe import WAYS, probe
@@ -16,7 +17,7 @@ from fewshot.runtime.build import build_model
 
 SIDE = 16
 """Pixels of the tiny tasks' images, where a network can do with them."""
-NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8}
+NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8, "buckets": 16}
 """What is set for the trial of keys of a backbone that say how wide it is; its layers are of the same kinds."""
 LARGE = 2_000_000
 """Parameters from which on a network is tried in single precision, which leaves out the comparison with differences."""
@@ -66,11 +67,11 @@ def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> MetaLearner:
         # What a network makes itself in its forward is to have the precision of its weights.
         torch.set_default_dtype(torch.float64)
         with suppress(RuntimeError), torch.no_grad():
-            features.double()(torch.zeros(2, *shape))
+            features.double()(blank_inputs(features, shape))
             return model.double()
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
-        features.float()(torch.zeros(2, *shape))
+        features.float()(blank_inputs(features, shape))
     return model.float()
 
 

@@ -1,0 +1,1 @@
+"""Sentences: tokens that need no vocabulary, and where sentences come from."""

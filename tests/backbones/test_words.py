@@ -1,0 +1,56 @@
+"""Networks for sentences: what they compute, and that filling changes nothing."""
+
+import pytest
+import torch
+
+from fewshot.backbones.words import EmbeddingBag, WordConv
+from fewshot.errors import UserError
+from tests.data.fakes import refusal
+
+KINDS = {"bag": EmbeddingBag, "conv": WordConv}
+IDS = torch.tensor([[1, 5, 6, 1, 7, 0, 0, 0], [1, 9, 1, 9, 1, 9, 5, 0], [0] * 8])
+
+
+def network(kind, length=8, **options):
+    torch.manual_seed(0)
+    return KINDS[kind]([length], buckets=12, width=4, words=5, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("filling", [1, 56, 57, 300])
+def test_filling_changes_no_bit(kind, filling):
+    model = network(kind)
+    assert model(torch.nn.functional.pad(IDS, (0, filling))).equal(model(IDS))
+    assert model(IDS).isfinite().all()
+
+
+def test_a_bag_is_a_sum_over_the_root_of_the_number():
+    model = network("bag")
+    table = model.words.weight
+    assert model(IDS)[0].allclose((table[5] + table[6] + table[7]) / 3**0.5)
+    assert model(IDS)[1].allclose((3 * table[9] + table[5]) / 2)
+    assert model(IDS)[2].eq(0).all()
+
+
+def test_a_convolution_sees_words_side_by_side():
+    model = network("conv", filters=3)
+    table, zero = model.words.weight, torch.zeros(4)
+    first, second = (table[5] + table[6]) / 2**0.5, table[7]
+    windows = torch.stack([torch.cat([zero, first, second]), torch.cat([first, second, zero])])
+    assert model(IDS)[0].allclose(model.conv(windows).relu().amax(dim=0), atol=1e-6)
+
+
+def test_words_beyond_the_last_do_not_count():
+    model = network("bag")
+    ids = torch.tensor([[1, 5] * 5 + [1, 9] * 3])
+    assert model(ids).equal(model(torch.tensor([[1, 5] * 5])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_are_refused(kind):
+    assert "takes sentences" in refusal(lambda: KINDS[kind]([1, 28, 28], buckets=12))
+
+
+def test_a_span_has_a_middle():
+    with pytest.raises(UserError, match="must be odd"):
+        network("conv", span=2)

@@ -1,0 +1,79 @@
+"""Networks for sentences are trained with an inner loop of each engine, and without one."""
+
+import json
+
+import pytest
+
+from tests.entry import main
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "one",
+    "two",
+    "three",
+    "cat",
+    "dog",
+    "cow",
+    "sun",
+    "moon",
+    "star",
+    "tea",
+    "milk",
+    "wine",
+    "car",
+    "bus",
+    "ship",
+]
+SHORT = (
+    "data=sentences", "data.buckets=512", "data.image_shape=[64]", "data.ways=2", "data.queries=2", "data.eval.queries=2",
+    "data.meta_batch_size=2", "data.val_tasks=2", "data.test_tasks=2", "trainer=cpu", "trainer.max_steps=2",
+    "trainer.val_check_interval=1", "trainer.log_every_n_steps=1", "model.backbone.width=8", "seed=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory):
+    """Nine classes of eight sentences, each with one of two words of its own."""
+    path = tmp_path_factory.mktemp("text") / "mine.csv"
+    lines = [f"say {WORDS[2 * c + i % 2]} {i},class{c}" for c in range(9) for i in range(8)]
+    path.write_text("\n".join(["text,class", *lines]))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("embedding_bag", ["model=protonet", "callbacks=default"]),
+        ("embedding_bag", ["model=maml", "model.engine=vectorized"]),
+        ("word_conv", ["model=maml", "model.engine=functional"]),
+        ("word_conv", ["model=maml", "model.engine=learn2learn"]),
+        ("word_conv", ["model=r2d2"]),
+    ],
+)
+def test_runs(sentences, tmp_path, backbone, options):
+    places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
+    given = (f"data.source.file={sentences}", f"model/backbone={backbone}")
+    done = main("train.py", *options, *given, *SHORT, *places)
+    assert done.code == 0, done.err
+    protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
+    assert (protocol["data"], protocol["image_shape"], protocol["splits_classes"]["test"]) == ("sentences-mine", [64], 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["model/backbone=conv4"], "Conv4 takes images"),
+        (["+data.mean=[0.5]"], "data.mean is for images"),
+        (["data.augment=[{_target_: torchvision.transforms.v2.RandomHorizontalFlip}]"], "data.augment is for images"),
+    ],
+)
+def test_what_is_for_images_is_refused(sentences, tmp_path, options, words):
+    given = (f"data.source.file={sentences}", "model/backbone=embedding_bag", f"hydra.run.dir={tmp_path / 'run'}")
+    done = main("train.py", *SHORT, *given, *options)
+    assert done.code == 2
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) <= 2
