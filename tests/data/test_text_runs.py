@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from fewshot import FewShotLearner
+from fewshot.errors import UserError
 from tests.entry import main
 
 WORDS = [
@@ -29,8 +31,9 @@ WORDS = [
 SHORT = (
     "data=sentences", "data.buckets=512", "data.image_shape=[64]", "data.ways=2", "data.queries=2", "data.eval.queries=2",
     "data.meta_batch_size=2", "data.val_tasks=2", "data.test_tasks=2", "trainer=cpu", "trainer.max_steps=2",
-    "trainer.val_check_interval=1", "trainer.log_every_n_steps=1", "model.backbone.width=8", "seed=0",
+    "trainer.val_check_interval=1", "trainer.log_every_n_steps=1", "seed=0",
 )  # fmt: skip
+BAG = ("model/backbone=embedding_bag", "model.backbone.width=8")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def sentences(tmp_path_factory):
 )
 def test_runs(sentences, tmp_path, backbone, options):
     places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
-    given = (f"data.source.file={sentences}", f"model/backbone={backbone}")
+    given = (f"data.source.file={sentences}", f"model/backbone={backbone}", "model.backbone.width=8")
     done = main("train.py", *options, *given, *SHORT, *places)
     assert done.code == 0, done.err
     protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
@@ -63,16 +66,28 @@ def test_runs(sentences, tmp_path, backbone, options):
 
 
 @pytest.mark.slow
+def test_sentences_are_told_apart_by_what_was_trained(sentences, tmp_path):
+    """A sentence that is in the support set is its own class's; its row is the one of the data set."""
+    places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
+    given = (f"data.source.file={sentences}", "model=protonet", *BAG)
+    assert main("train.py", *given, *SHORT, *places).code == 0
+    learner = FewShotLearner.from_run(tmp_path / "run").fit(["pay my bill", "book a flight"], ["pay", "travel"])
+    assert learner.predict(["book a flight", "Pay my bill"]).tolist() == ["travel", "pay"]
+    with pytest.raises(UserError, match="is no sentence"):
+        learner.predict([" "])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["model/backbone=conv4"], "Conv4 takes images"),
-        (["+data.mean=[0.5]"], "data.mean is for images"),
-        (["data.augment=[{_target_: torchvision.transforms.v2.RandomHorizontalFlip}]"], "data.augment is for images"),
+        ([*BAG, "+data.mean=[0.5]"], "data.mean is for images"),
+        ([*BAG, "data.augment=[{_target_: torchvision.transforms.v2.RandomHorizontalFlip}]"], "data.augment is for images"),
     ],
 )
 def test_what_is_for_images_is_refused(sentences, tmp_path, options, words):
-    given = (f"data.source.file={sentences}", "model/backbone=embedding_bag", f"hydra.run.dir={tmp_path / 'run'}")
+    given = (f"data.source.file={sentences}", f"hydra.run.dir={tmp_path / 'run'}")
     done = main("train.py", *SHORT, *given, *options)
     assert done.code == 2
     assert words in done.err

@@ -84,6 +84,16 @@ class TextSource(Source):
     def columns(self, part: str) -> dict[str, Sequence[str]]:
         return {TEXT: [sentence.text for sentence in self._of(part)]}
 
+    def encode(self, item: Any) -> npt.NDArray[Any]:
+        """The row of a sentence that a user gives, ``(length,)``.
+
+        Raises:
+            UserError: it is no sentence.
+        """
+        if not isinstance(item, str) or not item.strip():
+            raise UserError(f"{item!r} is no sentence; give a text that is not empty")
+        return sentence_ids(item, *self._ngrams, self._buckets, self._length)[0]
+
     def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
         long = 0
         for _, of_class in groupby(self._of(part), lambda sentence: sentence.label):
