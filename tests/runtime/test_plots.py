@@ -229,7 +229,7 @@ def test_several_processes_show_everything_once(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["fewshot.runtime.plots.tasks_shown:task_pictures", "fewshot.runtime.report:print_summary"])
+@pytest.mark.parametrize("where", ["fewshot.runtime.plots.task_figures:task_pictures", "fewshot.runtime.report:print_summary"])
 def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path, where):
     """In the middle of drawing at the second validation, and after everything has been drawn."""
     arguments = [*TINY, *LEARNED, *SEEN, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={run.parent / 'cache'}"]

@@ -37,10 +37,10 @@ class Reader:
         """
         if hasattr(x, "toarray"):
             raise InputError("Sparse data are not supported; give X.toarray()")
-        if not hasattr(x, "__len__"):
-            x = np.asarray(x)
         if _is_readable(x):
             x = [x]
+        elif not hasattr(x, "__len__"):
+            x = np.asarray(x)
         if not isinstance(x, Tensor) and len(x) and _is_readable(x[0]):
             x = torch.from_numpy(self._encoded(list(x)))
         elif isinstance(x, Sequence) and len(x) and isinstance(x[0], Tensor):
