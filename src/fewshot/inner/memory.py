@@ -42,7 +42,7 @@ class Forecast:
     def remedy(self) -> str:
         """The settings that need less memory."""
         if not self.steps:
-            return "set data.meta_batch_size lower, or data.train for smaller training tasks"
+            return "set data.meta_batch_size lower, or data.train.ways for smaller training tasks"
         return f"set model.inner.task_chunk lower than {self.tasks}, or model.inner.checkpoint_steps=true"
 
 
