@@ -57,6 +57,18 @@ def test_mlflow_in_a_database_of_the_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_wandb_whose_server_does_not_answer_takes_one_line(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    wandb.teardown()  # its settings are read once in a process
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    done = main("train.py", *TINY, "logger=[csv,wandb]", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}")
+    wandb.teardown()
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "WANDB_BASE_URL=http://127.0.0.1:9 does not answer" in done.err
+
+
+@pytest.mark.slow
 def test_wandb_offline(tmp_path):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     run = tmp_path / "run"

@@ -10,6 +10,7 @@ from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import lightning as L
 from hydra.utils import get_class, instantiate
@@ -55,7 +56,13 @@ def _build_logger(node: DictConfig, first_step: int) -> Logger:
         raise UserError(f"logger={extra} needs a package that is not installed; make extras, or pip install {extra}")
     key = {"TensorBoard": "purge_step", "MetricsCsv": "first_step"}.get(name)
     if extra == "mlflow":
-        _reach(node.tracking_uri)
+        _reach("logger.mlflow.tracking_uri", node.tracking_uri, REMEDIES[extra])
+    if extra == "wandb" and rank() == 0 and not node.offline:
+        import wandb
+
+        settings = wandb.setup().settings  # of its own files and environment variables
+        if settings.mode not in ("offline", "disabled", "dryrun"):
+            _reach("WANDB_BASE_URL", settings.base_url, REMEDIES[extra])
     try:
         logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
         if extra is not None and rank() == 0:
@@ -68,19 +75,24 @@ def _build_logger(node: DictConfig, first_step: int) -> Logger:
     return logger
 
 
-def _reach(uri: str) -> None:
-    """Refuses a server that does not answer: its library would try for minutes.
+def _reach(key: str, uri: str, remedy: str) -> None:
+    """Refuses a server that does not answer: its library would try for minutes. Behind a proxy, nothing is tried.
+
+    Args:
+        key: that names the server.
+        uri: of the server.
+        remedy: what to do instead.
 
     Raises:
-        UserError: so it is.
+        UserError: it does not answer.
     """
     address = urlsplit(uri)
-    if address.scheme in ("http", "https"):
+    if address.scheme in ("http", "https") and address.scheme not in getproxies():
         try:
             port = address.port or {"http": 80, "https": 443}[address.scheme]
             socket.create_connection((address.hostname or "", port), timeout=5).close()
         except (OSError, ValueError) as error:
-            raise UserError(f"logger.mlflow.tracking_uri={uri} does not answer ({error}); {REMEDIES['mlflow']}") from error
+            raise UserError(f"{key}={uri} does not answer ({error}); {remedy}") from error
 
 
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
