@@ -53,19 +53,22 @@ class SentenceBackbone(Backbone):
 
     Args:
         image_shape: ``(L,)``, ids of a sentence.
-        buckets: ids that there are.
+        buckets: ids that there are; None of data that are no text.
         width: of a word's vector.
         words: of a sentence, at the most.
+
+    Raises:
+        UserError: the data are no text.
     """
 
-    def __init__(self, image_shape: Sequence[int], buckets: int, width: int, words: int) -> None:
+    def __init__(self, image_shape: Sequence[int], buckets: int | None, width: int, words: int) -> None:
         super().__init__()
         for name, value in {"width": width, "words": words}.items():
             check_int(f"model.backbone.{name}", value, least=1)
-        if len(image_shape) != 1:
+        if buckets is None or len(image_shape) != 1:
             raise UserError(
-                f"model.backbone: {type(self).__name__} takes sentences, but data.image_shape={list(image_shape)}; choose the "
-                "model/backbone that the data's experiments have"
+                f"model.backbone: {type(self).__name__} takes sentences, but the data, of shape {list(image_shape)}, are no "
+                "text; choose data of text, as data=sentences, or another network, as model/backbone=conv4 for images"
             )
         self.input_shape, self.ids = tuple(image_shape), buckets
         self.words = WordVectors(buckets, width, words)
@@ -78,7 +81,7 @@ class EmbeddingBag(SentenceBackbone):
         ``(B, L)`` -> ``(B, width)``
     """
 
-    def __init__(self, image_shape: Sequence[int], buckets: int, width: int = 128, words: int = 32) -> None:
+    def __init__(self, image_shape: Sequence[int], buckets: int | None, width: int = 128, words: int = 32) -> None:
         super().__init__(image_shape, buckets, width, words)
         self.out_features = width
 
@@ -100,7 +103,13 @@ class WordConv(SentenceBackbone):
     """
 
     def __init__(
-        self, image_shape: Sequence[int], buckets: int, width: int = 128, words: int = 32, filters: int = 256, span: int = 3
+        self,
+        image_shape: Sequence[int],
+        buckets: int | None,
+        width: int = 128,
+        words: int = 32,
+        filters: int = 256,
+        span: int = 3,
     ) -> None:
         super().__init__(image_shape, buckets, width, words)
         check_int("model.backbone.filters", filters, least=1)

@@ -51,7 +51,7 @@ class ProtoMAML(MAML):
         super().__init__(backbone, ways, eval_ways, replace(inner, adapt=(*inner.adapt, "head.*")), **others)
 
     def new_head(self, features: int, outputs: int) -> nn.Linear:
-        """A placeholder for the tasks' heads, whose own values are never used."""
+        """Gives the tasks' heads their names and shapes; each task begins with values of its own (`task_init`)."""
         return nn.Linear(features, outputs).requires_grad_(False)
 
     def task_init(self, ways: int) -> TaskInit:
