@@ -1,6 +1,7 @@
 """``model_card.md``: what a run's model is, for whoever finds its folder (Mitchell et al. 2019)."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         "",
         "## What it is",
         "",
-        f"- Adapts to a new task by: {', '.join(map(str, protocol.get('adapt') or [])) or 'comparison, without steps'}; "
-        f"{protocol.get('parameters', 0):,} parameters.",
+        f"- To a new task it adapts: {_adapted(protocol.get('adapt') or [])}; {protocol.get('parameters', 0):,} parameters.",
         f"- Trained on {protocol.get('sources', {}).get('train', protocol['data'])}"
         + (f" ({classes['train']} classes)" if classes.get("train") else "")
         + f", tasks of {train.get('ways')} ways, {train.get('shots')} shots, {train.get('queries')} queries a class; "
@@ -49,8 +49,8 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         "",
         "## Figures",
         "",
-        f"Tasks of {protocol['ways']} ways, {protocol['shots']} shots, {protocol['queries']} queries a class, on classes that "
-        "were not trained on. Means over tasks with 95 % intervals.",
+        f"Tasks of {protocol['ways']} ways, {protocol['shots']} shots, {protocol['queries']} queries a class{_seen(protocol)}. "
+        "Means over tasks with 95 % intervals.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -90,6 +90,21 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         "",
     ]
     return "\n".join(lines)
+
+
+def _adapted(patterns: Sequence[str]) -> str:
+    """Which parameters, from the patterns of ``model.inner.adapt``."""
+    if list(patterns) == ["*"]:
+        return "all parameters"
+    return ", ".join(patterns) or "no parameters, it compares"
+
+
+def _seen(protocol: Mapping[str, Any]) -> str:
+    """Whether the tested classes are new, as the summary of a run says it; rows without classes have none to tell."""
+    if not protocol.get("splits_classes"):
+        return ""
+    seen = protocol.get("seen_classes", {}).get("test", 0)
+    return f", on classes of which {seen} were trained on" if seen else ", on classes that were not trained on"
 
 
 def _figures(metrics: dict[str, float]) -> list[str]:

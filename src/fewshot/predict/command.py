@@ -43,7 +43,8 @@ def predict(cfg: DictConfig) -> None:
     learner.fit(support.items, support.labels)
     sizes = [support.labels.count(name) for name in learner.classes_]
     skipped = f"; {support.skipped} files that are no images skipped" if support.skipped else ""
-    log.info(f"Support set: {len(sizes)} classes, {min(sizes)} to {max(sizes)} examples of each{skipped}")
+    each = str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    log.info(f"Support set: {len(sizes)} classes, {each} examples of each{skipped}")
     if cfg.leave_one_out:
         log.info(_expected(learner))
     if not queries:
