@@ -13,8 +13,8 @@ from typing import Any
 
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import read_results
+from fewshot.files import written_whole
 
 BASELINE = "MAML"
 PUBLISHED = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.source import ImageClass, ImageSource
+from fewshot.data.source import SPLITS, ImageClass, ImageSource
 
 CLASSES, IMAGES = 64, 20
 
@@ -27,6 +27,6 @@ class Noise(ImageSource):
         return [ImageClass(f"{split}{i:03d}", "noise", IMAGES) for i in range(CLASSES)]
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
-        generator = np.random.Generator(np.random.PCG64(0))
+        generator = np.random.Generator(np.random.PCG64(SPLITS.index(split)))
         for _ in range(CLASSES):
             yield generator.integers(0, 256, (IMAGES, *self.image_shape), dtype=np.uint8)

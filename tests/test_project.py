@@ -25,9 +25,10 @@ else:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/fewshot"
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
-EVERYBODY = {"errors", "tasks", "objectives"}
+EVERYBODY = {"errors", "files", "tasks", "objectives"}
 MAY_KNOW = {
     "errors": set(),
+    "files": set(),
     "moved": set(),
     "tasks": {"errors"},
     "data": EVERYBODY,
@@ -35,11 +36,11 @@ MAY_KNOW = {
     # networks as such, and batch normalisation, whose statistics the inner loop decides
     "inner": EVERYBODY | {"backbones"},
     "objectives": {"errors", "evaluation"},
-    "evaluation": {"errors", "objectives"},
+    "evaluation": {"errors", "files", "objectives"},
     "models": EVERYBODY | {"inner", "backbones", "evaluation"},
     "predict": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation"},
     "runtime": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation", "predict"},
-    "sweep": {"errors", "evaluation", "runtime"},
+    "sweep": {"errors", "files", "evaluation", "runtime"},
 }
 
 

@@ -20,11 +20,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError, check_int
-from fewshot.sweep.identity import sweep_name
+from fewshot.sweep.identity import name_suffix, sweep_name
 
 if TYPE_CHECKING:
     from fewshot.sweep.pool import Machine
 
+OmegaConf.register_new_resolver("name_suffix", name_suffix, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 

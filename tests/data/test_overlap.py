@@ -1,6 +1,7 @@
 """Tests that classes in two splits are refused, whether they share a name or images."""
 
 import numpy as np
+import pytest
 
 from fewshot.data.source import SPLITS
 from tests.data.fakes import data_module, refusal
@@ -8,11 +9,11 @@ from tests.toy import Toy
 
 
 class Shared(Toy):
-    """Some classes of the validation split are in the training split too: by name, or by their images in another order."""
+    """Some validation classes are in the training split too: by name, or by some of their 16 images, in another order."""
 
-    def __init__(self, names: int = 0, images: int = 0) -> None:
+    def __init__(self, names: int = 0, images: int = 0, of_each: int = 16) -> None:
         super().__init__(images=16)
-        self._shared_names, self._shared_images = names, images
+        self._shared_names, self._shared_images, self._of_each = names, images, of_each
 
     def classes(self, split):
         classes = super().classes(split)
@@ -23,7 +24,7 @@ class Shared(Toy):
     def images(self, split):
         copies = list(super().images("train"))[: self._shared_images] if split == "val" else []
         for i, images in enumerate(super().images(split)):
-            yield np.ascontiguousarray(copies[i][::-1]) if i < len(copies) else images
+            yield np.concatenate([images[self._of_each :], copies[i][: self._of_each][::-1]]) if i < len(copies) else images
 
 
 def test_a_shared_name_is_refused_before_anything_is_decoded(tmp_path):
@@ -33,16 +34,33 @@ def test_a_shared_name_is_refused_before_anything_is_decoded(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_shared_images_are_refused_once_they_are_prepared(tmp_path):
-    module = data_module(Shared(images=2), tmp_path / "cache")
+@pytest.mark.parametrize("of_each", [8, 16])
+def test_classes_with_half_of_their_images_in_common_are_refused_once_they_are_prepared(of_each, tmp_path):
+    module = data_module(Shared(images=2, of_each=of_each), tmp_path / "cache")
     module.check(SPLITS)
     message = refusal(module.prepare, SPLITS)
     assert "the train and val splits share 2 of their classes (train000 = val000, train001 = val001)" in message
     assert message == refusal(module.prepare, SPLITS)  # also of what was prepared before
 
 
-def test_splits_that_share_nothing_are_accepted(tmp_path):
+def test_fewer_shared_images_are_counted(tmp_path, caplog):
+    module = data_module(Shared(images=2, of_each=7), tmp_path / "cache")
+    module.check(SPLITS)
+    for _ in range(2):  # from the arrays, then from the digests kept beside them
+        with caplog.at_level("INFO"):
+            module.prepare(SPLITS)
+        said = (
+            "toy-10x16: 14 examples are in both the train and the val split: 7 of train000 and val000, 7 of train001 and val001"
+        )
+        assert caplog.messages == [said]
+        caplog.clear()
+    assert (tmp_path / "cache/toy-10x16/val/row_digests.npy").is_file()
+
+
+def test_splits_that_share_nothing_are_accepted(tmp_path, caplog):
     module = data_module(Shared(), tmp_path / "cache")
     module.check(SPLITS)
-    module.prepare(SPLITS)
+    with caplog.at_level("INFO"):
+        module.prepare(SPLITS)
     assert set(module.images_sha256) == set(SPLITS)
+    assert not caplog.messages

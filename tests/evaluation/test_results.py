@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.results import SCHEMA, metrics_of, test_section, write_per_task, write_results
 from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
+from fewshot.files import write_json, written_whole
 
 section_of_test = test_section
 del test_section  # pytest would take it for a test

@@ -39,6 +39,11 @@ def test_names_and_keys_are_those_of_now():
     assert data["test"]["ways"] == "${data.eval.ways}"
     assert (config["maml"], config["model"]["inner"]["lr"]) == ({"inner": {"lr": 0.1}}, "${maml.inner.lr}")
     assert config["logger"]["tensorboard"]["_target_"] == "fewshot.runtime.plots.tensorboard.TensorBoard"
+    assert (config["tags"], config["init_part"], config["objective"]["_target_"]) == (
+        [],
+        "all",
+        "fewshot.objectives.Classification",
+    )
     assert renewed(config) == config
 
 

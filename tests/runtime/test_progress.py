@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fewshot.runtime import progress
-from fewshot.runtime.progress import ProgressBar, _fields
+from fewshot.runtime.callbacks import Throughput
+from fewshot.runtime.metrics_csv import MetricsCsv
+from fewshot.runtime.progress import ProgressBar, ProgressLines, _fields
 from fewshot.runtime.provenance import command_that_goes_on
 from tests.entry import TINY, main
 
@@ -80,6 +82,21 @@ def test_lines_go_to_the_log_and_to_a_console_without_a_bar(tmp_path, monkeypatc
     assert ("Training " in done.out) == terminal
     assert [int(step) for step in re.findall(r"Step (\d+) of", logged)] == [*range(2, 21, 2)]
     assert re.search(r"test/acc 0\.\d{4}", logged)
+
+
+def test_each_line_leaves_the_figures_in_metrics_csv(tmp_path):
+    """So that the status of a sweep knows how far its jobs are before their first checkpoint."""
+    logger, lines = MetricsCsv(str(tmp_path / "metrics.csv")), ProgressLines()
+    model = SimpleNamespace(objective=SimpleNamespace(monitor="acc"))
+    trainer = SimpleNamespace(max_steps=20, loggers=[logger], callbacks=[Throughput()], callback_metrics={}, global_step=0)
+    trainer.is_global_zero, trainer.progress_bar_callback = True, None
+    for step in (1, 2, 3):
+        figures = {"train/loss": 1.0 / step, "train/acc": 0.5}
+        logger.log_metrics(figures, step - 1)
+        trainer.global_step, trainer.callback_metrics = step, figures
+        lines.on_train_batch_end(trainer, model, None, None, step - 1)
+        assert (tmp_path / "metrics.csv").is_file() == (step >= 2)
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,train/acc,train/loss", "0,0.5,1.0", "1,0.5,0.5"]
 
 
 @pytest.mark.parametrize(

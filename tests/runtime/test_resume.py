@@ -86,7 +86,7 @@ def test_killed_at_any_moment(reference, tmp_path):
     ("where", "step"),
     [
         ("fewshot.runtime.checkpoints:torch.save", 2),
-        ("fewshot.evaluation.files:os.fsync", 6),
+        ("fewshot.files:os.fsync", 6),
         ("fewshot.runtime.callbacks:keep_as", 2),
         ("fewshot.models.base:MetaLearner.validation_step", 2),
         ("fewshot.models.base:MetaLearner.on_validation_epoch_end", 2),

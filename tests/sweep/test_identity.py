@@ -8,7 +8,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from fewshot.sweep.identity import job_id, sweep_name
+from fewshot.sweep.identity import job_id, name_suffix, sweep_name
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,15 @@ def test_a_sweep_is_named_by_what_it_fixes_and_what_it_varies():
     assert {sweep_name(overrides) for overrides in same} == {name}
     assert name not in {sweep_name(overrides) for overrides in other}
     assert sweep_name([]).startswith("sweep-")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [(None, ""), ("", ""), ("../x", "_x"), ("second try (lr=0.1)", "_second_try_lr_0_1"), ("ü", "_ü")]
+)
+def test_the_name_of_a_run_ends_its_folders(name, suffix):
+    assert name_suffix(name) == suffix
+
+
+def test_names_and_tags_do_not_make_another_job():
+    ids = {job_id(OmegaConf.create({"a": 1, "name": name, "tags": [name]})) for name in ("one", "two")}
+    assert len(ids) == 1

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from threading import Thread
 
 import pytest
 from filelock import Timeout
@@ -84,6 +85,20 @@ def test_a_job_that_a_process_holds_is_running_until_that_process_dies(job):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert job.state() == State.WAITING
+
+
+def test_freezing_waits_for_the_record_that_another_command_is_about_to_write(tmp_path):
+    job = Job(tmp_path / "0123456789ab")
+    job.folder.mkdir()
+    with job.locked():
+        thread = Thread(target=job.freeze, args=("a: 1\n", [], [], "", ""))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        job._write({"overrides": ["written=by_the_other"], "command": [], "function": "", "group": ""}, [])
+        thread.join(10)
+        assert not thread.is_alive()
+    assert job.record()["overrides"] == ["written=by_the_other"]
 
 
 def test_freezing_again_keeps_the_attempts(job):

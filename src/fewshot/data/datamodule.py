@@ -209,7 +209,7 @@ class EpisodicDataModule(L.LightningDataModule):
             ]
             self.prepared[name] = Content(table, tuple(kept))
         if self.split.by == CLASS and not self._allow_seen:
-            refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)})
+            refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)}, log.info)
 
     def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
         """Those of some parts whose tasks are drawn from a source."""

@@ -1,13 +1,18 @@
-"""Classes that two splits share, which would make unseen classes of seen ones."""
+"""Classes and examples that two splits share, which would make unseen classes of seen ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
 
 from fewshot.data.content import Content
 from fewshot.errors import UserError
+from fewshot.tasks.streams import IntArray
+from fewshot.tasks.table import CLASS
 
 NAMED = 5
-"""Shared classes that the refusal names."""
+"""Shared classes that a message names."""
 
 
 def refuse_shared_names(parts: Mapping[str, tuple[str, Sequence[str]]]) -> None:
@@ -21,24 +26,40 @@ def refuse_shared_names(parts: Mapping[str, tuple[str, Sequence[str]]]) -> None:
         _refuse(source, one, other, sorted(set(classes) & set(others)))
 
 
-def refuse_shared_images(parts: Mapping[str, Content]) -> None:
-    """Refuses classes of two parts that have the same images, whatever their names and the order of their images."""
-    found = {part: _digests(content) for part, content in parts.items()}
+def refuse_shared_images(parts: Mapping[str, Content], say: Callable[[str], None]) -> None:
+    """Refuses classes of two parts with half of their examples in common, whatever their names; counts what else is shared.
+
+    Args:
+        say: told of examples that two parts share without sharing a class.
+    """
     for one, other in combinations(parts, 2):
-        shared = found[one].keys() & found[other].keys()
-        pairs = sorted((found[one][digest], found[other][digest]) for digest in shared)
-        _refuse(parts[one].pieces[0][0].source.name, one, other, [f"{name} = {alias}" for name, alias in pairs])
+        pairs = _examples_shared(parts[one], parts[other])
+        source, classes, others = parts[one].pieces[0][0].source.name, parts[one].table.classes, parts[other].table.classes
+        sizes, other_sizes = (parts[part].table.column(CLASS, f"data.{part}").sizes for part in (one, other))
+        alike = [(a, b) for (a, b), shared in pairs.items() if 2 * shared >= min(sizes[a], other_sizes[b])]
+        _refuse(source, one, other, [f"{classes[a]} = {others[b]}" for a, b in alike])
+        if pairs:
+            named = ", ".join(f"{shared} of {classes[a]} and {others[b]}" for (a, b), shared in list(pairs.items())[:NAMED])
+            rest = f" and {len(pairs) - NAMED} more pairs of classes" if len(pairs) > NAMED else ""
+            say(f"{source}: {sum(pairs.values())} examples are in both the {one} and the {other} split: {named}{rest}")
 
 
-def _digests(content: Content) -> dict[str, str]:
-    """Digest of its images -> name, of each class of a part."""
-    members = set(content.table.classes)
-    return {
-        digest: c.name
-        for prepared, _ in content.pieces
-        for c, digest in zip(prepared.classes, prepared.contents, strict=True)
-        if c.name in members
-    }
+def _examples_shared(one: Content, other: Content) -> dict[tuple[int, int], int]:
+    """How many examples of the second are in the first too, for each pair of classes that share any."""
+    digests, classes = _digests(one)
+    others, other_classes = _digests(other)
+    known, first = np.unique(digests, return_index=True)
+    place = np.searchsorted(known, others).clip(max=len(known) - 1)
+    found = known[place] == others
+    pairs = np.stack([classes[first[place[found]]], other_classes[found]], axis=1)
+    each, counts = np.unique(pairs, axis=0, return_counts=True)
+    return {(int(a), int(b)): int(count) for (a, b), count in zip(each, counts, strict=True)}
+
+
+def _digests(content: Content) -> tuple[npt.NDArray[np.uint64], IntArray]:
+    """The digest and the class of each row of a part."""
+    digests = [piece.row_digests if rows is None else piece.row_digests[rows] for piece, rows in content.pieces]
+    return np.concatenate(digests), content.table.column(CLASS, "data").values
 
 
 def _refuse(data: str, one: str, other: str, shared: list[str]) -> None:

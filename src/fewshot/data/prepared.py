@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewshot.data.source import ArraySpec, ImageClass, Source, reading, table_of
 from fewshot.errors import UserError
+from fewshot.files import written_whole
 from fewshot.tasks.table import Table
 
 FORMAT = 2
@@ -28,6 +29,7 @@ CHUNK = 2**22
 
 
 TARGETS = "targets.npy"
+ROW_DIGESTS = "row_digests.npy"
 CHECKED = "checked.json"
 """Size and modification time of each array's file when its digest was last found right."""
 
@@ -46,7 +48,6 @@ class PreparedSplit:
         columns: further ones, the names of each row.
         images_sha256: of the bytes of the arrays.
         sources_sha256: of the files that they were made from.
-        contents: digest of each class's rows, whatever their order.
     """
 
     source: Source = field(compare=False)
@@ -55,7 +56,6 @@ class PreparedSplit:
     columns: dict[str, list[str]]
     images_sha256: str
     sources_sha256: str
-    contents: tuple[str, ...]
 
     @cached_property
     def x(self) -> Tensor:
@@ -70,6 +70,20 @@ class PreparedSplit:
     def y(self) -> Tensor | None:
         """Targets ``(rows, ...)``, memory-mapped; None where classes are the targets."""
         return None if self.source.y is None else _mapped(self.folder / TARGETS)
+
+    @cached_property
+    def row_digests(self) -> npt.NDArray[np.uint64]:
+        """A digest of each row's inputs ``(rows,)``, taken once and kept beside the arrays."""
+        path = self.folder / ROW_DIGESTS
+        with suppress(OSError, ValueError):
+            kept: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
+            if kept.shape == (len(self.x),) and kept.dtype == np.uint64:
+                return kept
+        taken = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in self.x.numpy())
+        digests = np.frombuffer(b"".join(taken), np.uint64)
+        with suppress(OSError), written_whole(path) as file:  # a folder that is read only is hashed by each process
+            np.save(file, digests)
+        return digests
 
     @cached_property
     def table(self) -> Table:
@@ -152,7 +166,6 @@ def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> 
             meta.get("columns", {}),
             meta["images_sha256"],
             meta["sources_sha256"],
-            tuple(meta["contents"]),
         )
         stamps = meta["sources_stamp"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -232,7 +245,6 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
     part.mkdir()
     try:
         _require_room(part, sum(rows * int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in specs.values()))
-        contents = []
         with (
             ExitStack() as stack,
             Progress(
@@ -252,9 +264,6 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
                         found = "no targets" if values is None else f"images {values.shape} {values.dtype}"
                         raise UserError(f"{source.name}: {what} gave {found}")
                     array.write(values)
-                if classes:
-                    each = sorted(hashlib.sha256(row).digest() for row in np.ascontiguousarray(block[0]))
-                    contents.append(hashlib.sha256(b"".join(each)).hexdigest())
                 written += count
                 bar.advance(task, 1 if classes else count)
             if written != rows:
@@ -272,7 +281,6 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
             "sources_sha256": sources_sha256,
             "sources_stamp": stamp,
             "classes": [list(asdict(c).values()) for c in classes],
-            "contents": contents,
         }
         if source.y is not None:
             meta["targets_file_sha256"] = _sha256(part / TARGETS)
@@ -286,7 +294,7 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return PreparedSplit(source, folder, classes, columns, images_sha256, sources_sha256, tuple(contents))
+    return PreparedSplit(source, folder, classes, columns, images_sha256, sources_sha256)
 
 
 def _require_room(folder: Path, needed: int) -> None:

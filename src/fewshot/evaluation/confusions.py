@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 from fewshot.objectives import NO_CLASS, Predictions
 
 SHOWN_PAIRS = 20

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import deciding_score, read_results
+from fewshot.files import written_whole
 
 CARD = "model_card.md"
 TRANSDUCTIVE = (
@@ -36,7 +36,7 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
     train = protocol["train"]
     classes = protocol.get("splits_classes", {})
     lines = [
-        f"# {protocol['model']}, {protocol['backbone']}, {protocol['data']}",
+        f"# {results.get('name') or ', '.join(protocol[key] for key in ('model', 'backbone', 'data'))}",
         "",
         "## What it is",
         "",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.intervals import CI_METHOD, mean_interval
+from fewshot.files import write_json, written_whole
 
 if TYPE_CHECKING:  # it imports torch, without which results can be read
     from fewshot.evaluation.task_scores import TaskScores
@@ -73,7 +73,12 @@ def write_per_task(path: Path, scores: TaskScores) -> None:
 
 
 def write_results(path: Path, **sections: Any) -> None:
-    """Writes ``results.json``: ``status``, ``cut_short``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``."""
+    """Writes ``results.json``.
+
+    Args:
+        path: of the file.
+        sections: ``status``, ``cut_short``, ``name``, ``tags``, ``metrics``, ``test``, ``protocol``, ``cost``, ``provenance``.
+    """
     write_json(path, {"schema": SCHEMA, **sections})
 
 

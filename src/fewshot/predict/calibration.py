@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.meta_batches import DrawnTasks
-from fewshot.evaluation.files import write_json
+from fewshot.files import write_json
 from fewshot.objectives import CALIBRATION_BINS
 from fewshot.predict.predictor import TaskPredictor
 from fewshot.predict.run_files import CALIBRATION, packages, read_run

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from fewshot.errors import UserError, check_int
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 from fewshot.predict.contact_sheet import write_sheet
 from fewshot.predict.examples import read_queries, read_support
 from fewshot.predict.learner import FewShotLearner

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 
 SHOWN = 60
 """Queries, at the most."""

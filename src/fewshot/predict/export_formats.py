@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 from fewshot.predict.tensor_file import write_tensors
 
 METADATA = "fewshot"

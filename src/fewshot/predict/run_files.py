@@ -13,7 +13,7 @@ import yaml
 
 from fewshot.data.source import ArraySpec, Source
 from fewshot.errors import UserError, suggest
-from fewshot.evaluation.files import write_json
+from fewshot.files import write_json
 from fewshot.moved import renamed
 from fewshot.predict.targets import build
 from fewshot.predict.tensor_file import read_tensors, write_tensors

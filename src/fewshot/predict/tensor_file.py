@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,

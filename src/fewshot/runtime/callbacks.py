@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, check_int
-from fewshot.evaluation.files import keep_as
+from fewshot.files import keep_as
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
 from fewshot.runtime.console import say
 from fewshot.runtime.plots.loggers import show_scalars

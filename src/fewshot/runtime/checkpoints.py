@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"}

@@ -22,6 +22,8 @@ TOP = {
     "callbacks": "dict[str, Part]",
     "logger": "dict[str, Part]",
     "paths": "dict[str, str]",
+    "name": "str | None",
+    "tags": "Sequence[str]",
     "seed": "int | None",
     "threads": "int | None",
     "test": "bool",

@@ -60,12 +60,8 @@ def offer_saved_config(arguments: list[str]) -> None:
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
     for key in ("strategy", "num_nodes"):
         saved.get("trainer", {}).pop(key, None)
-    if "objective" not in saved:  # older runs name none
-        saved["objective"] = ConfigFile(CONFIGS / "objective/classification.yaml", "objective").content
     saved["paths"]["output_dir"] = "${hydra:runtime.output_dir}"  # the processes of a run have frozen theirs
     saved["seed"] = _load(folder, RESOLVED)["seed"]
-    for key, value in {"allow_seen_classes": False, "init_from": None, "init_part": "all"}.items():
-        saved.setdefault(key, value)  # older runs lack it
     saved["calibration_tasks"] = 0  # the run has done so
     saved["defaults"] = [*defaults, "_self_"]
     ConfigStore.instance().store(SAVED_RUN, saved)

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 
 
 class MetricsCsv(Logger):

@@ -1,4 +1,4 @@
-"""Configs of runs that were made by older versions, as this one would have written them, so that they can be evaluated."""
+"""Configs of runs that older versions made, as this one would have written them: they can be evaluated and continued."""
 
 from typing import Any
 
@@ -9,11 +9,22 @@ from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 OLD_NUMBERS = "recipe"
 """What the node `NUMBERS` was called."""
 SIZE = ("ways", "shots", "queries")
+ADDED: dict[str, Any] = {
+    "name": None,
+    "tags": [],
+    "calibration_tasks": 100,
+    "init_from": None,
+    "init_part": "all",
+    "allow_seen_classes": False,
+}
+"""Keys that older runs lack, with what these did."""
 
 
 def renewed(saved: dict[str, Any]) -> dict[str, Any]:
     """A run's config, composed or resolved, with the names and keys that there are now."""
-    config: dict[str, Any] = renamed(saved)
+    config: dict[str, Any] = {**ADDED, **renamed(saved)}
+    if "objective" not in config:
+        config["objective"] = ConfigFile(CONFIGS / "objective/classification.yaml", "objective").content
     if OLD_NUMBERS in config:
         config = _referring(config, f"${{{OLD_NUMBERS}.", f"${{{NUMBERS}.")
         config[NUMBERS] = config.pop(OLD_NUMBERS)

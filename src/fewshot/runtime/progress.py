@@ -17,6 +17,7 @@ from fewshot.evaluation.table import tasks_text
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.callbacks import Throughput, get_callback
 from fewshot.runtime.console import say
+from fewshot.runtime.metrics_csv import MetricsCsv
 
 SECONDS_BETWEEN_LINES = 60
 NARROW = 100
@@ -55,6 +56,9 @@ class ProgressLines(Callback):
             f"{score(decides).label} {formatted(decides, float(figures[f'train/{decides}']))}{unit}, {speed:.1f} tasks/s, "
             f"{_clock(left)} left",
         )
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.save()  # how far the run has come is seen from outside too
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING:

@@ -33,7 +33,7 @@ def provenance(
     """The section ``provenance`` of ``results.json``.
 
     Args:
-        config: with its references; folders do not count, so that runs of one config share their hash.
+        config: with its references; folders and names do not count, so that runs of one config share their hash.
         data_sha256: of each split's prepared images.
         earlier_sources: versions of the source code that took some of the outer steps.
         initial_weights: checkpoint that training started from (`InitialWeights`).
@@ -52,7 +52,9 @@ def provenance(
             "threads_of_operation": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config_sha256": sha256({key: value for key, value in config.items() if key not in ("paths", "resume")}),
+        "config_sha256": sha256(
+            {key: value for key, value in config.items() if key not in ("paths", "resume", "name", "tags")}
+        ),
         "data_sha256": data_sha256,
     }
 

@@ -12,9 +12,9 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.evaluation import results
 from fewshot.evaluation.confusions import confusion_figure, write_predictions
 from fewshot.evaluation.figures import adaptation_curve
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
+from fewshot.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, get_callback
@@ -78,6 +78,8 @@ class Report:
             self.folder / "results.json",
             status="cut short" if cut_short else "completed",
             cut_short=cut_short,
+            name=self.cfg.name,
+            tags=list(self.cfg.tags),
             metrics=metrics,
             test=test,
             protocol=protocol,

@@ -12,10 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import read_results
+from fewshot.files import written_whole
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
+from fewshot.runtime.old_runs import renewed
 from fewshot.runtime.plots.loggers import FINAL_FOLDER
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,8 @@ def _require_same(cfg: DictConfig, folder: Path) -> set[str]:
         the dotted keys that have changed.
     """
     here: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
-    different = _differences(load_config(folder / COMPOSED), here)
-    different = {key for key in different if key != "resume" and not key.startswith("paths.")}
+    different = _differences(renewed(load_config(folder / COMPOSED)), here)
+    different = {key for key in different if key not in ("resume", "name", "tags") and not key.startswith("paths.")}
     different -= {"seed"} if cfg.seed is None else set()
     essential = {key for key in different if not _changeable(key)}
     if essential or (different and not cfg.resume):

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.scores import formatted, score
+from fewshot.files import written_whole
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 from fewshot.runtime.config_groups import CONFIGS
 from fewshot.sweep.identity import NEUTRAL, drop
 from fewshot.sweep.job import Job

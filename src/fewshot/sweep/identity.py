@@ -9,7 +9,8 @@ from typing import Any, cast
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-NEUTRAL = (
+PLACES = (
+    "launcher",
     "paths",
     "resume",
     "logger",
@@ -21,10 +22,12 @@ NEUTRAL = (
     "data.cache_dir",
     "data.source.data_dir",
 )
-"""Keys that say where a run reads, writes and shows itself, not what it computes."""
-PLACES = ("launcher", *NEUTRAL)
-"""What the command of a sweep may change without meaning another sweep."""
+"""What the command of a sweep may change without meaning another sweep: where runs read, write and show themselves."""
+NEUTRAL = (*PLACES[1:], "name", "tags")
+"""Keys of a run that have no part in what it computes."""
 DIGITS = 12
+NAME_LENGTH = 60
+"""Characters, at the most, of what a name adds to that of a folder."""
 
 
 def job_id(cfg: DictConfig, without: Sequence[str] = ()) -> str:
@@ -43,6 +46,12 @@ def job_id(cfg: DictConfig, without: Sequence[str] = ()) -> str:
     for key in NEUTRAL:
         drop(values, key)
     return _digest(values)
+
+
+def name_suffix(name: str | None) -> str:
+    """What a run's name adds to that of its folder."""
+    words = re.sub(r"[^\w-]+", "_", name or "")[:NAME_LENGTH].strip("_-")
+    return words and f"_{words}"
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
@@ -66,7 +75,7 @@ def sweep_name(overrides: Sequence[str]) -> str:
             if "." not in key:  # a choice such as experiment=omniglot_5w1s says more than a number
                 choices.append(value)
     words = [*sorted(choices), *(re.split(r"[./]", key)[-1] for key in sorted(varied))]
-    readable = re.sub(r"[^\w-]+", "_", "-".join(words))[:60].strip("_-")
+    readable = re.sub(r"[^\w-]+", "_", "-".join(words))[:NAME_LENGTH].strip("_-")
     return f"{readable or 'sweep'}-{_digest([sorted(fixed), sorted(varied)])[:8]}"
 
 

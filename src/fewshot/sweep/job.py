@@ -3,6 +3,7 @@
 import csv
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +16,16 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
-from fewshot.evaluation.files import write_json, written_whole
 from fewshot.evaluation.results import read_results
+from fewshot.files import write_json, written_whole
 from fewshot.runtime.config_files import COMPOSED
 from fewshot.sweep.identity import job_id
 from fewshot.sweep.journal import PRUNED
 
 SCHEMA = 1
 RECORD, FROZEN, LOG, RESULTS, METRICS = "job.json", "job.yaml", "job.log", "results.json", "metrics.csv"
+POLL = 0.02
+"""Seconds between two looks at a lock that another process holds."""
 LOG_LINES = 20
 """Of the log, kept in the record of an attempt that failed."""
 LOG_BYTES = 20_000
@@ -64,14 +67,20 @@ class Job:
             group: name shared by the jobs that differ by their seed alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        record = {"overrides": overrides, "command": command, "function": function, "group": group}
+        while not self._frozen(config, record):
+            time.sleep(POLL)  # another command is about to write the same
+
+    def _frozen(self, config: str, record: dict[str, Any]) -> bool:
+        """Writes config and record unless another process holds the job; false while the record is still to be written."""
         try:
             with self.locked():
                 with written_whole(self.folder / FROZEN) as file:
                     file.write(config.encode())
-                attempts = self.record()["attempts"] if (self.folder / RECORD).is_file() else []
-                self._write({"overrides": overrides, "command": command, "function": function, "group": group}, attempts)
+                self._write(record, self.record()["attempts"] if (self.folder / RECORD).is_file() else [])
+                return True
         except Timeout:
-            return  # whoever runs it has written the same
+            return (self.folder / RECORD).is_file()
 
     def record(self) -> dict[str, Any]:
         """What ``job.json`` holds.
@@ -119,7 +128,7 @@ class Job:
         return sum(attempt.get("exit_code") not in (None, 0, PRUNED, *INTERRUPTED) for attempt in self.record()["attempts"])
 
     def steps_done(self) -> int:
-        """Outer steps, as far as the last checkpoint goes."""
+        """Outer steps, as far as ``metrics.csv`` goes."""
         path = self.folder / METRICS
         if not path.is_file():
             return 0
@@ -146,7 +155,7 @@ class Job:
         Raises:
             Timeout: another process runs it.
         """
-        with FileLock(self.folder / self.lock).acquire(timeout=timeout, poll_interval=0.02):
+        with FileLock(self.folder / self.lock).acquire(timeout=timeout, poll_interval=POLL):
             yield
 
     def begin(self, pid: int) -> None:

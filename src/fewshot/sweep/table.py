@@ -15,9 +15,9 @@ from rich.text import Text
 
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
-from fewshot.evaluation.files import written_whole
 from fewshot.evaluation.results import deciding_score
 from fewshot.evaluation.scores import formatted, score
+from fewshot.files import written_whole
 from fewshot.sweep.job import Job
 from fewshot.sweep.labels import short_label, varied
 from fewshot.sweep.report import counted, plain_table

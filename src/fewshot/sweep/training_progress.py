@@ -13,7 +13,7 @@ from fewshot.sweep.job import METRICS, Job, State
 
 @dataclass(frozen=True)
 class Training:
-    """What ``metrics.csv`` held when it was written last: with each checkpoint.
+    """What ``metrics.csv`` held when it was written last: each tenth of the way, each minute, and with each checkpoint.
 
     Attributes:
         step: outer steps done.
@@ -40,7 +40,7 @@ class Training:
 
 
 def training_of(job: Job) -> Training | None:
-    """How far a job has come; None before its first checkpoint."""
+    """How far a job has come; None before it has first said so."""
     path = job.folder / METRICS
     try:
         written = path.stat().st_mtime

@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.backbones.backbone import Backbone
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import check_int
-from fewshot.evaluation.files import written_whole
+from fewshot.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.models.embedding import EmbeddingLearner
 from fewshot.runtime.plots.at_validation import AtValidation
