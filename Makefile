@@ -11,13 +11,13 @@ export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
 # What `make compare-algorithms` trains: on which experiment, for how many outer steps of 16 tasks of the tested size, which models
-# (all of configs/model), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
+# (all of configs/model but those for text alone), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
 EXPERIMENT ?= omniglot_5w1s
 STEPS ?= 1000
 OVERRIDES ?= seed=0
 comma := ,
 space := $(subst ,, )
-MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
+MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _% tfidf_%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
 
 .PHONY: help setup extras train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS, ImageClass, ImageSource
+from fewshot.data.text.sentences import Sentence, TextSource
 from fewshot.tasks.streams import stream_key, uniforms
 
 SIZE = 16
@@ -55,6 +56,32 @@ class Toy(ImageSource):
             pattern = np.kron(numbers[0, :16].reshape(4, 4), np.ones((4, 4)))
             noisy = 0.7 * pattern + 0.3 * numbers[1:].reshape(self._images, 1, SIZE, SIZE)
             yield (noisy * 255).astype(np.uint8)
+
+
+class ToySentences(TextSource):
+    """Each class has two words of its own; a sentence has one of them, a number and words that all classes have.
+
+    Args:
+        classes: of each split.
+        rows: length, buckets and ngrams (`TextSource`).
+    """
+
+    name, group = "toy-sentences", "domain"
+
+    def __init__(self, classes: int, length: int, buckets: int, ngrams: Sequence[int]) -> None:
+        super().__init__(length, buckets, ngrams)
+        self._classes = classes
+
+    def files(self, part: str) -> list[Path]:
+        return []
+
+    def listed(self) -> list[Sentence]:
+        return [
+            Sentence(f"say {part}{'ab'[i % 2]}{c} {i} please", f"{part}{c:02d}", f"domain{c % 2}", part)
+            for part in SPLITS
+            for c in range(self._classes)
+            for i in range(IMAGES)
+        ]
 
 
 class TrainTasks(NamedTuple):

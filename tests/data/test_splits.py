@@ -10,7 +10,7 @@ from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS, ImageClass, table_of
 from fewshot.data.splits import Fractions, KFold, LeaveOneGroupOut, Published
 from fewshot.errors import UserError
-from fewshot.tasks.table import Table
+from fewshot.tasks.table import Column, Table
 from tests.data.fakes import data_module, refusal
 from tests.toy import EvalTasks, Toy
 
@@ -48,6 +48,7 @@ def names(column, rows):
         KFold(folds=4, fold=3, by="alphabet"),
         LeaveOneGroupOut(by="alphabet", which="Latin"),
         KFold(folds=3, by="artist"),
+        KFold(folds=5, fold=4, thirds=True),
     ],
 )
 def test_parts_are_disjoint_and_pure(split):
@@ -68,6 +69,17 @@ def test_folds_cover_every_class_once(part):
     tested = Counter(name for fold in range(5) for name in names("original", KFold(folds=5, fold=fold).rows(part, TABLE)))
     assert set(tested.values()) == {1}
     assert len(tested) == 20
+
+
+@pytest.mark.parametrize(("classes", "sizes"), [(150, (50, 50, 50)), (77, (25, 25, 27))])
+def test_thirds_test_every_class_at_least_once(classes, sizes):
+    """CLINC150's and BANKING77's."""
+    column = Column(tuple(f"intent{i:03d}" for i in range(classes)), np.arange(classes))
+    folds = [KFold(folds=5, fold=fold, thirds=True).values(column) for fold in range(5)]
+    assert {tuple(len(fold[part]) for part in SPLITS) for fold in folds} == {sizes}
+    assert {len(set().union(*fold.values())) for fold in folds} == {classes}
+    for part in ("val", "test"):
+        assert set(Counter(value for fold in folds for value in fold[part])) == set(range(classes))
 
 
 def test_the_group_that_is_left_out_is_the_one_tested():

@@ -50,13 +50,17 @@ def test_clinc150_joins_its_parts(tmp_path):
     intents = ("pay", "freeze", "book")
     parts = {part: [[f"{label} number {part}", label] for label in intents] for part in ("train", "val", "test")}
     parts["train"] += [["PAY number train", "pay"], ["  ", "pay"]]
-    source = write_clinc(tmp_path, parts | {"oos_train": [["what", "oos"]]})
+    source = write_clinc(
+        tmp_path, parts | {f"oos_{part}": [[text, "oos"]] for part, text in zip(parts, ("what", "who", "why"), strict=True)}
+    )
     assert source.parts == ("all",)
     assert [(c.name, c.group, c.size) for c in source.classes("all")] == [
         ("book", "travel", 3),
         ("freeze", "banking", 3),
         ("pay", "banking", 3),
     ]
+    unknown = Clinc150(str(tmp_path), **ROW, in_scope=False)
+    assert (unknown.name, unknown.columns("all")) == ("clinc150-oos", {"text": ["what", "who", "why"]})
     prepared = prepare(source, "all", tmp_path / "cache", silent)
     assert prepared.x.dtype.is_signed
     assert prepared.x.shape == (9, 64)

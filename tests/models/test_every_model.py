@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 from tests.entry import CONFIG_DIR, TINY, main
+from tests.experiments import SENTENCES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -22,8 +23,17 @@ MODELS, EXPERIMENTS = names("model"), names("experiment")
 REGRESSING = {
     "anil", "boil", "cavia", "fomaml", "imaml", "kfo", "maml", "mamlpp", "metacurvature", "metasgd", "r2d2", "reptile",
 }  # fmt: skip
+NOT_OF_IMAGES, NOT_OF_TEXT = {"tfidf_centroid", "tfidf_ridge"}, {"cavia", "relationnet"}
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
-IMAGES_OF_A_CLASS = {"omniglot": 20, "glyphs": 20, "miniimagenet": 600, "quickdraw": 100, "folder": 20}
+IMAGES_OF_A_CLASS = {
+    "omniglot": 20,
+    "glyphs": 20,
+    "miniimagenet": 600,
+    "quickdraw": 100,
+    "folder": 20,
+    "intents": 75,
+    "relations": 100,
+}
 
 
 @pytest.mark.slow
@@ -42,8 +52,13 @@ def test_every_pair_composes(experiment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_trains_and_is_tested(compose_config, tmp_path, model):
-    metrics = train(compose_config(tmp_path, f"model={model}", *SHORT))
+def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model):
+    cfg = compose_config(tmp_path, f"model={model}", *SHORT)
+    if model in NOT_OF_IMAGES:
+        with pytest.raises(UserError, match="does not take images, .*: " + ", ".join(sorted({*MODELS} - NOT_OF_IMAGES)) + "$"):
+            train(cfg)
+        return
+    metrics = train(cfg)
     assert 0 <= metrics["test/acc"] <= 1
     protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
     assert protocol["parameters"] > 0
@@ -62,6 +77,18 @@ def test_every_model_regresses_or_is_refused(compose_config, tmp_path, model):
         assert (tmp_path / "run/tasks.png").is_file()
     else:
         with pytest.raises(UserError, match="objective=regression but .*: " + ", ".join(sorted(REGRESSING)) + "$"):
+            train(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_learns_text_or_is_refused(compose_config, tmp_path, model):
+    narrow = ("model.backbone.width=4", "calibration_tasks=0", "seed=0", "callbacks=minimal", "data.meta_batch_size=2")
+    cfg = compose_config(tmp_path, f"model={model}", *SENTENCES, *SHORT, *narrow, experiment="clinc150_5w1s")
+    if model not in NOT_OF_TEXT:
+        assert 0 <= train(cfg)["test/acc"] <= 1
+    else:
+        with pytest.raises(UserError, match="does not take text, .*: " + ", ".join(sorted({*MODELS} - NOT_OF_TEXT)) + "$"):
             train(cfg)
 
 

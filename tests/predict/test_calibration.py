@@ -7,17 +7,22 @@ import pytest
 import torch
 
 from fewshot import FewShotLearner
+from fewshot.data.images.glyphs import Glyphs
+from fewshot.data.parts import class_tasks
+from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.evaluation.model_card import model_card
 from fewshot.predict.calibration import calibration_error, fit_temperature
 from fewshot.predict.leave_one_out import Estimate
 from fewshot.predict.unknown import auroc, fpr95, threshold
+from fewshot.predict.unknown_tasks import with_unknown
 from fewshot.runtime.train import train
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.samplers import ClassSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import CLASS, Column, Table
 from fewshot.tasks.unknown import draw_unknown
+from tests.toy import Toy
 
 
 def test_the_temperature_that_outputs_were_multiplied_by_is_found():
@@ -59,6 +64,29 @@ def test_unknown_queries_are_of_other_classes_and_always_the_same():
         draw_unknown(table, rows, 8, ("test",))
     with pytest.raises(UserError, match="these tasks have no classes"):
         draw_unknown(table, TaskRows(torch.tensor([0])), 1, ("test",))
+
+
+def test_unknown_queries_may_be_of_a_source_of_their_own(toy_data):
+    """As many as 2 classes have queries, from all its parts; the task itself stays as it is."""
+    datamodule = toy_data(test=class_tasks(Toy(), 3, 1, 4, unknown=Toy(classes=4)))
+    datamodule.setup("test")
+    (rows,) = datamodule.tasks_of("test").rows([0, 1])
+    plain, _ = with_unknown(datamodule, "test", rows, 0)
+    batch, own = with_unknown(datamodule, "test", rows, 2)
+    assert (own, batch.query_x.shape[:2], batch.query_y.shape) == (12, (2, 20), (2, 20))
+    assert batch.query_x[:, :12].equal(plain.query_x)
+    assert batch.support_x.equal(plain.support_x)
+    images = {image.tobytes() for split in SPLITS for of_class in Toy(classes=4).images(split) for image in of_class}
+    found = [[image.tobytes() for image in of_task.numpy()] for of_task in batch.query_x[:, 12:]]
+    assert {*found[0], *found[1]} <= images
+    assert [len(set(of_task)) for of_task in found] == [8, 8]
+    alone, _ = with_unknown(datamodule, "test", rows.slice(1, 2), 2)
+    assert alone.query_x[0].equal(batch.query_x[1])
+
+
+def test_unknown_queries_of_another_shape_are_refused(toy_data):
+    with pytest.raises(UserError, match=r"data\.test\.unknown: rows of glyphs"):
+        toy_data(test=class_tasks(Toy(), 3, 1, 4, unknown=Glyphs()))
 
 
 def test_an_estimate_has_wilsons_interval():

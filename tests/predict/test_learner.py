@@ -18,7 +18,7 @@ from fewshot.predict.targets import build
 from tests.runs import tasks_of, untrained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith("_"))
+MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_")))
 FIXED = {"maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "metacurvature", "kfo", "cavia", "imaml", "reptile"}
 TRUST = ("tests",)
 SHORTER = {"tim": ["model.iterations=20"], "baseline": ["model.epochs=10"], "baselinepp": ["model.epochs=10"]}

@@ -1,7 +1,7 @@
 """The LightningDataModule: from prepared sources to meta-batches of tasks on the device."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SPLIT_OF = {"train": "train", "sanity_check": "val", "validate": "val", "test": "test"}
 """The part that each of Lightning's stages reads."""
 VERIFY = ("quick", "full")
+ROWS = 1024
+"""Rows that are read at a time where a model looks at all of them."""
 NAMED = 5
 """Small classes that a line names."""
 
@@ -62,6 +64,7 @@ class EpisodicDataModule(L.LightningDataModule):
         first_step: outer step that training begins with; those before it have been done.
         train_classes: classes of the training part, once `check` has counted them.
         prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
+        unknown: of the parts that have a source of rows of no class: these.
         tasks: number of tasks in the lists of ``val`` and ``test``.
         trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
         seen_before: classes that the weights were trained on before this run.
@@ -121,6 +124,7 @@ class EpisodicDataModule(L.LightningDataModule):
         if mean is not None and std is not None:
             self._scale = v2.Compose([self._scale, v2.Normalize(list(mean), list(std))])
         self.prepared: dict[str, Content] = {}
+        self.unknown: dict[str, Content] = {}
         self._opened: dict[str, Content] = {}
 
     def _require_inputs(self, shuffled_labels: bool) -> None:
@@ -130,6 +134,11 @@ class EpisodicDataModule(L.LightningDataModule):
                 part.sampler.check_sizes(f"data.{name}")
             if shuffled_labels and (isinstance(part, ComputedTasks) or part.source.y is not None):
                 raise UserError(f"control=shuffled_labels but {self.source_name(name)} has targets that are no labels")
+            if isinstance(part, Part) and part.unknown is not None and part.unknown.x != part.source.x:
+                raise UserError(
+                    f"data.{name}.unknown: rows of {part.unknown.name} are {part.unknown.x}, those of {part.source.name} "
+                    f"{part.source.x}; choose a source of the same"
+                )
             shape = self._inputs(name).shape
             if self.image_shape != tuple(shape):
                 raise UserError(
@@ -179,6 +188,10 @@ class EpisodicDataModule(L.LightningDataModule):
         """
         tables: dict[str, Table] = {}
         for name, part in self._drawn(parts):
+            if part.unknown is not None:
+                part.unknown.obtain()
+                for published in part.unknown.parts:
+                    part.unknown.files(published)
             listed = self._listed(name, part.source)
             tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
         self._refuse_seen_classes(tables)
@@ -208,6 +221,9 @@ class EpisodicDataModule(L.LightningDataModule):
                 (piece, of_piece) for piece, of_piece in zip(pieces, rows, strict=True) if of_piece is None or len(of_piece)
             ]
             self.prepared[name] = Content(table, tuple(kept))
+            if part.unknown is not None:
+                pieces = [prepare(part.unknown, piece, self._cache_dir, log.info, self._verify) for piece in part.unknown.parts]
+                self.unknown[name] = Content(Table.joined([piece.table for piece in pieces]), tuple((p, None) for p in pieces))
         if self.split.by == CLASS and not self._allow_seen:
             refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)}, log.info)
 
@@ -328,6 +344,12 @@ class EpisodicDataModule(L.LightningDataModule):
     def meta_batches(self, part: str, total: int, share: Share | None = None, travels: bool = True) -> MetaBatches:
         """The first `total` tasks of a part that a stage has opened, or this process's share of them."""
         return MetaBatches(self.tasks_of(part, travels), self.meta_batch_size, total, share)
+
+    def rows_of(self, part: str) -> Iterator[torch.Tensor]:
+        """All inputs of a prepared part, ``(n, ...)`` at a time, as they are in files."""
+        for piece in self.prepared[part].arrays:
+            for start in range(0, len(piece), ROWS):
+                yield piece.take("x", torch.arange(start, min(start + ROWS, len(piece))))
 
     def transfer_batch_to_device(self, batch: Travelling, device: torch.device, dataloader_idx: int) -> MetaBatch:
         # Lightning would wait for each tensor of what it does not know

@@ -33,11 +33,13 @@ class Part:
         source: of the rows.
         sampler: draws tasks.
         seed: of the draws.
+        unknown: all of whose rows are of none of the classes; None takes those of other classes of the part, where asked for.
     """
 
     source: Source
     sampler: Sampler
     seed: int = 0
+    unknown: Source | None = None
 
 
 def class_tasks(
@@ -48,9 +50,10 @@ def class_tasks(
     within: str | None = None,
     apart: str | None = None,
     seed: int = 0,
+    unknown: Source | None = None,
 ) -> Part:
     """Tasks of classes (`ClassSampler`)."""
-    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, within, apart), seed)
+    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, within, apart), seed, unknown)
 
 
 def group_tasks(

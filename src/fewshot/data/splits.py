@@ -47,7 +47,9 @@ class Split(ABC):
     @property
     def description(self) -> dict[str, object]:
         """The rule and its settings, in plain values."""
-        return {"rule": self.rule, **asdict(self)}  # type: ignore[call-overload]
+        settings: dict[str, object] = asdict(self)  # type: ignore[call-overload]
+        asked = {key: value for key, value in settings.items() if value is not False}  # an option that is off says nothing
+        return {"rule": self.rule, **asked}
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,16 @@ class KFold(_ByValue):
         fold: that is tested, from 0.
         by: the column whose values are dealt.
         seed: of the deal.
+        thirds: a third of the classes trains and a third validates, both rounded down, and the rest is tested: what text has
+            (Dopierre et al. 2021). The folds begin at equal distances in one circle of classes, so that each class is tested by
+            one or two of five.
     """
 
     folds: int = 5
     fold: int = 0
     by: str = CLASS
     seed: int = 0
+    thirds: bool = False
     rule = "kfold"
 
     def __post_init__(self) -> None:
@@ -177,6 +183,10 @@ class KFold(_ByValue):
         if len(column.names) < self.folds:
             raise UserError(f"data.split.folds={self.folds} but {self.by} has {len(column.names)} values; choose fewer folds")
         order = self._shuffled(column, self.seed)
+        if self.thirds:
+            third, start = len(order) // 3, self.fold * len(order) // self.folds
+            circle = order[start:] + order[:start]
+            return {"test": circle[: -2 * third], "val": circle[-2 * third : -third], "train": circle[-third:]}
         folds = [order[number :: self.folds] for number in range(self.folds)]
         validated = (self.fold + 1) % self.folds
         train = [value for number, fold in enumerate(folds) if number not in (self.fold, validated) for value in fold]

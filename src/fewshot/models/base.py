@@ -56,11 +56,15 @@ class MetaLearner(L.LightningModule, ABC):
 
     Attributes:
         objectives: names of the objectives that this kind of model can have.
+        inputs: what inputs it can have: ``images``, ``text`` or ``vectors``.
+        takes_outer_steps: whether it is trained by outer steps; else `fit_rows` is all.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
+    inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors")
+    takes_outer_steps: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -159,6 +163,10 @@ class MetaLearner(L.LightningModule, ABC):
     def query_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
         return self.objective.losses(outputs, targets)
+
+    def fit_rows(self, rows: Iterable[Tensor]) -> None:
+        """Learns from all inputs of the training part, ``(n, ...)`` at a time, where no outer steps are taken."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by outer steps")
 
     def know_classes(self, count: int) -> None:
         """Is told before training how many classes the training split has."""

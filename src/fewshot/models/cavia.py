@@ -4,7 +4,7 @@ Zintgraf, Shiarli, Kurin, Hofmann, Whiteson (2019), "Fast Context Adaptation via
 feeds a `FiLM` layer, before the ReLU of one block as in the published code; the outer loop learns all other parameters.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.film import modulate_
@@ -19,6 +19,8 @@ class CAVIA(MAML):
         context: number of context parameters.
         layer: the backbone's ReLU that they act before, counted from 1.
     """
+
+    inputs: ClassVar[tuple[str, ...]] = ("images", "vectors")  # a `FiLM` has channels where sentences have words
 
     def __init__(self, backbone: Backbone, context: int, layer: int, **others: Any) -> None:
         check_int("model.context", context, least=1)

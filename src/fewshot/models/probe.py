@@ -55,6 +55,8 @@ def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
         UserError: there is none.
     """
     _require_features(model, input_shape)
+    if not model.takes_outer_steps:
+        return None
     model.know_classes(WAYS)
     dtype, values = next(model.parameters()).dtype, model.objective.name == "regression"
     batch = tiny_tasks(input_shape, dtype, values=values, ids=ids_of(model.network))

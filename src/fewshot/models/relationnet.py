@@ -3,7 +3,7 @@
 Sung, Yang, Zhang, Xiang, Torr, Hospedales (2018), "Learning to Compare: Relation Network for Few-Shot Learning", section 3.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,8 @@ class RelationNet(EmbeddingLearner):
         batch_norm: ``running`` or ``transductive``; what is normalised in the relation module are pairs of support and query.
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
+
+    inputs: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, backbone: Backbone, batch_norm: str, filters: int = 64, hidden: int = 8, **embedding: Any) -> None:
         if batch_norm == "inductive":

@@ -11,6 +11,7 @@ from fewshot.evaluation.intervals import mean_interval
 from fewshot.models.base import MetaLearner
 from fewshot.predict.unknown import SCORES, auroc, fpr95, known_scores
 from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.tasks.streams import stream_key, uniforms
 from fewshot.tasks.unknown import draw_unknown
 
 
@@ -21,6 +22,8 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
     """
     content = datamodule.prepared[part]
     own = 0 if rows.query is None else rows.query.shape[1]
+    if ways and part in datamodule.unknown:
+        return _with_rows_of_no_class(datamodule, part, rows, ways), own
     if ways:
         stream = (datamodule.source_name(part), part, datamodule.seed_of(part))
         unknown = draw_unknown(content.table, rows, ways, stream)
@@ -28,6 +31,18 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
         labels = None if rows.query_y is None else torch.cat([rows.query_y, torch.zeros_like(unknown)], dim=1)
         rows = replace(rows, query=query, query_y=labels)
     return content.gather(rows), own
+
+
+def _with_rows_of_no_class(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways: int) -> TaskBatch:
+    """Of the part's own source of them, as many as `ways` classes have queries, or all that there are."""
+    batch, unknown = datamodule.prepared[part].gather(rows), datamodule.unknown[part]
+    count = min(ways * batch.query_x.shape[1] // batch.ways, len(unknown.table))
+    key = stream_key("no class", datamodule.source_name(part), part, datamodule.seed_of(part))
+    random = uniforms(key, rows.index.tolist(), len(unknown.table))
+    chosen = torch.from_numpy(random.argsort(axis=1)[:, :count])
+    found = unknown.gather(replace(rows, support=chosen, query=chosen, support_y=chosen, query_y=torch.zeros_like(chosen)))
+    query, labels = torch.cat([batch.query_x, found.query_x], dim=1), torch.cat([batch.query_y, found.query_y], dim=1)
+    return replace(batch, query_x=query, query_y=labels)
 
 
 def unknown_metrics(datamodule: EpisodicDataModule, model: MetaLearner, part: str, ways: int) -> dict[str, float]:

@@ -132,12 +132,23 @@ def build_model(cfg: DictConfig) -> MetaLearner:
         UserError: it does not learn what tasks ask for.
     """
     kinds = {group: _class_of(group, cfg[group]._target_) for group in ("objective", "model")}
-    asked, kind = str(getattr(kinds["objective"], "name", "")), kinds["model"]
-    if asked not in getattr(kind, "objectives", (asked,)):
-        fitting = ", ".join(name for name in choices("model") if asked in _model_class(name).objectives)
-        raise UserError(f"objective={asked} but {kind.__name__} does not learn it; choose a model among: {fitting}")
+    objective, inputs, kind = str(getattr(kinds["objective"], "name", "")), _inputs_of(cfg), kinds["model"]
+    unfit = None
+    if objective not in getattr(kind, "objectives", (objective,)):
+        unfit = f"objective={objective} but {kind.__name__} does not learn it"
+    elif inputs not in getattr(kind, "inputs", (inputs,)):
+        unfit = f"{kind.__name__} does not take {inputs}, which the data are"
+    if unfit is not None:
+        classes = {name: _model_class(name) for name in choices("model")}
+        fitting = ", ".join(name for name, one in classes.items() if objective in one.objectives and inputs in one.inputs)
+        raise UserError(f"{unfit}; choose a model among: {fitting}")
     model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all")
     return model
+
+
+def _inputs_of(cfg: DictConfig) -> str:
+    """What the data's inputs are, as `MetaLearner.inputs` has it."""
+    return "text" if "buckets" in cfg.data else "images" if len(cfg.data.image_shape) == 3 else "vectors"
 
 
 def _class_of(group: str, target: str) -> type:

@@ -106,6 +106,7 @@ class Report:
     def protocol(self) -> dict[str, Any]:
         """All that a figure depends on, in plain values."""
         data, size = self.datamodule, self.datamodule.task_size(self.split)
+        unknown = getattr(data.parts[self.split], "unknown", None)
         return {
             "data": data.source_name(self.split),
             "image_shape": list(data.image_shape),
@@ -121,6 +122,7 @@ class Report:
             "queries": size["queries"],
             "within_group": size.get("within") is not None,
             "apart": size.get("apart"),
+            "unknown_source": None if unknown is None else unknown.name,
             "eval_seed": data.seed_of(self.split),
             **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,

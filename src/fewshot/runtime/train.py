@@ -20,7 +20,7 @@ from fewshot.predict.calibration import calibrate
 from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
-from fewshot.runtime.checkpoints import LAST, read_checkpoint
+from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
 from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.environment import set_up_process
@@ -102,7 +102,7 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     model.know_classes(datamodule.train_classes)
     if checkpoint is None:
         initial.load_into(model, cfg.init_part)
-    if cfg.control != "random_init":
+    if cfg.control != "random_init" and model.takes_outer_steps:
         check_optimizer(model, cfg.trainer.max_steps)
     return datamodule, model, initial
 
@@ -148,8 +148,21 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         if checkpoint is not None and (done == trainer.max_steps or last.has_ended(checkpoint)):
             restore_finished(checkpoint, trainer, model)
         elif cfg.control != "random_init":
-            trainer.fit(model, datamodule)
+            _fit(trainer, model, datamodule)
         return _conclude(cfg, folder, datamodule, model, trainer, started)
+
+
+def _fit(trainer: Any, model: MetaLearner, datamodule: EpisodicDataModule) -> None:
+    """Trains the model; one that takes no outer step is validated and kept as the best."""
+    if model.takes_outer_steps:
+        trainer.fit(model, datamodule)
+        return
+    model.fit_rows(datamodule.rows_of("train"))
+    trainer.validate(model, datamodule, verbose=False)
+    best = get_callback(trainer, ModelCheckpoint)
+    best.best_model_path = str(Path(best.dirpath or "") / BEST)
+    trainer.save_checkpoint(best.best_model_path)
+    get_callback(trainer, SaveLast).on_train_end(trainer, model)
 
 
 def _conclude(
@@ -181,7 +194,7 @@ def _conclude(
             "meta_batch_size": datamodule.meta_batch_size,
             "steps": trainer.global_step,
         },
-        max_steps=0 if cfg.control == "random_init" else cfg.trainer.max_steps,
+        max_steps=0 if cfg.control == "random_init" or not model.takes_outer_steps else cfg.trainer.max_steps,
         val_metrics=kept["val_metrics"],
         val_tasks=kept.get("val_tasks", datamodule.tasks["val"]),
         earlier_sources=get_callback(trainer, SourceHistory).earlier,
@@ -209,10 +222,11 @@ def _splits(cfg: DictConfig) -> list[str]:
 
 def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearner, folder: Path, done: int) -> None:
     size, description = datamodule.task_size("train"), model.description
+    steps = f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')}"
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
         f"{datamodule.source_name('train')} · {task_text(size)} · "
-        f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')} · seed {cfg.seed}"
+        f"{steps if model.takes_outer_steps else 'no outer step'} · seed {cfg.seed}"
     )
     if cfg.control is not None:
         log.info(f"Control: {cfg.control}")

@@ -4,6 +4,7 @@ A token's number depends on its letters alone, not on a split, a machine or a ru
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -39,10 +40,14 @@ def word_ids(word: str, shortest: int, longest: int, buckets: int) -> tuple[int,
 
 def sentence_ids(sentence: str, shortest: int, longest: int, buckets: int, length: int) -> tuple[npt.NDArray[np.int64], bool]:
     """The ids of a sentence in lower case, word by word, ``(length,)``; and whether it was cut, after the last whole word."""
+    return row_of((word_ids(word, shortest, longest, buckets) for word in sentence.lower().split()), length)
+
+
+def row_of(words: Iterable[Sequence[int]], length: int) -> tuple[npt.NDArray[np.int64], bool]:
+    """The ids of words one after another, ``(length,)``; and whether they were cut, after the last whole word."""
     found: list[int] = []
     cut = False
-    for word in sentence.lower().split():
-        ids = word_ids(word, shortest, longest, buckets)
+    for ids in words:
         if len(found) + len(ids) > length:
             cut = True
             break

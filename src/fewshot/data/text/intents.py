@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot.data.source import SPLITS
 from fewshot.data.text.sentences import Sentence, TextSource, found_in, read_csv, read_json
 from fewshot.errors import UserError
 
@@ -10,19 +11,20 @@ from fewshot.errors import UserError
 class Clinc150(TextSource):
     """CLINC150 (Larson et al. 2019): 150 intents of 150 sentences each, 15 in each of 10 domains.
 
-    Its own parts hold the same intents, so that they are joined. The sentences out of scope are left out.
+    Its own parts hold the same intents, so that they are joined. The 1,200 sentences out of scope are a source of their own.
 
     Args:
         data_dir: holds ``data_full.json`` and ``domains.json``, directly or in ``clinc150/``.
+        in_scope: the intents; else the sentences of none of them, as one class, ``oos``.
         rows: length, buckets and ngrams (`TextSource`).
     """
 
-    name = "clinc150"
     group = "domain"
 
-    def __init__(self, data_dir: str, length: int, buckets: int, ngrams: Sequence[int]) -> None:
+    def __init__(self, data_dir: str, length: int, buckets: int, ngrams: Sequence[int], in_scope: bool = True) -> None:
         super().__init__(length, buckets, ngrams)
-        self._data_dir = data_dir
+        self._data_dir, self._in_scope = data_dir, in_scope
+        self.name = "clinc150" if in_scope else "clinc150-oos"
 
     def files(self, part: str) -> list[Path]:
         return [found_in(self._data_dir, "clinc150", name) for name in ("data_full.json", "domains.json")]
@@ -31,9 +33,9 @@ class Clinc150(TextSource):
         sentences, domains = (read_json(path) for path in self.files("all"))
         try:
             of_intent = {intent.replace(" ", "_"): domain for domain, intents in domains.items() for intent in intents}
-            return [
-                Sentence(text, label, of_intent[label]) for part in ("train", "val", "test") for text, label in sentences[part]
-            ]
+            parts = [f"{'' if self._in_scope else 'oos_'}{part}" for part in SPLITS]
+            of_intent |= {} if self._in_scope else {"oos": "oos"}
+            return [Sentence(text, label, of_intent[label]) for part in parts for text, label in sentences[part]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.files('all')[0]} is not as published ({error!r}); replace it and domains.json") from error
 

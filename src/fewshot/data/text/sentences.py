@@ -92,12 +92,16 @@ class TextSource(Source):
         """
         if not isinstance(item, str) or not item.strip():
             raise UserError(f"{item!r} is no sentence; give a text that is not empty")
-        return sentence_ids(item, *self._ngrams, self._buckets, self._length)[0]
+        return self.row(item)[0]
+
+    def row(self, text: str) -> tuple[npt.NDArray[np.int64], bool]:
+        """The ids of a sentence, ``(length,)``, and whether it was cut."""
+        return sentence_ids(text, *self._ngrams, self._buckets, self._length)
 
     def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
         long = 0
         for _, of_class in groupby(self._of(part), lambda sentence: sentence.label):
-            rows = [sentence_ids(s.text, *self._ngrams, self._buckets, self._length) for s in of_class]
+            rows = [self.row(s.text) for s in of_class]
             long += sum(cut for _, cut in rows)
             yield np.stack([ids for ids, _ in rows]), None
         if long:
