@@ -1,4 +1,4 @@
-"""A page in the browser that learns classes from a few pictures: ``python demo.py run=DIR port=8000``."""
+"""A page in the browser that learns classes from a few pictures or sentences: ``python demo.py run=DIR port=8000``."""
 
 import sys
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-PRINTED = {"tasks_and_adaptation": "after 3 steps:", "own_images": "accuracy:"}
+PRINTED = {"tasks_and_adaptation": "after 3 steps:", "own_images": "accuracy:", "own_sentences": "accuracy:"}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 

@@ -98,7 +98,8 @@ def spoil(support, what):
     elif what == "unreadable":
         (support / "b c/3.png").write_bytes(b"no image")
     elif what == "copies":
-        (support / "b c/3.png").write_bytes((support / "空/0.png").read_bytes())
+        with Image.open(support / "空/0.png") as image:
+            image.save(support / "b c/3.bmp")  # another file with the same image
     elif what == "many":
         for number in range(2001):
             (support / "b c" / f"{number:05d}.png").touch()
@@ -146,6 +147,47 @@ def test_a_mistake_is_refused_in_one_line(run, tmp_path, support, overrides, say
     assert done.code == 2
     assert says in done.err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unreadable_query_leaves_nothing(run, tmp_path, support):
+    write_image(tmp_path / "query/0.png", 0)
+    (tmp_path / "query/1.png").write_bytes(b"no image")
+    done = predict(run, tmp_path, f"support={support}", f"query={tmp_path / 'query'}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "1.png cannot be decoded" in done.err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_support_set_of_10000_files_is_refused_at_once_and_taken_in_part(run, tmp_path, support):
+    for number in range(3, 10_003):
+        (support / "b c" / f"{number:05d}.png").touch()
+    done = predict(run, tmp_path, f"support={support}", f"query={support / '空'}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "has 10,009 examples, and a learner takes 2,000 at the most; set shots=N" in done.err
+    done = predict(run, tmp_path, f"support={support}", f"query={support / '空'}", "shots=1")  # the first of each class
+    assert done.code == 0, done.err
+    assert "Support set: 3 classes, 1 examples of each" in done.out
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+def test_a_query_of_any_size_and_mode_is_taken(compose_config, tmp_path, support, mode):
+    folder, _ = untrained(compose_config(tmp_path, "model=protonet", "data=glyphs"))
+    pixels = np.full((50, 77), 255, np.uint8)
+    pixels[10:40, 20:40] = 0
+    other = {"I;16": pixels.astype(np.uint16) * 257, "F": np.float32(pixels / 255)}  # 16 bits; numbers from 0 to 1
+    image = Image.fromarray(other[mode]) if mode in other else Image.fromarray(pixels).convert(mode)
+    suffix = {"CMYK": "jpg", "F": "tiff"}.get(mode, "png")
+    image.save(tmp_path / f"query.{suffix}")
+    done = predict(folder, tmp_path, f"support={support}", f"query={tmp_path / f'query.{suffix}'}", "leave_one_out=false")
+    assert done.code == 0, done.err
+    assert len(predictions(tmp_path)) == 1
+
+
+def test_an_image_of_a_csv_file_that_is_missing_is_named(run, tmp_path):
+    (tmp_path / "support.csv").write_text("filename,label\nhi.png,a\nho.png,b\n")
+    done = predict(run, tmp_path, f"support={tmp_path / 'support.csv'}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "cannot be read" in done.err
 
 
 def test_labels_of_a_csv_are_names_and_no_paths(run, tmp_path, support):

@@ -62,7 +62,7 @@ def request_of(rows):
     """Classes b, a, ü from a task's support set, and its queries."""
     pictures, labels = [png(x[0].numpy()) for x in rows.support_x[0]], rows.support_y[0].tolist()
     of_class = [[picture for picture, y in zip(pictures, labels, strict=True) if y == label] for label in range(3)]
-    classes = [{"name": name, "pictures": given} for name, given in zip("baü", of_class, strict=True)]
+    classes = [{"name": name, "examples": given} for name, given in zip("baü", of_class, strict=True)]
     return {"classes": classes, "queries": [png(x[0].numpy()) for x in rows.query_x[0]]}
 
 
@@ -86,13 +86,13 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(serve):
     server, _ = serve()
     status, page, headers = ask(server, "GET", "/")
     assert status == 200
-    assert "Learn from a few pictures" in page
+    assert "Learn from a few examples" in page
     assert re.findall(r"https?://[^\"']+", page) == ["http://www.w3.org/2000/svg"]  # a name, no address
     assert not re.search(r"<(link|iframe)|\bsrc=\"|@import|url\(", page)
     assert re.findall(r'nonce="([^"]+)"', page) == [server.nonce] * 2
     assert f"script-src 'nonce-{server.nonce}'" in headers["Content-Security-Policy"]
     status, about, _ = ask(server, "GET", "/about")
-    assert (status, about) == (200, {"model": "MAML", "backbone": "Conv4", "most_ways": 3})
+    assert (status, about) == (200, {"model": "MAML", "backbone": "Conv4", "most_ways": 3, "inputs": "pictures"})
     assert server.server_address[0] == "127.0.0.1"
 
 
@@ -144,7 +144,7 @@ def twice(request):
 
 
 def without_pictures(request):
-    request["classes"][1]["pictures"] = []
+    request["classes"][1]["examples"] = []
 
 
 def no_image(request):
@@ -152,7 +152,7 @@ def no_image(request):
 
 
 def a_broken_one(request):
-    request["classes"][2]["pictures"][0] = request["classes"][2]["pictures"][0][:80]
+    request["classes"][2]["examples"][0] = request["classes"][2]["examples"][0][:80]
 
 
 def no_base64(request):
@@ -164,7 +164,7 @@ def a_string_for_a_list(request):
 
 
 def one_class_too_many(request):
-    request["classes"].append({"name": "more", "pictures": request["queries"][:1]})
+    request["classes"].append({"name": "more", "examples": request["queries"][:1]})
 
 
 def too_large(request):
@@ -180,20 +180,20 @@ def too_many(request):
     [
         (without_name, "a class has no name"),
         (twice, "two classes or more of different names"),
-        (without_pictures, "and each a picture"),
+        (without_pictures, "and an example of each"),
         (no_image, r"query 2: an image cannot be decoded"),
         (a_broken_one, r"class ü: an image cannot be decoded"),
         (no_base64, "none that this page makes"),
         (a_string_for_a_list, "none that this page makes"),
         (one_class_too_many, "4 classes, but this MAML tells at most 3 apart"),
         (too_large, "a picture has more than"),
-        (too_many, "more than 100 pictures"),
+        (too_many, "more than 100 examples"),
     ],
 )
 def test_what_cannot_be_answered_is_said(serve, monkeypatch, spoil, says):
     server, rows = serve()
     monkeypatch.setattr(demo_server, "LARGEST_PICTURE", 1500)
-    monkeypatch.setattr(demo_server, "MOST_PICTURES", 100)
+    monkeypatch.setattr(demo_server, "MOST_EXAMPLES", 100)
     request = request_of(rows)
     spoil(request)
     status, content, _ = ask(server, body=request)

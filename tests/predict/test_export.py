@@ -25,6 +25,8 @@ GRAPHS = (
 )  # fmt: skip
 """Models whose adapted networks have different graphs: the other relatives of MAML have MAML's."""
 BOTH = ("maml", "anil", "protonet", "r2d2", "baseline")
+RESULTS = {"schema": 1, "metrics": {}, "protocol": {"ways": 3, "train": {}}, "cost": {}, "provenance": {}, "test": None}
+"""Of a run of an older version."""
 with_onnx = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="the extra export is not installed")
 
 
@@ -77,7 +79,7 @@ def members(labels, ways):
 @pytest.mark.parametrize("overrides", [["model=protonet"], ["model=protonet", "model.batch_norm=inductive"], ["model=r2d2"]])
 def test_the_graph_of_an_episode_takes_other_shots_ways_and_queries(fitted, overrides):
     learner, rows = fitted(*overrides, "model.backbone.filters=8")
-    predictor, x, y = learner.support
+    predictor, x, y = learner.predictor, learner.support.x, learner.support.y
     graph = EpisodeGraph(predictor.scale, predictor.model)
     inputs = [x, members(y, 3), torch.cat([x, x])]
     found, about = exported("torch_export", graph, inputs, EPISODE)
@@ -95,7 +97,7 @@ def test_the_graph_of_an_episode_takes_other_shots_ways_and_queries(fitted, over
 @pytest.mark.slow
 def test_an_operator_that_onnx_lacks_is_named(fitted):
     learner, _ = fitted("model=r2d2")
-    predictor, x, y = learner.support
+    predictor, x, y = learner.predictor, learner.support.x, learner.support.y
     graph = EpisodeGraph(predictor.scale, predictor.model)
     with pytest.raises(UserError, match=r"ONNX has no operator for aten\._linalg_solve_ex; use format=torch_export"):
         exported("onnx", graph, [x, members(y, 3), torch.cat([x, x])], EPISODE)
@@ -103,7 +105,7 @@ def test_an_operator_that_onnx_lacks_is_named(fitted):
 
 @pytest.mark.parametrize("model", ["maml", "baseline", "tim"])
 def test_a_model_that_takes_gradient_steps_has_no_graph_of_an_episode(fitted, model):
-    predictor, *_ = fitted(f"model={model}", *SHORTER.get(model, ()))[0].support
+    predictor = fitted(f"model={model}", *SHORTER.get(model, ()))[0].predictor
     with pytest.raises(UserError, match="episode=true needs a model that compares"):
         EpisodeGraph(predictor.scale, predictor.model)
 
@@ -142,7 +144,7 @@ def trained(compose_config, tmp_path):
     cfg = compose_config(tmp_path, "model=anil")
     untrained(cfg)
     (tmp_path / "run/calibration.json").write_text(json.dumps({"temperature": 1.5}))
-    (tmp_path / "run/results.json").write_text(json.dumps({"protocol": {"ways": 3}}))
+    (tmp_path / "run/results.json").write_text(json.dumps(RESULTS))
     rows, _ = tasks_of(cfg, count=1)
     for number, (x, label) in enumerate(zip(rows.query_x[0], rows.query_y[0], strict=True)):
         folder = tmp_path / "support" / ("zoë", "cat", "a b")[label]
@@ -167,7 +169,7 @@ def test_the_command_writes_a_program_with_its_metadata(trained):
     about = json.loads(files["fewshot.json"])
     assert about["classes"] == ["a b", "cat", "zoë"]
     assert about["input"] == {"shape": [1, 16, 16], "dtype": "uint8"}
-    assert (about["temperature"], about["protocol"]) == (1.5, {"ways": 3})
+    assert (about["temperature"], about["protocol"]) == (1.5, RESULTS["protocol"])
     paths = sorted((folder / "support").rglob("*.png"))
     learner = FewShotLearner.from_run(folder / "run", trust=TRUST).fit(paths, [path.parent.name for path in paths])
     probabilities = (program.module()(images) / about["temperature"]).softmax(dim=1)

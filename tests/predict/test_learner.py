@@ -21,6 +21,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_")))
 FIXED = {"maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "metacurvature", "kfo", "cavia", "imaml", "reptile"}
 TRUST = ("tests",)
+ON_WAVES = (
+    "data=sinusoid", "objective=regression", "model/backbone=mlp_regression", "~model.backbone.filters", "data.ways=1",
+)  # fmt: skip
+"""A regression of sine waves."""
 SHORTER = {"tim": ["model.iterations=20"], "baseline": ["model.epochs=10"], "baselinepp": ["model.epochs=10"]}
 
 
@@ -57,6 +61,8 @@ def test_outputs_equal_those_of_an_evaluation_to_the_bit(trained, model):
     learner = FewShotLearner.from_run(folder, transductive=True, trust=TRUST)
     learner.fit(rows.support_x[0], rows.support_y[0])
     assert torch.equal(torch.from_numpy(learner.decision_function(rows.query_x[0])), expected)
+    learner.fit(rows.support_x[0], rows.support_y[0])
+    assert torch.equal(torch.from_numpy(learner.decision_function(rows.query_x[0])), expected), "the same again"
     chosen = expected.argmax(dim=1).numpy()
     assert np.array_equal(learner.predict(rows.query_x[0]), chosen)
     module = learner.adapt()
@@ -121,9 +127,20 @@ def test_files_images_and_arrays_are_the_same_rows(run, tmp_path):
         assert torch.equal(learner.rows(given), images)
     assert torch.equal(learner.rows(paths[0]), images[:1])
     # 0 to 1, as torchvision's ToTensor has them
-    torch.testing.assert_close(learner._predictor.scale(images.double().div(255).float()), learner._predictor.scale(images))
+    torch.testing.assert_close(learner.predictor.scale(images.double().div(255).float()), learner._predictor.scale(images))
     with pytest.raises(UserError, match=r"nowhere\.png cannot be read"):
         learner.rows(["nowhere.png"])
+
+
+@pytest.mark.parametrize(("data", "says"), [((), True), (("model.batch_norm=inductive",), False), (ON_WAVES, False)])
+def test_queries_that_were_answered_together_in_the_test_are_told_of_once(run, caplog, data, says):
+    """Not where the network has no batch normalisation."""
+    folder, cfg, _ = run("model=maml", *data)
+    rows, _ = tasks_of(cfg, count=1)
+    for _ in range(2):
+        FewShotLearner.from_run(folder, trust=TRUST).fit(rows.support_x[0], rows.support_y[0])
+    told = [record for record in caplog.records if "transductive=True does as published" in record.message]
+    assert len(told) == says
 
 
 def test_rows_are_scaled_as_the_data_module_does(run, tmp_path):
@@ -163,8 +180,26 @@ def test_a_regression_predicts_values(compose_config, tmp_path):
         learner.predict_proba(x)
 
 
+@pytest.mark.parametrize("model", ["maml", "r2d2"])
+def test_values_of_a_function_equal_those_of_an_evaluation_to_the_bit(compose_config, tmp_path, model):
+    cfg = compose_config(tmp_path, f"model={model}", *ON_WAVES)
+    folder, evaluated = untrained(cfg)
+    rows, scaled = tasks_of(cfg, count=1)
+    learner = FewShotLearner.from_run(folder, transductive=True).fit(rows.support_x[0], rows.support_y[0])
+    expected = evaluated.evaluate(scaled)[0, -1].detach()
+    assert torch.equal(torch.from_numpy(learner.decision_function(rows.query_x[0])), expected)
+    assert np.array_equal(learner.predict(rows.query_x[0]), expected[:, 0])
+
+
 @pytest.mark.slow
-def test_importing_it_imports_neither_hydra_nor_lightning_nor_tensorboard():
-    code = "import sys; from fewshot import FewShotLearner; print(*{name.split('.')[0] for name in sys.modules})"
+def test_importing_it_is_quick_and_imports_neither_hydra_nor_lightning_nor_tensorboard():
+    code = """
+import sys, time, torch
+begun = time.process_time()
+from fewshot import FewShotLearner
+print(time.process_time() - begun, *{name.split(".")[0] for name in sys.modules})
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"hydra", "lightning", "tensorboard", "sklearn", "matplotlib", "torchvision"} & set(done.stdout.split())
+    seconds, *modules = done.stdout.split()
+    assert float(seconds) < 3
+    assert not {"hydra", "lightning", "tensorboard", "sklearn", "matplotlib", "torchvision"} & set(modules)

@@ -61,6 +61,6 @@ def test_a_predictor_reads_an_old_run(compose_config, tmp_path):
     path.write_text(yaml.safe_dump(config))
     rows, _ = tasks_of(cfg, count=1)
     learner = FewShotLearner.from_run(folder)
-    assert learner._run.source.name == "glyphs"
-    learner._predictor.reader = lambda x: x
+    assert learner.predictor.run.source.name == "glyphs"
+    learner.predictor.reader = lambda x: x
     assert learner.fit(rows.support_x[0], [0, 1, 2]).predict(rows.query_x[0]).shape == (12,)

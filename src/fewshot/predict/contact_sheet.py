@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fewshot.files import written_whole
 
 SHOWN = 60
-"""Queries, at the most."""
+"""Queries on a picture, at the most."""
 COLUMNS = 6
 NAME_LENGTH = 18
 """Letters of a name."""
@@ -24,21 +24,21 @@ def write_sheet(
     path: Path,
     queries: npt.NDArray[np.uint8],
     nearest: npt.NDArray[np.uint8],
-    labels: Sequence[str],
-    confidence: Sequence[float],
+    labels: Sequence[str] | npt.NDArray[Any],
+    confidence: Sequence[float] | npt.NDArray[Any],
     known: Sequence[bool | None],
 ) -> None:
-    """Writes a PNG; the first queries where there are many.
+    """Writes a PNG.
 
     Args:
         path: of the picture.
-        queries: ``(n, C, H, W)``
-        nearest: of the support set, ``(n, C, H, W)``
-        labels: predicted.
+        queries: the first `SHOWN` of n, ``(shown, C, H, W)``.
+        nearest: of the support set, for each, ``(shown, C, H, W)``.
+        labels: predicted, of all n.
         confidence: probability of each.
         known: whether each is of a known class; None where that is not told.
     """
-    shown = min(SHOWN, len(queries))
+    shown = len(queries)
     rows = -(-shown // COLUMNS)
     figure = Figure(figsize=(2.0 * COLUMNS, 1.35 * rows + 0.5), layout="constrained")
     for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):
@@ -49,7 +49,7 @@ def write_sheet(
             unknown = known[number] is False
             colour = "tab:red" if unknown else "black"
             axes.set_title("none of these?\n" + caption if unknown else caption, fontsize=7, color=colour)
-    rest = f" (the first {shown} of {len(queries)})" if len(queries) > shown else ""
+    rest = f" (the first {shown} of {len(labels):,})" if len(labels) > shown else ""
     figure.suptitle(f"left: query{rest}; right: nearest image of the support set", fontsize=8)
     with warnings.catch_warnings(), written_whole(path) as file:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names in a script that the font lacks

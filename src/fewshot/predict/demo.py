@@ -17,13 +17,14 @@ def demo(cfg: DictConfig) -> None:
     """Serves the page.
 
     Raises:
-        UserError: the run is none on images, or the port is taken.
+        UserError: the run is none of classification on images or sentences, or the port is taken.
     """
     if not 0 <= cfg.port <= LARGEST_PORT:
         raise UserError(f"port={cfg.port} must be a number from 0 to {LARGEST_PORT}")
     learner = FewShotLearner.from_run(cfg.run, cfg.checkpoint, trust=tuple(cfg.trust))
-    if not learner.takes_images or learner.objective != "classification":
-        raise UserError(f"run={cfg.run} classifies no images, and the page takes pictures; use predict.py")
+    run = learner.predictor.run
+    if run.objective != "classification" or not (run.takes_images or run.takes_sentences):
+        raise UserError(f"run={cfg.run} classifies neither images nor sentences; use fewshot.FewShotLearner in Python")
     try:
         server = DemoServer(learner, cfg.port)
     except OSError as error:

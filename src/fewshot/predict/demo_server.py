@@ -1,7 +1,7 @@
-"""A small web server for one page: pictures come in, predictions go out, nothing is kept.
+"""A small web server for one page: pictures or sentences come in, predictions go out, nothing is kept.
 
 It listens to this machine alone, and answers no page but its own: a request whose ``Host`` or ``Origin`` is another's is
-refused, as one of a site whose name was made to point here. Each request has all pictures; they are decoded as data.
+refused, as one of a site whose name was made to point here. Each request has all examples; they are decoded as data.
 """
 
 import base64
@@ -9,6 +9,7 @@ import binascii
 import json
 import secrets
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -22,11 +23,13 @@ from fewshot.predict.learner import FewShotLearner
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
 LARGEST_REQUEST = 64 * 2**20
-"""Bytes of a request, pictures as base64."""
+"""Bytes of a request; pictures are base64."""
 LARGEST_PICTURE = 10 * 2**20
 """Bytes of a picture's file."""
-MOST_PICTURES = 500
-"""In a request."""
+LONGEST_SENTENCE = 10_000
+"""Letters of a sentence."""
+MOST_EXAMPLES = 500
+"""In a request, queries among them."""
 LONGEST_NAME = 100
 """Letters of a class's name."""
 NOT_OURS = "the request is none that this page makes; load the page anew"
@@ -38,7 +41,7 @@ class DemoServer(ThreadingHTTPServer):
     """Serves the page for a learner; one request is answered at a time.
 
     Args:
-        learner: of a run on images.
+        learner: of a run on images or sentences.
         port: of 127.0.0.1; 0 takes a free one.
     """
 
@@ -47,6 +50,7 @@ class DemoServer(ThreadingHTTPServer):
     def __init__(self, learner: FewShotLearner, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self._learner, self._lock, self.nonce = learner, threading.Lock(), secrets.token_urlsafe(16)
+        self._of_text = learner.predictor.run.takes_sentences
         page = resources.files("fewshot.predict").joinpath("demo.html").read_text("utf-8")
         self.page = page.replace("NONCE", self.nonce).encode()
 
@@ -63,27 +67,29 @@ class DemoServer(ThreadingHTTPServer):
                 "model": model.description["model"],
                 "backbone": model.description["backbone"],
                 "most_ways": model.most_ways,
+                "inputs": "sentences" if self._of_text else "pictures",
             }
 
     def answer(self, request: Any) -> dict[str, Any]:
-        """Learns classes from pictures and classifies others.
+        """Learns classes from examples and classifies others.
 
         Args:
-            request: ``{"classes": [{"name": str, "pictures": [base64, ...]}, ...], "queries": [base64, ...]}``
+            request: ``{"classes": [{"name": str, "examples": [str, ...]}, ...], "queries": [str, ...]}``, of sentences, or of
+                pictures in base64.
 
         Returns:
-            ``classes``: their names, sorted; ``queries``: probabilities of each picture by step ``(steps+1, N)``;
+            ``classes``: their names, sorted; ``queries``: probabilities of each query by step ``(steps+1, N)``;
             ``accuracy`` and ``loss``: of the examples themselves before adaptation and after each step.
 
         Raises:
-            UserError: the request is not as it must be, or a picture cannot be read.
+            UserError: the request is not as it must be, or an example cannot be read.
         """
-        names, pictures, queries = _parsed(request)
+        names, examples, queries = _parsed(request, self._of_text)
         with self._lock:
-            x = [self._row(picture, f"class {name}") for name, picture in pictures]
-            asked = [self._row(picture, f"query {number + 1}") for number, picture in enumerate(queries)]
-            self._learner.fit(torch.stack(x), [name for name, _ in pictures])
-            predictor, support, labels = self._learner.support
+            x = [self._row(item, f"class {name}") for name, item in examples]
+            asked = [self._row(item, f"query {number + 1}") for number, item in enumerate(queries)]
+            self._learner.fit(torch.stack(x), [name for name, _ in examples])
+            predictor, support, labels = self._learner.predictor, self._learner.support.x, self._learner.support.y
             rows = torch.cat([*(row[None] for row in asked), support])
             classes = torch.arange(len(names))[None]
             targets = torch.cat([labels.new_zeros(len(asked)), labels])[None]
@@ -101,35 +107,44 @@ class DemoServer(ThreadingHTTPServer):
             "loss": (-right.clamp(min=1e-12).log()).mean(dim=-1).tolist(),
         }
 
-    def _row(self, picture: bytes, where: str) -> Tensor:
+    def _row(self, item: bytes | str, where: str) -> Tensor:
         try:
-            return self._learner.rows([picture])[0]
+            return self._learner.rows([item])[0]
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
 
 
-def _parsed(request: Any) -> tuple[list[str], list[tuple[str, bytes]], list[bytes]]:
-    """Names of classes, examples with their classes, and queries."""
+def _parsed(request: Any, of_text: bool) -> tuple[list[str], list[tuple[str, bytes | str]], list[bytes | str]]:
+    """Names of classes, examples with their classes, and queries: sentences, or files of pictures."""
+    read: Callable[[Any], bytes | str] = _sentence if of_text else _picture
     try:
         names = [entry["name"].strip() for entry in request["classes"]]
-        of_each = [entry["pictures"] for entry in request["classes"]]
+        of_each = [entry["examples"] for entry in request["classes"]]
         queries = request["queries"]
         if not all(isinstance(part, list) for part in (*of_each, queries)):
             raise UserError(NOT_OURS)
-        if sum(map(len, (*of_each, queries))) > MOST_PICTURES:
-            raise UserError(f"there are more than {MOST_PICTURES} pictures; take some away")
-        pictures = [(name, _bytes(text)) for name, texts in zip(names, of_each, strict=True) for text in texts]
-        found = [_bytes(text) for text in queries]
+        if sum(map(len, (*of_each, queries))) > MOST_EXAMPLES:
+            raise UserError(f"there are more than {MOST_EXAMPLES} examples and queries; take some away")
+        examples = [(name, read(item)) for name, items in zip(names, of_each, strict=True) for item in items]
+        found = [read(item) for item in queries]
     except (TypeError, KeyError, AttributeError, ValueError, binascii.Error) as error:
         raise UserError(NOT_OURS) from error
     if not all(0 < len(name) <= LONGEST_NAME for name in names):
         raise UserError(f"a class has no name, or one of more than {LONGEST_NAME} letters; name it")
     if len(set(names)) < max(2, len(names)) or not all(of_each):
-        raise UserError("give two classes or more of different names, and each a picture")
-    return names, pictures, found
+        raise UserError("give two classes or more of different names, and an example of each")
+    return names, examples, found
 
 
-def _bytes(text: str) -> bytes:
+def _sentence(text: Any) -> str:
+    if not isinstance(text, str):
+        raise UserError(NOT_OURS)
+    if len(text) > LONGEST_SENTENCE:
+        raise UserError(f"a sentence has more than {LONGEST_SENTENCE:,} letters; shorten it")
+    return text
+
+
+def _picture(text: Any) -> bytes:
     content = base64.b64decode(text, validate=True)
     if len(content) > LARGEST_PICTURE:
         raise UserError(f"a picture has more than {LARGEST_PICTURE // 2**20} MB; save it smaller")
@@ -165,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()):
             return HTTPStatus.LENGTH_REQUIRED, {"error": "say how long the request is"}
         if int(length) > LARGEST_REQUEST:
-            most = f"the pictures have more than {LARGEST_REQUEST // 2**20} MB together; take some away, or save them smaller"
+            most = f"the examples have more than {LARGEST_REQUEST // 2**20} MB together; take some away, or save them smaller"
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": most}
         try:
             return HTTPStatus.OK, self.server.answer(json.loads(self.rfile.read(int(length))))

@@ -1,133 +1,170 @@
-"""A support set and queries as files: a folder of images for each class, or a csv file of sentences or images with labels."""
+"""A support set and queries as files: folders of images, or csv files of sentences or of images."""
 
-import csv
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.text.sentences import read_csv, read_text
 from fewshot.errors import UserError
+from fewshot.predict.learner import FewShotLearner
+from fewshot.predict.run_files import Run
 
 MOST = 2000
 """Examples that a learner adapts to: few-shot learners are for few."""
-INPUT, LABEL = ("text", "sentence", "filename", "file", "path"), ("label", "class", "category", "intent")
+TEXT, FILE, LABEL = ("text", "sentence"), ("filename", "file", "path"), ("label", "class", "category", "intent")
 """Headers of a csv file."""
 
 
-@dataclass
-class Examples:
-    """Inputs and their classes.
+@dataclass(frozen=True)
+class Example:
+    """An input that a user has given.
 
     Attributes:
-        items: paths or sentences.
-        labels: of each.
-        skipped: files that are no images.
+        item: a path of an image, or a sentence.
+        where: its path, or the file and line of a sentence.
+        label: its class; empty of a query.
     """
 
-    items: list[Path | str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    skipped: int = 0
+    item: Path | str
+    where: str
+    label: str = ""
 
 
-def read_support(place: str, shots: int | None = None) -> Examples:
-    """The examples of ``FOLDER/CLASS/*``, or of a csv file with columns such as ``text,label``.
+def read_support(place: str, shots: int | None = None) -> tuple[list[Example], int]:
+    """The examples of ``FOLDER/CLASS/*``, or of a csv file with columns such as ``text,label``; and the files left out.
 
     Args:
         place: folder or csv file.
         shots: examples taken of each class, evenly spread over its list; None takes all.
 
     Raises:
-        UserError: there are none, a class is empty, there are too many, or two classes have the same image.
+        UserError: there are none, a class is empty, or there are too many.
     """
     path = Path(place).expanduser()
-    found = _of_csv(path, "support") if path.suffix.lower() == ".csv" else _of_folders(path)
+    found, skipped = (_of_csv(path, "support"), 0) if path.suffix.lower() == ".csv" else _of_folders(path)
     if shots is not None:
         found = _some(found, shots)
-    if len(found.items) > MOST:
-        raise UserError(f"support={place} has {len(found.items):,} examples, and a learner takes {MOST:,} at the most; set "
+    if len(found) > MOST:
+        raise UserError(f"support={place} has {len(found):,} examples, and a learner takes {MOST:,} at the most; set "
                         f"shots=N to take N of each class")  # fmt: skip
-    names = sorted(set(found.labels))
-    if len(names) < 2:
-        raise UserError(f"support={place} has one class, {names[0]}; put examples of two classes or more into it")
-    _refuse_copies(found)
-    return found
+    if len({example.label for example in found}) < 2:
+        raise UserError(f"support={place} has one class, {found[0].label}; put examples of two classes or more into it")
+    return found, skipped
 
 
-def read_queries(place: str) -> list[Path | str]:
-    """The images of a folder, with those of the folders in it; an image file; or the sentences (or images) of a csv file.
+def read_queries(place: str) -> list[Example]:
+    """The images of a folder, with those of the folders in it; an image; the rows of a csv file; or the lines of a .txt file.
 
     Raises:
         UserError: there are none.
     """
     path = Path(place).expanduser()
     if path.suffix.lower() == ".csv":
-        return _of_csv(path, "query").items
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"query={place} is missing; give a folder of images, an image, or a csv file")
-    found: list[Path | str] = [file for file in sorted(path.rglob("*")) if _is_image(file)]
+        return _of_csv(path, "query")
+    if path.suffix.lower() == ".txt":
+        lines = enumerate(_readable(path, "query", read_text).splitlines(), start=1)
+        found = [Example(line, f"{path}:{number}") for number, line in lines if line.strip()]
+    elif path.is_dir():
+        found = [Example(file, str(file)) for file in sorted(path.rglob("*")) if _is_image(file)]
+    elif path.is_file():
+        return [Example(path, str(path))]
+    else:
+        raise UserError(f"query={place} is missing; give a folder of images, an image, or a csv or txt file")
     if not found:
-        raise UserError(f"query={place} has no images; put JPEG or PNG files into it")
+        raise UserError(f"query={place} has nothing to classify; put JPEG or PNG files, or a sentence a line, into it")
     return found
 
 
-def _of_folders(root: Path) -> Examples:
+def learn(learner: FewShotLearner, examples: list[Example]) -> None:
+    """Fits a learner to a support set.
+
+    Raises:
+        UserError: an example cannot be read, is of another kind than the run's, or is in two classes.
+    """
+    check_kind(learner.predictor.run, examples, "support")
+    rows = learner.rows([example.item for example in examples])
+    seen: dict[bytes, Example] = {}
+    for row, example in zip(rows, examples, strict=True):
+        other = seen.setdefault(row.numpy().tobytes(), example)
+        if other.label != example.label:
+            first, second = (f"{one.where} (class {one.label})" for one in (example, other))
+            raise UserError(f"{first} and {second} are the same; keep one of them")
+    learner.fit(rows, [example.label for example in examples])
+
+
+def check_kind(run: Run, examples: list[Example], key: str) -> None:
+    """Refuses sentences for a run on images, and the reverse.
+
+    Raises:
+        UserError: they are of the other kind.
+    """
+    sentences = isinstance(examples[0].item, str)
+    if sentences and run.takes_images:
+        raise UserError(f"{key} has sentences, and run={run.folder} was trained on images; give images, or a run on text")
+    if not sentences and run.takes_sentences:
+        raise UserError(
+            f"{key} has images, and run={run.folder} was trained on sentences; give a csv file with the columns "
+            f"{'text,label' if key == 'support' else 'text'}, or a run on images"
+        )
+
+
+def _of_folders(root: Path) -> tuple[list[Example], int]:
     if not root.is_dir():
         raise UserError(f"support={root} is missing; give a folder with a folder of images for each class, or a csv file")
-    found = Examples()
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not folders:
         raise UserError(f"support={root} has no folders; put the examples of each class into a folder named like the class")
+    found: list[Example] = []
+    skipped = 0
     for folder in folders:
         files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
         images = [file for file in files if _is_image(file)]
         if not images:
             raise UserError(f"support={root}: class {folder.name} has no images; put one into {folder}, or delete the folder")
-        found.items += images
-        found.labels += [folder.name] * len(images)
-        found.skipped += len(files) - len(images)
-    return found
+        found += [Example(image, str(image), folder.name) for image in images]
+        skipped += len(files) - len(images)
+    return found, skipped
 
 
-def _of_csv(path: Path, key: str) -> Examples:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{key}={path} cannot be read ({error}); give a csv file in UTF-8") from error
-    headers = [str(header) for header in (rows[0] if rows else {})]
-    header = next((name for name in headers if name.lower() in INPUT), None)
+def _of_csv(path: Path, key: str) -> list[Example]:
+    rows = _readable(path, key, read_csv)
+    if not rows:
+        raise UserError(f"{key}={path} has no rows; give a header and a row for each example")
+    headers = list(rows[0][1])
+    header = next((name for name in headers if name.lower() in TEXT + FILE), None)
     label = next((name for name in headers if name.lower() in LABEL), None)
     if header is None or (key == "support" and label is None):
         needed = "text,label (or filename,label)" if key == "support" else "text (or filename)"
-        raise UserError(f"{key}={path} has the columns {','.join(headers) or 'none'}; it needs {needed}")
-    items: list[Path | str] = [row[header] or "" for row in rows]
-    if header.lower() not in ("text", "sentence"):
-        items = [path.parent / str(item) for item in items]
-    return Examples(items, [row[label] or "" for row in rows] if label else [])
+        raise UserError(f"{key}={path} has the columns {','.join(headers)}; it needs {needed}")
+    found = []
+    for line, row in rows:
+        for column in (header, label) if key == "support" else (header,):
+            if column is not None and not row[column].strip():
+                raise UserError(f"{key}={path}, line {line}: {column} is empty; fill it in, or take the line out")
+        is_text = header.lower() in TEXT
+        item = row[header] if is_text else path.parent / row[header]
+        found.append(Example(item, f"{path}:{line}" if is_text else str(item), row[label] if label else ""))
+    return found
 
 
-def _some(found: Examples, shots: int) -> Examples:
-    kept: list[int] = []
-    for name in sorted(set(found.labels)):
-        rows = [row for row, label in enumerate(found.labels) if label == name]
-        count = min(shots, len(rows))
-        kept += [rows[i * len(rows) // count] for i in range(count)]
-    return Examples([found.items[row] for row in kept], [found.labels[row] for row in kept], found.skipped)
+def _readable(path: Path, key: str, read: Any) -> Any:
+    """A file's content, by a function that refuses what it cannot make sense of."""
+    if not path.is_file():
+        raise UserError(f"{key}={path} is missing; give a csv file, or a folder of images")
+    try:
+        return read(path)
+    except OSError as error:
+        raise UserError(f"{key}={path} cannot be read ({error.strerror}); let yourself read it") from error
 
 
-def _refuse_copies(found: Examples) -> None:
-    """Refuses one image (or sentence) in two classes: one of the labels is wrong."""
-    seen: dict[str, tuple[Path | str, str]] = {}
-    for item, label in zip(found.items, found.labels, strict=True):
-        try:
-            content = item.read_bytes() if isinstance(item, Path) else item.encode()
-        except OSError as error:
-            raise UserError(f"{item} cannot be read ({error.strerror}); replace it or take it away") from error
-        other, its_label = seen.setdefault(hashlib.sha256(content).hexdigest(), (item, label))
-        if its_label != label:
-            raise UserError(f"{item} (class {label}) and {other} (class {its_label}) are the same; keep one of them")
+def _some(found: list[Example], shots: int) -> list[Example]:
+    kept: list[Example] = []
+    for name in sorted({example.label for example in found}):
+        of_class = [example for example in found if example.label == name]
+        count = min(shots, len(of_class))
+        kept += [of_class[i * len(of_class) // count] for i in range(count)]
+    return kept
 
 
 def _is_image(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """The command ``export.py``: a run and a folder of examples become one file, which is compared with the model first."""
 
-import json
 import logging
 import time
 from importlib.metadata import version
@@ -13,7 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fewshot.errors import UserError, check_int, suggest
-from fewshot.predict.examples import read_support
+from fewshot.evaluation.results import read_results
+from fewshot.predict.examples import learn, read_support
 from fewshot.predict.export_formats import FORMATS
 from fewshot.predict.learner import FewShotLearner
 
@@ -38,12 +38,12 @@ def export(cfg: DictConfig) -> None:
     out = Path(cfg.out).expanduser()
     if out.is_dir():
         raise UserError(f"out={out} is a folder; give the name of a file")
-    examples = read_support(cfg.support, cfg.shots)
+    examples, _ = read_support(cfg.support, cfg.shots)
     learner = FewShotLearner.from_run(cfg.run, cfg.checkpoint, trust=tuple(cfg.trust))
-    if learner.objective != "classification":
+    if learner.predictor.run.objective != "classification":
         raise UserError(f"run={cfg.run} learned values, and folders have classes; use FewShotLearner.adapt in Python")
-    learner.fit(examples.items, examples.labels)
-    predictor, x, y = learner.support
+    learn(learner, examples)
+    predictor, x, y = learner.predictor, learner.support.x, learner.support.y
     if cfg.episode:
         from fewshot.models.episode_graph import EpisodeGraph  # imports Lightning, which takes seconds
 
@@ -84,7 +84,7 @@ def difference(module: torch.nn.Module, compute: Any, inputs: list[Tensor]) -> f
 
 def _about(cfg: DictConfig, learner: FewShotLearner) -> dict[str, Any]:
     """What whoever uses the file has to know, as plain containers."""
-    predictor, _, y = learner.support
+    predictor, y = learner.predictor, learner.support.y
     run, row = predictor.run, predictor.run.row
     results = run.folder / "results.json"
     return {
@@ -97,7 +97,7 @@ def _about(cfg: DictConfig, learner: FewShotLearner) -> dict[str, Any]:
         "temperature": predictor.temperature,
         "episode": cfg.episode,
         "model": predictor.model.description,
-        "protocol": json.loads(results.read_text("utf-8")).get("protocol") if results.is_file() else None,
+        "protocol": read_results(results)["protocol"] if results.is_file() else None,
         "run": str(run.folder),
         "checkpoint": cfg.checkpoint,
     }

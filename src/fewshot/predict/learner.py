@@ -1,9 +1,7 @@
 """The predictor: a trained run and a support set, with scikit-learn's interface."""
 
-import inspect
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,42 +10,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import UserError, suggest
+from fewshot.errors import UserError
 from fewshot.predict.adapted import Adapted
 from fewshot.predict.errors import InputError, NotFittedError
-from fewshot.predict.run_files import CALIBRATION, read_run, save_run
-from fewshot.predict.unknown import SCORES
-from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.predict.estimator import Estimator
+from fewshot.predict.predicted import Predicted
+from fewshot.predict.run_files import read_run, save_run
+from fewshot.predict.support_set import SupportSet
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
     from fewshot.predict.predictor import TaskPredictor
 
 log = logging.getLogger(__name__)
 
-QUERIES_AT_ONCE = 512
-"""That are answered in one pass, at the least; a support set that is larger is answered by as many."""
-
-
 _said: set[str | Path | None] = set()
 """Runs of which it was said that queries are answered by themselves."""
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What is said of inputs.
-
-    Attributes:
-        probabilities: ``(n, classes)``
-        scores: by name, how sure it is that they are of a known class, ``(n,)`` each (`fewshot.predict.unknown`).
-        nearest: ``(n,)`` the example of the support set, in the order given, whose features are nearest.
-    """
-
-    probabilities: npt.NDArray[np.float64]
-    scores: dict[str, npt.NDArray[Any]]
-    nearest: npt.NDArray[np.int64]
-
-
-class FewShotLearner:
+class FewShotLearner(Estimator):
     """Classifies (or regresses) new inputs from a few examples of each class, with what a run has learned.
 
         learner = FewShotLearner.from_run("logs/train/runs/RUN").fit(["a.png", "b.png"], ["cat", "dog"])
@@ -97,7 +77,7 @@ class FewShotLearner:
             UserError: it is no run, has no such checkpoint, or is of another version of the project.
         """
         learner = cls(run, checkpoint, **options)
-        learner._load()
+        learner.predictor  # noqa: B018  what cannot be read is said here
         return learner
 
     @classmethod
@@ -108,11 +88,10 @@ class FewShotLearner:
             UserError: the folder holds none.
         """
         learner = cls.from_run(folder, **options)
-        if learner._run.support is None:
+        saved = learner.predictor.run.support
+        if saved is None:
             raise UserError(f"{folder} holds no learner that was saved; use FewShotLearner.from_run for a run's folder")
-        names, learner._support_x, learner._support_y = learner._run.support
-        learner.classes_, learner.n_features_in_ = np.array(names), learner._support_x[0].numel()
-        return learner
+        return learner._with(saved)
 
     def save(self, folder: str | Path) -> None:
         """Writes model and support set into a folder, which `load` reads without the run: safetensors and JSON, no code.
@@ -120,8 +99,7 @@ class FewShotLearner:
         Raises:
             UserError: there is no support set, or the folder holds something else.
         """
-        self._require_fitted()
-        save_run(self._run, Path(folder).expanduser(), self.classes_.tolist(), self._support_x, self._support_y)
+        save_run(self.predictor.run, Path(folder).expanduser(), self.support)
 
     def fit(self, x: Any, y: Any) -> "FewShotLearner":
         """Takes a support set.
@@ -133,20 +111,29 @@ class FewShotLearner:
         Raises:
             UserError: inputs cannot be read, or there are more classes than the model tells apart.
         """
-        self._load()
-        self._fit(self._predictor.reader(x), y)
-        if self._run.inductive and not self.transductive and self.run not in _said:
+        if y is None:
+            raise InputError("fit requires y to be passed, but the target y is None; give a class or value for each input")
+        predictor = self.predictor
+        support = SupportSet.of(predictor.reader(x), y, regression=predictor.run.objective == "regression")
+        most = predictor.model.most_ways
+        if most is not None and support.ways > most:
+            name = predictor.model.description["model"]
+            raise InputError(
+                f"the support set has {support.ways} classes, but this {name} tells at most {most} apart (data.ways in "
+                "training); take fewer, or a model whose head is made for each task, such as protonet, r2d2 or protomaml"
+            )
+        if predictor.tested_together and not self.transductive and self.run not in _said:
             _said.add(self.run)
             log.warning(
                 f"{self.run} was tested with queries that are answered together (transductive); here each is answered by "
                 "itself. transductive=True does as published"
             )
-        return self
+        return self._with(support)
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """The class (or value) of each input ``(n,)``."""
         outputs = self.decision_function(x)
-        if self._run.objective == "regression":
+        if self.support.classes is None:
             return outputs[:, 0]
         found: npt.NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
         return found
@@ -161,16 +148,16 @@ class FewShotLearner:
         They are equal to the bit where it evaluates one task at a time (``data.meta_batch_size=1``): tasks that are stacked in
         one operation round otherwise.
         """
-        self._require_fitted()
-        rows = self._predictor.reader(x)
-        return np.asarray(torch.cat([self._predictor.outputs(task)[0] for task in self._tasks(rows)]).numpy())
+        support, predictor = self.support, self.predictor
+        tasks = support.tasks(predictor.reader(x), self.transductive)
+        return np.asarray(torch.cat([predictor.outputs(task)[0] for task in tasks]).numpy())
 
     def score(self, x: Any, y: Any) -> float:
         """The accuracy on inputs with known classes; of a regression, the coefficient of determination R2."""
         predicted, y = self.predict(x), np.asarray(y)
         if len(predicted) != len(y):
             raise InputError(f"{len(predicted)} inputs but {len(y)} labels; give one for each")
-        if self._run.objective == "classification":
+        if self.support.classes is not None:
             return float((predicted == y).mean())
         return float(1 - ((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
@@ -185,26 +172,13 @@ class FewShotLearner:
         Raises:
             UserError: the run has no such threshold.
         """
-        self._require_classes("unknown classes")
+        said = self.say(x)
         name, least = self.threshold(false_alarms, score)
-        return np.asarray(self.say(x).scores[name] >= least)
+        return np.asarray(said.scores[name] >= least)
 
     def threshold(self, false_alarms: float = 0.05, score: str | None = None) -> tuple[str, float]:
         """The name of a score and the least that a known input has of it; arguments are those of `known`."""
-        self._load()
-        found = (self._run.calibration or {}).get("unknown")
-        if not found:
-            raise UserError(
-                f"{self.run} has no thresholds for unknown classes ({CALIBRATION}); train with calibration_tasks=100 and more "
-                "validation classes than a task has"
-            )
-        name = score or found["score"]
-        if name not in found["scores"]:
-            raise UserError(f"score={name} is unknown{suggest(str(name), found['scores'])}")
-        thresholds = found["scores"][name]["thresholds"]
-        if str(false_alarms) not in thresholds:
-            raise UserError(f"false_alarms={false_alarms} has no threshold; choose one of: {', '.join(thresholds)}")
-        return name, float(thresholds[str(false_alarms)])
+        return self.predictor.run.threshold(false_alarms, score)
 
     def adapt(self, x: Any = None, y: Any = None) -> nn.Module:
         """The model adapted to a support set, as a module of PyTorch: inputs ``(n, ...)`` to outputs ``(n, classes)``.
@@ -214,167 +188,67 @@ class FewShotLearner:
         """
         if x is not None:
             self.fit(x, y)
-        self._require_fitted()
-        task = self._predictor.scaled(self._task(self._support_x[:0]))
-        return Adapted(self._predictor.scale, self._predictor.model.adapted(task)).eval()
+        task = self.predictor.scaled(self.support.task(self.support.x[:0]))
+        return Adapted(self.predictor.scale, self.predictor.model.adapted(task)).eval()
 
-    # scikit-learn's conventions
+    def rows(self, x: Any) -> Tensor:
+        """Inputs as rows ``(n, ...)``, before they are normalised."""
+        return self.predictor.reader(x)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """What it was made with, by name."""
-        return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
+    def say(self, x: Any) -> Predicted:
+        """Probabilities, scores of what is known, and nearest examples of inputs.
 
-    def set_params(self, **params: Any) -> "FewShotLearner":
-        """Changes what it is made with; what was fitted is kept until `fit`."""
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(f"Invalid parameter {name!r} for estimator {self}. Valid parameters are: {list(known)!r}.")
-            setattr(self, name, value)
+        Raises:
+            UserError: the run is of a regression.
+        """
+        support, predictor = self.support, self.predictor
+        if support.classes is None:
+            raise UserError("a regression has no probabilities, nor unknown classes; use predict")
+        return Predicted.of(predictor, support, predictor.reader(x), self.transductive)
+
+    @property
+    def predictor(self) -> "TaskPredictor":
+        """What answers tasks by the run's model: read once for each setting of the parameters."""
+        if self.run is None:
+            raise InputError("run=None: give the folder of a run, as in FewShotLearner.from_run('logs/train/runs/RUN')")
+        wanted = (str(self.run), self.checkpoint, bool(self.transductive), str(self.device), tuple(self.trust))
+        if getattr(self, "_loaded", None) != wanted:
+            run = read_run(self.run, self.checkpoint, self.trust)
+            from fewshot.predict.predictor import TaskPredictor  # imports Lightning, which takes seconds
+
+            self._predictor, self._loaded = TaskPredictor(run, self.transductive, self.device), wanted
+        return self._predictor
+
+    @property
+    def support(self) -> SupportSet:
+        """The support set.
+
+        Raises:
+            NotFittedError: there is none yet.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError("this FewShotLearner has no support set yet; call fit(x, y) first")
+        return self._support
+
+    def _with(self, support: SupportSet) -> "FewShotLearner":
+        self._support = support
+        self.classes_ = np.array([]) if support.classes is None else support.classes
+        self.n_features_in_ = support.x[0].numel()
         return self
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
-
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_support_x")
+        return hasattr(self, "_support")
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn wants to know; only it asks."""
         from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
-        self._load()
-        kind, two = self._run.objective, len(self._run.row.shape) > 1
+        run = self.predictor.run
+        classifies, two = run.objective == "classification", len(run.row.shape) > 1
         return Tags(
-            estimator_type="classifier" if kind == "classification" else "regressor",
+            estimator_type="classifier" if classifies else "regressor",
             target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags() if kind == "classification" else None,
-            regressor_tags=RegressorTags() if kind == "regression" else None,
-            input_tags=InputTags(two_d_array=True, three_d_array=two, string=self._run.source is not None),
-        )
-
-    # within
-
-    def _load(self) -> None:
-        """Reads the run, once for each setting of the parameters."""
-        if self.run is None:
-            raise InputError("run=None: give the folder of a run, as in FewShotLearner.from_run('logs/train/runs/RUN')")
-        wanted = (str(self.run), self.checkpoint, bool(self.transductive), str(self.device), tuple(self.trust))
-        if getattr(self, "_loaded", None) == wanted:
-            return
-        self._run = read_run(self.run, self.checkpoint, self.trust)
-        from fewshot.predict.predictor import TaskPredictor  # imports Lightning, which takes seconds
-
-        self._predictor = TaskPredictor(self._run, self.transductive, self.device)
-        self._loaded = wanted
-
-    def _fit(self, x: Tensor, y: Any) -> None:
-        labels = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
-        if labels.shape != (len(x),):
-            raise InputError(f"y has shape {list(labels.shape)} but there are {len(x)} inputs; give one label for each")
-        if self._run.objective == "regression":
-            targets = torch.from_numpy(labels.astype(np.float32))
-            if not targets.isfinite().all():
-                raise InputError("y contains NaN or infinity; leave such rows out")
-            self._support_x, self._support_y, self.classes_ = x, targets, np.array([])
-            self._order = np.arange(len(x))
-        else:
-            if labels.dtype.kind == "f" and (labels != labels.round()).any():
-                raise InputError("Unknown label type: continuous; classes are names or whole numbers")
-            classes, numbers = np.unique(labels, return_inverse=True)
-            self._require_ways(classes)
-            order = np.argsort(numbers.reshape(-1), kind="stable")  # rows of a class together, as in the tasks of a run
-            self._support_x, self._support_y = x[order], torch.from_numpy(numbers.reshape(-1)[order].astype(np.int64))
-            self.classes_, self._order = classes, order
-        self.n_features_in_ = x[0].numel()
-
-    def _require_ways(self, classes: npt.NDArray[Any]) -> None:
-        if len(classes) < 2:
-            raise InputError(f"the support set has 1 class, {classes[0]}; give examples of two classes or more")
-        most = self._predictor.model.most_ways
-        if most is not None and len(classes) > most:
-            name = self._predictor.model.description["model"]
-            raise InputError(
-                f"the support set has {len(classes)} classes, but this {name} tells at most {most} apart (data.ways in "
-                "training); take fewer, or a model whose head is made for each task, such as protonet, r2d2 or protomaml"
-            )
-
-    def _require_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise NotFittedError("this FewShotLearner has no support set yet; call fit(x, y) first")
-
-    def _require_classes(self, what: str) -> None:
-        self._require_fitted()
-        if self._run.objective != "classification":
-            raise UserError(f"a regression has no {what}; use predict")
-
-    @property
-    def objective(self) -> str:
-        """What it learned: ``classification`` or ``regression``."""
-        self._load()
-        return self._run.objective
-
-    @property
-    def takes_images(self) -> bool:
-        """Whether inputs are images."""
-        self._load()
-        return self._run.row.dtype == "uint8" and len(self._run.row.shape) == 3
-
-    @property
-    def answers_together(self) -> bool:
-        """Whether an answer depends on the queries that are given with it."""
-        self._load()
-        return bool(self.transductive and self._run.inductive)
-
-    @property
-    def has_thresholds(self) -> bool:
-        """Whether the run has thresholds for unknown classes."""
-        self._load()
-        return bool((self._run.calibration or {}).get("unknown"))
-
-    @property
-    def predictor(self) -> "TaskPredictor":
-        """What answers tasks by the run's model."""
-        self._load()
-        return self._predictor
-
-    @property
-    def support(self) -> tuple["TaskPredictor", Tensor, Tensor]:
-        """What predicts, rows of the support set and their targets, those of a class together."""
-        self._require_fitted()
-        return self._predictor, self._support_x, self._support_y
-
-    def rows(self, x: Any) -> Tensor:
-        """Inputs as rows ``(n, ...)``, before they are normalised."""
-        self._load()
-        return self._predictor.reader(x)
-
-    def say(self, x: Any) -> Predicted:
-        """Probabilities, scores of what is known, and nearest examples of inputs."""
-        self._require_classes("probabilities")
-        parts = []
-        for task in self._tasks(self._predictor.reader(x)):
-            outputs = self._predictor.outputs(task)
-            scores = self._predictor.known_scores(task, outputs)
-            support, query = self._predictor.features(task)
-            probabilities = (outputs[0].double() / self._predictor.temperature).softmax(dim=1)
-            nearest_row = torch.cdist(query[0], support[0]).argmin(dim=1)
-            parts.append([probabilities, nearest_row, *(scores[name][0].cpu() for name in SCORES)])
-        found = [torch.cat(values).numpy() for values in zip(*parts, strict=True)]
-        return Predicted(found[0], dict(zip(SCORES, found[2:], strict=True)), self._order[found[1]])
-
-    def _tasks(self, queries: Tensor) -> Iterator[TaskBatch]:
-        """The support set with some of the queries at a time: all, where these tell of each other."""
-        at_once = len(queries) if self.transductive else max(QUERIES_AT_ONCE, len(self._support_x))
-        yield from map(self._task, torch.split(queries, at_once))
-
-    def _task(self, queries: Tensor) -> TaskBatch:
-        """The task of the support set and some queries, whose targets are not known."""
-        classes = None if self._run.objective == "regression" else torch.arange(len(self.classes_))[None]
-        return TaskBatch(
-            self._support_x[None],
-            self._support_y[None],
-            queries[None],
-            torch.zeros(1, len(queries), dtype=self._support_y.dtype),
-            TaskRows(torch.zeros(1, dtype=torch.int64), class_id=classes),
+            classifier_tags=ClassifierTags() if classifies else None,
+            regressor_tags=None if classifies else RegressorTags(),
+            input_tags=InputTags(two_d_array=True, three_d_array=two, string=run.source is not None),
         )

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fewshot.backbones.norm import has_batch_norm
 from fewshot.inner.auto_engine import AutoEngine
 from fewshot.models.maml import MAML
 from fewshot.predict.inputs import Reader, Scale
@@ -21,6 +22,8 @@ class TaskPredictor:
 
     Attributes:
         model: with the run's weights.
+        tested_together: whether the run's evaluation answers queries together, each by the help of the others.
+        together: whether this predictor does.
         reader: makes rows of a user's inputs.
         scale: normalises rows.
         temperature: that outputs are divided by for probabilities; 1 where none was fitted.
@@ -29,6 +32,9 @@ class TaskPredictor:
     def __init__(self, run: Run, transductive: bool, device: str) -> None:
         self.run, self.device = run, torch.device(device)
         self.model = run.build_model(transductive).to(self.device)
+        by_norm = run.inductive.keys() == {"batch_norm"}
+        self.tested_together = bool(run.inductive) and (has_batch_norm(self.model.network) or not by_norm)
+        self.together = transductive and self.tested_together
         self.reader = Reader(run.row, run.source)
         data = run.config["data"]
         self.scale = Scale(run.row, data.get("mean", []), data.get("std", [])).to(self.device)

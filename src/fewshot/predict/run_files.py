@@ -12,9 +12,11 @@ import torch
 import yaml
 
 from fewshot.data.source import ArraySpec, Source
+from fewshot.data.text.sentences import TextSource
 from fewshot.errors import UserError, suggest
 from fewshot.files import write_json
 from fewshot.moved import renamed
+from fewshot.predict.support_set import SupportSet
 from fewshot.predict.targets import build
 from fewshot.predict.tensor_file import read_tensors, write_tensors
 
@@ -41,7 +43,7 @@ class Run:
         checkpoint: the content of the checkpoint.
         calibration: what was fitted on validation tasks; None where nothing was.
         trust: packages beside this project's whose classes the config may name.
-        support: names of the classes and tensors ``x`` and ``y`` of a support set that was saved with it.
+        support: that was saved with it.
     """
 
     folder: Path
@@ -49,7 +51,7 @@ class Run:
     checkpoint: dict[str, Any]
     calibration: dict[str, Any] | None = None
     trust: tuple[str, ...] = ()
-    support: tuple[list[Any], torch.Tensor, torch.Tensor] | None = None
+    support: SupportSet | None = None
 
     @property
     def objective(self) -> str:
@@ -72,6 +74,45 @@ class Run:
         if self.source is not None:
             return self.source.x
         return ArraySpec(tuple(self.config["data"]["image_shape"]), "float32")
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether inputs are images."""
+        return self.row.dtype == "uint8" and len(self.row.shape) == 3
+
+    @property
+    def takes_sentences(self) -> bool:
+        """Whether inputs are sentences."""
+        return isinstance(self.source, TextSource)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether there are thresholds for unknown classes."""
+        return bool((self.calibration or {}).get("unknown"))
+
+    def threshold(self, false_alarms: float = 0.05, score: str | None = None) -> tuple[str, float]:
+        """The name of a score and the least that a known input has of it, from the validation tasks.
+
+        Args:
+            false_alarms: share of inputs of known classes that may be called unknown.
+            score: None takes the one that told best.
+
+        Raises:
+            UserError: there is no such threshold.
+        """
+        found = (self.calibration or {}).get("unknown")
+        if not found:
+            raise UserError(
+                f"{self.folder} has no thresholds for unknown classes ({CALIBRATION}); train with calibration_tasks=100 and "
+                "more validation classes than a task has"
+            )
+        name = score or found["score"]
+        if name not in found["scores"]:
+            raise UserError(f"score={name} is unknown{suggest(str(name), found['scores'])}")
+        thresholds = found["scores"][name]["thresholds"]
+        if str(false_alarms) not in thresholds:
+            raise UserError(f"false_alarms={false_alarms} has no threshold; choose one of: {', '.join(thresholds)}")
+        return name, float(thresholds[str(false_alarms)])
 
     def build_model(self, transductive: bool) -> "MetaLearner":
         """The model with the checkpoint's weights.
@@ -118,7 +159,7 @@ def read_run(folder: str | Path, checkpoint: str = "best", trust: Sequence[str] 
     return Run(folder, config, content, _read_calibration(folder), tuple(trust))
 
 
-def save_run(run: Run, folder: Path, classes: Sequence[Any], x: torch.Tensor, y: torch.Tensor) -> None:
+def save_run(run: Run, folder: Path, support: SupportSet) -> None:
     """Writes a run's config and weights and a support set into a folder that `read_run` reads: tensors and JSON alone.
 
     Raises:
@@ -129,10 +170,10 @@ def save_run(run: Run, folder: Path, classes: Sequence[Any], x: torch.Tensor, y:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SAVED).unlink(missing_ok=True)  # without it the folder is none
     weights = {f"{WEIGHTS}{name}": value for name, value in run.checkpoint["state_dict"].items()}
-    write_tensors(folder / TENSORS, {**weights, "support.x": x, "support.y": y}, {"format": "pt"})
+    write_tensors(folder / TENSORS, {**weights, "support.x": support.x, "support.y": support.y}, {"format": "pt"})
     checkpoint = {"fewshot": run.checkpoint["fewshot"]}
     content = {"schema": 1, "config": run.config, "checkpoint": checkpoint, "calibration": run.calibration}
-    write_json(folder / SAVED, {**content, "classes": list(classes)})
+    write_json(folder / SAVED, {**content, "classes": [] if support.classes is None else support.classes.tolist()})
 
 
 def _read_saved(folder: Path, trust: tuple[str, ...]) -> Run:
@@ -141,7 +182,7 @@ def _read_saved(folder: Path, trust: tuple[str, ...]) -> Run:
         config, fewshot = content["config"], content["checkpoint"]["fewshot"]
         tensors, _ = read_tensors(folder / TENSORS)
         state = {name.removeprefix(WEIGHTS): value for name, value in tensors.items() if name.startswith(WEIGHTS)}
-        support = list(content["classes"]), tensors["support.x"], tensors["support.y"]
+        support = SupportSet.saved(tensors["support.x"], tensors["support.y"], list(content["classes"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / SAVED} cannot be read ({type(error).__name__}); save the learner anew") from error
     return Run(folder, config, {"state_dict": state, "fewshot": fewshot}, content.get("calibration"), trust, support)
