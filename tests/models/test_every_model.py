@@ -23,7 +23,7 @@ MODELS, EXPERIMENTS = names("model"), names("experiment")
 REGRESSING = {
     "anil", "boil", "cavia", "fomaml", "imaml", "kfo", "maml", "mamlpp", "metacurvature", "metasgd", "r2d2", "reptile",
 }  # fmt: skip
-NOT_OF_IMAGES, NOT_OF_TEXT = {"tfidf_centroid", "tfidf_ridge"}, {"cavia", "relationnet"}
+NOT_OF_IMAGES, NOT_OF_TEXT = {"tfidf_centroid", "tfidf_learned", "tfidf_ridge"}, {"cavia", "relationnet"}
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
 IMAGES_OF_A_CLASS = {
     "omniglot": 20,

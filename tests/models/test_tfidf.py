@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.words import EmbeddingBag
 from fewshot.data.text.hashing import sentence_ids
-from fewshot.models.tfidf import Tfidf
+from fewshot.models.tfidf import LearnedTfidf, Tfidf
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.train import train
 from fewshot.tasks.batch import TaskBatch, TaskRows
@@ -36,11 +36,13 @@ def fitted(classifier):
     return model
 
 
+def batch():
+    labels, asked = torch.arange(3)[None], torch.tensor([[0, 1, 2, 1]])
+    return TaskBatch(rows_of(SUPPORT)[None], labels, rows_of(QUERY)[None], asked, TaskRows(torch.zeros(1)))
+
+
 def outputs(model):
-    labels = torch.arange(3)[None]
-    asked = torch.zeros(1, 4, dtype=torch.long)
-    batch = TaskBatch(rows_of(SUPPORT)[None], labels, rows_of(QUERY)[None], asked, TaskRows(torch.zeros(1)))
-    return model.evaluate(batch)[0, 0]
+    return model.evaluate(batch())[0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,21 @@ def test_ridge_is_that_of_scikit_learn(vectorizer):
     np.testing.assert_allclose(outputs(fitted("ridge")), 3 * ridge.predict(query), atol=1e-5)
 
 
+def test_learned_weights_begin_where_counting_ends_and_move_by_the_query_loss():
+    options = {"classifier": "centroid", "penalty": 0.7, "scale": 3.0, "drop_rate": 0.0, **OTHERS}
+    model = LearnedTfidf(backbone=EmbeddingBag([LENGTH], BUCKETS, 2), **options)
+    model.fit_rows(rows_of(TRAINING).split(2))
+    torch.testing.assert_close(outputs(model), outputs(fitted("centroid")))
+    losses, _ = model.meta_gradient(batch())
+    gradient = model._vectors.log_idf.grad.clone()
+    assert gradient[rows_of(["zqxj"]).unique()].eq(0).all(), "n-grams that no sentence has"
+    step = 1e-2 * gradient / gradient.norm()
+    with torch.no_grad():
+        model._vectors.log_idf -= step
+    lower, _ = model.meta_gradient(batch())
+    assert lower.item() - losses.item() == pytest.approx(-1e-2 * gradient.norm().item(), rel=0.05)
+
+
 def test_networks_of_images_are_refused():
     network = Conv4([1, 16, 16], filters=2)
     message = refusal(lambda: Tfidf(network, classifier="centroid", penalty=1.0, scale=1.0, **OTHERS))
@@ -83,7 +100,7 @@ def test_a_run_counts_training_sentences_alone_and_is_complete_at_once(compose_c
         "data.test_tasks=3", "data.image_shape=[64]", "callbacks=minimal", "seed=0", experiment="clinc150_5w1s",
     )  # fmt: skip
     metrics = train(cfg)
-    idf = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["state_dict"]["network.features.idf"]
+    idf = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["state_dict"]["network.features.log_idf"].exp()
     weights = [idf[rows_of_word(word, cfg)] for word in ("hello", "zqxj", "kvwy")]
     unseen = np.log(1 + 24) + 1
     assert weights[0].numpy() == pytest.approx(1.0)

@@ -57,6 +57,7 @@ class MetaLearner(L.LightningModule, ABC):
     Attributes:
         objectives: names of the objectives that this kind of model can have.
         inputs: what inputs it can have: ``images``, ``text`` or ``vectors``.
+        fits_rows: whether it begins with `fit_rows`.
         takes_outer_steps: whether it is trained by outer steps; else `fit_rows` is all.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
@@ -64,6 +65,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
     inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors")
+    fits_rows: ClassVar[bool] = False
     takes_outer_steps: ClassVar[bool] = True
 
     def __init__(
@@ -165,8 +167,8 @@ class MetaLearner(L.LightningModule, ABC):
         return self.objective.losses(outputs, targets)
 
     def fit_rows(self, rows: Iterable[Tensor]) -> None:
-        """Learns from all inputs of the training part, ``(n, ...)`` at a time, where no outer steps are taken."""
-        raise NotImplementedError(f"{type(self).__name__} is trained by outer steps")
+        """Learns from all inputs of the training part, ``(n, ...)`` at a time, before any outer step."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by outer steps alone")
 
     def know_classes(self, count: int) -> None:
         """Is told before training how many classes the training split has."""

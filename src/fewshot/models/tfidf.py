@@ -1,7 +1,7 @@
 """TF-IDF of hashed n-grams with the nearest centroid or ridge regression: what text needs no meta-learning for.
 
 Document frequencies are those of the training classes' sentences; nothing of another part is looked at. The weights are
-scikit-learn's: n * (ln((1 + sentences) / (1 + sentences with it)) + 1), of length 1.
+scikit-learn's: n * (ln((1 + sentences) / (1 + sentences with it)) + 1), of length 1. `LearnedTfidf` goes on from them.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from fewshot.backbones.words import WORD
 from fewshot.errors import UserError, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner, class_means, one_hot
 from fewshot.models.ridge import ridge_weights
+from fewshot.tasks.batch import TaskBatch
 
 CLASSIFIERS = ("centroid", "ridge")
 
@@ -23,18 +24,28 @@ CLASSIFIERS = ("centroid", "ridge")
 class TfidfVectors(Backbone):
     """From sentences ``(B, L)`` to vectors of length 1, ``(B, ids)``."""
 
-    def __init__(self, input_shape: tuple[int, ...], ids: int) -> None:
+    def __init__(self, input_shape: tuple[int, ...], ids: int, drop_rate: float = 0.0) -> None:
         super().__init__()
         self.input_shape, self.ids, self.out_features = input_shape, ids, ids
-        self.idf = nn.Parameter(torch.ones(ids), requires_grad=False)
+        self.log_idf = nn.Parameter(torch.zeros(ids), requires_grad=False)
+        self.drop = nn.Dropout(drop_rate)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.normalize(self.counts(ids) * self.idf, dim=-1)
+        return F.normalize(self.drop(self.counts(ids)) * self.log_idf.exp(), dim=-1)
+
+    def of_those_that_occur(self, ids: Tensor) -> Tensor:
+        """The same without the columns of n-grams that no sentence has: inner products and distances are what they were."""
+        found, columns = torch.unique(ids, return_inverse=True)
+        counts = self.log_idf.new_zeros(len(ids), len(found)).scatter_add(1, columns, self._real(ids))
+        return F.normalize(self.drop(counts) * self.log_idf[found].exp(), dim=-1)
 
     def counts(self, ids: Tensor) -> Tensor:
         """How often each n-gram occurs in each sentence."""
-        found = self.idf.new_zeros(len(ids), self.out_features)
-        return found.scatter_add(1, ids, (ids > WORD).to(found.dtype))
+        return self.log_idf.new_zeros(len(ids), self.out_features).scatter_add(1, ids, self._real(ids))
+
+    def _real(self, ids: Tensor) -> Tensor:
+        """1 where an id is an n-gram's."""
+        return (ids > WORD).to(self.log_idf.dtype)
 
 
 class Tfidf(EmbeddingLearner):
@@ -49,6 +60,7 @@ class Tfidf(EmbeddingLearner):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("text",)
+    fits_rows: ClassVar[bool] = True
     takes_outer_steps: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classifier: str, penalty: float, scale: float, **embedding: Any) -> None:
@@ -58,21 +70,30 @@ class Tfidf(EmbeddingLearner):
         check_positive("model.scale", scale)
         if backbone.ids is None:
             raise UserError(f"model.backbone: {type(backbone).__name__} takes no sentences; choose embedding_bag")
-        super().__init__(TfidfVectors(backbone.input_shape, backbone.ids), **embedding)
+        super().__init__(self.new_vectors(backbone.input_shape, backbone.ids), **embedding)
         self._classifier, self._penalty, self._scale = classifier, penalty, scale
+
+    def new_vectors(self, input_shape: tuple[int, ...], ids: int) -> TfidfVectors:
+        """What makes a vector of a sentence."""
+        return TfidfVectors(input_shape, ids)
 
     @property
     def _vectors(self) -> TfidfVectors:
         return cast(TfidfVectors, self._backbone)
 
     def fit_rows(self, rows: Iterable[Tensor]) -> None:
-        idf = self._vectors.idf
-        sentences, having = 0, torch.zeros_like(idf)
+        weights = self._vectors.log_idf
+        sentences, having = 0, torch.zeros_like(weights)
         for ids in rows:
             sentences += len(ids)
-            having += (self._vectors.counts(ids.to(idf.device)) > 0).sum(dim=0)
+            having += (self._vectors.counts(ids.to(weights.device)) > 0).sum(dim=0)
         with torch.no_grad():
-            idf.copy_(((1 + sentences) / (1 + having)).log() + 1)
+            weights.copy_((((1 + sentences) / (1 + having)).log() + 1).log())
+
+    def embed(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        ids = torch.cat([batch.support_x, batch.query_x], dim=1)
+        vectors = self._vectors.of_those_that_occur(ids.flatten(0, 1)).view(*ids.shape[:2], -1)
+        return vectors[:, : batch.support_x.shape[1]], vectors[:, batch.support_x.shape[1] :]
 
     def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         if self._classifier == "ridge":
@@ -89,4 +110,29 @@ class Tfidf(EmbeddingLearner):
 
     @property
     def description(self) -> dict[str, Any]:
-        return {**super().description, "model": f"TF-IDF {self._classifier}", "backbone": "n-gram counts"}
+        name = f"{'TF-IDF' if not self.takes_outer_steps else 'Learned TF-IDF'} {self._classifier}"
+        return {**super().description, "model": name, "backbone": "n-gram counts"}
+
+
+class LearnedTfidf(Tfidf):
+    """Begins with TF-IDF's weights and learns them by the query loss of its tasks, as a prototypical network its metric.
+
+    Bao, Wu, Chang, Barzilay (2020), "Few-shot Text Classification with Distributional Signatures", learn what n-grams count for
+    from such statistics; here each n-gram has a weight of its own, which an unseen one keeps.
+
+    Args:
+        drop_rate: share of a sentence's n-grams that a training step leaves out.
+        tfidf: what `Tfidf` takes.
+    """
+
+    takes_outer_steps: ClassVar[bool] = True
+
+    def __init__(self, drop_rate: float, **tfidf: Any) -> None:
+        if not 0 <= drop_rate < 1:
+            raise UserError(f"model.drop_rate={drop_rate} must be at least 0 and less than 1")
+        self._drop_rate = drop_rate
+        super().__init__(**tfidf)
+
+    def new_vectors(self, input_shape: tuple[int, ...], ids: int) -> TfidfVectors:
+        vectors = TfidfVectors(input_shape, ids, self._drop_rate)
+        return vectors.requires_grad_()

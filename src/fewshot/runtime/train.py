@@ -141,6 +141,8 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         _announce(cfg, datamodule, model, folder, done)
         show_config(trainer, cfg, done)
 
+        if model.fits_rows and checkpoint is None and cfg.init_from is None and cfg.control != "random_init":
+            model.fit_rows(datamodule.rows_of("train"))
         if cfg.val_at_start and not done:
             trainer.validate(model, datamodule, verbose=False)
             scores = model.scores["val"]
@@ -157,7 +159,6 @@ def _fit(trainer: Any, model: MetaLearner, datamodule: EpisodicDataModule) -> No
     if model.takes_outer_steps:
         trainer.fit(model, datamodule)
         return
-    model.fit_rows(datamodule.rows_of("train"))
     trainer.validate(model, datamodule, verbose=False)
     best = get_callback(trainer, ModelCheckpoint)
     best.best_model_path = str(Path(best.dirpath or "") / BEST)
