@@ -97,10 +97,14 @@ def test_every_model_learns_text_or_is_refused(compose_config, tmp_path, model):
 def test_a_run_is_evaluated_on_other_tasks_than_it_was_trained_on(tmp_path, model):
     places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
     assert main("train.py", *TINY, f"model={model}", *SHORT, *places).code == 0
-    others = ("data.eval.ways=7", "data.eval.shots=3", "model.batch_norm=transductive")
+    others = ("data.eval.ways=7", "data.eval.shots=3", "model.batch_norm=transductive",
+              "data/source@data.test.unknown=toy", "data.eval.unknown_ways=2")  # fmt: skip
     done = main("eval.py", CONFIG_DIR, f"run={tmp_path / 'run'}", *others, f"hydra.run.dir={tmp_path / 'eval'}")
     assert done.code == 0, done.err
-    protocol = json.loads((tmp_path / "eval/results.json").read_text())["protocol"]
+    results = json.loads((tmp_path / "eval/results.json").read_text())
+    protocol = results["protocol"]
+    assert protocol["unknown_source"] == "toy"
+    assert 0 <= results["metrics"]["test/unknown_auroc_distance"] <= 1
     assert (protocol["ways"], protocol["shots"], protocol["transductive"]) == (7, 3, True)
     trained = json.loads((tmp_path / "run/results.json").read_text())["protocol"]["train"]
     assert {key: protocol["train"][key] for key in ("ways", "shots", "queries")} == {

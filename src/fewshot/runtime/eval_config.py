@@ -15,8 +15,8 @@ SAVED_RUN = "saved_run"
 """Name in ``configs/eval.yaml`` of the config of the run that is evaluated."""
 EXCHANGEABLE = ("data", "trainer", "logger")
 """Groups that an evaluation may choose anew; model and backbone are the checkpoint's."""
-PARTS = ("train", "val", "test")
-"""Of the data; each may have a source of its own."""
+SOURCES = (("train", "source"), ("val", "source"), ("test", "source"), ("test", "unknown"))
+"""Parts of the data, and their keys that a source of their own can be chosen for."""
 TASK_KEYS = (
     "ways", "shots", "queries", "apart", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks",
     "num_workers",
@@ -51,10 +51,10 @@ def offer_saved_config(arguments: list[str]) -> None:
             defaults.append({group: "???"})
             if group == "data":
                 saved["data"] = {key: _without_source(node[key]) for key in TASK_KEYS if key in node}
-    for part in PARTS:
-        group = f"data/source@data.{part}.source"
+    for part, key in SOURCES:
+        group = f"data/source@data.{part}.{key}"
         if any(argument.startswith(f"{group}=") for argument in arguments):
-            saved.get("data", {}).get(part, {}).pop("source", None)
+            saved.get("data", {}).get(part, {}).pop(key, None)
             defaults.append({group: "???"})
     saved["callbacks"] = {"progress": ConfigFile(CONFIGS / "callbacks/minimal.yaml", "callbacks").content["progress"]}
     saved.get("trainer", {}).update(devices=1)  # one process evaluates, however many trained
@@ -68,7 +68,7 @@ def offer_saved_config(arguments: list[str]) -> None:
 
 
 def _without_source(node: Any) -> Any:
-    return {key: value for key, value in node.items() if key != "source"} if isinstance(node, dict) else node
+    return {key: value for key, value in node.items() if key not in ("source", "unknown")} if isinstance(node, dict) else node
 
 
 def training_tasks(folder: Path) -> dict[str, int]:
