@@ -17,7 +17,7 @@ STEPS ?= 1000
 OVERRIDES ?= seed=0
 comma := ,
 space := $(subst ,, )
-MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _% tfidf_%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
+MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _% tfidf_% rating_%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
 
 .PHONY: help setup extras train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
 

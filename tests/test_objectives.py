@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from fewshot.errors import UserError
-from fewshot.objectives import NO_CLASS, Classification, Predictions, Regression
+from fewshot.objectives import NO_CLASS, Classification, Predictions, Rating, Regression
 
 T, B, N = 3, 40, 4
 
@@ -115,9 +115,30 @@ def test_regression_scores():
     assert objective.pooled_scores(useless)["r2"] == pytest.approx(0)
 
 
+def test_ratings_are_cut_to_their_scale_and_ranked():
+    """By hand: two tasks, the first with a prediction beyond the scale, the second with a constant one."""
+    objective = Rating("mae", "min", 0.5, 5.0)
+    targets = torch.tensor([[5.0, 3.0, 1.0], [4.0, 2.0, 2.0]])
+    outputs = torch.tensor([[9.0, 3.5, 0.0], [3.0, 3.0, 3.0]]).unsqueeze(-1)
+    scores = {name: values.tolist() for name, values in objective.scores(outputs, targets).items()}
+    assert scores["mae"] == pytest.approx([(0 + 0.5 + 0.5) / 3, 1])
+    assert scores["rmse"] == pytest.approx([math.sqrt(0.5 / 3), 1])
+    assert objective.predict(outputs)[0].tolist() == [[5.0, 3.5, 0.5], [3.0, 3.0, 3.0]]
+    last = {name: values.tolist() for name, values in objective.scores_after_last(outputs, targets).items()}
+    assert last["ndcg1"] == pytest.approx([1, (15 + 3 + 3) / 3 / 15])
+    assert last["ndcg3_constant"][1] == last["ndcg3"][1]
+    assert last["ndcg1_constant"][0] == pytest.approx((31 + 7 + 1) / 3 / 31)
+    assert set(last) == set(objective.last_scores)
+    task, predicted = torch.arange(2).repeat_interleave(3), objective.predict(outputs)[0].flatten()
+    pooled = objective.pooled_scores(Predictions(task, task, targets.flatten(), predicted, predicted))
+    assert pooled["rmse_pooled"] == pytest.approx(math.sqrt((0.5 + 3) / 6))
+    assert pooled["r2"] == pytest.approx(1 - 3.5 / (8 + 8 / 3))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Rating("mae", "min", 5.0, 1.0), "objective.low=5.0 and objective.high=1.0 must be the ends of a scale"),
         (lambda: Classification("rmse", "min"), "objective.monitor=rmse is no score of classification"),
         (lambda: Classification("acc", "min"), "objective.mode=min but acc is better the other way; set objective.mode=max"),
         (lambda: Regression("acc", "max"), "objective.monitor=acc is no score of regression"),

@@ -115,8 +115,8 @@ def test_every_experiment_builds_its_model(experiment, tmp_path):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", [f"experiment={experiment}", f"paths.output_dir={tmp_path}", "seed=0"])
     container = OmegaConf.to_container(cfg, resolve=True)
-    text, regression = "buckets" in cfg.data, cfg.objective.monitor == "rmse"
-    assert container["data"]["eval"]["queries"] == (100 if regression else 5 if text else 15)
+    text = "buckets" in cfg.data
+    assert container["data"]["eval"]["queries"] == {"rmse": 100, "mae": 10, "acc": 5 if text else 15}[cfg.objective.monitor]
     model = instantiate(cfg.model, _convert_="all")
     assert text or model.network.head.out_features == cfg.data.ways
     assert model.configure_optimizers() is not None

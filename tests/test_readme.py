@@ -17,6 +17,7 @@ from PIL import Image
 from fewshot.predict.demo_server import DemoServer
 from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, ROOT, main
+from tests.experiments import IMAGES, stand_in
 from tests.forked import forked_jobs  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,11 @@ def test_make_targets(line):
 def with_stand_in(arguments):
     """The arguments with the short run's, which take the place of what they name too; an experiment stays itself."""
     short = [o for o in SHORT if o != "trainer=cpu" or "trainer=ddp_cpu" not in arguments]
+    for experiment in (a.partition("=")[2] for a in arguments if a.startswith("experiment=")):
+        needed = stand_in(experiment)
+        if "data=toy" not in needed:
+            short = [o for o in short if not o.startswith(("data=", "data.source."))]
+        short += [o for o in needed if o not in IMAGES]
     replaced = {override.split("=")[0] for override in short} | {"hydra.run.dir"}
     return [CONFIG_DIR, *(NAMES.get(a, a) for a in arguments if a.split("=")[0] not in replaced), *short]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.parts import class_tasks
-from fewshot.data.source import SPLITS, ImageClass, ImageSource
+from fewshot.data.source import SPLITS, ArraySpec, ImageClass, ImageSource, Source
 from fewshot.data.text.sentences import Sentence, TextSource
 from fewshot.tasks.streams import stream_key, uniforms
 
@@ -110,3 +110,44 @@ def parts(arguments):
     train, tested = arguments.pop("train", None), arguments.pop("eval")
     evaluated = {name: class_tasks(source, *tested[:3], within=tested.within, seed=tested.seed) for name in ("val", "test")}
     return {"train": class_tasks(source, *(train or sizes), seed=seed)} | evaluated | arguments  # a part may be given whole
+
+
+class ToyRatings(Source):
+    """Users who rate some of 40 items by how good an item is, how kind the user, and noise.
+
+    Args:
+        length: numbers of an input.
+        users: who there are; each rates 24 items.
+    """
+
+    name, version, parts = "toy-ratings", 1, ("all",)
+    y = ArraySpec((), "float32")
+
+    def __init__(self, length: int = 6, users: int = 20) -> None:
+        self._length, self._users = length, users
+
+    @property
+    def x(self) -> ArraySpec:  # type: ignore[override]
+        return ArraySpec((self._length,), "int64")
+
+    def files(self, part: str) -> list[Path]:
+        return []
+
+    def classes(self, part: str) -> list[ImageClass]:
+        return []
+
+    def columns(self, part: str) -> dict[str, Sequence[str]]:
+        items = self._items().reshape(-1)
+        users = [f"u{user:02d}" for user in range(self._users) for _ in range(24)]
+        return {"user": users, "item": [f"i{item:02d}" for item in items], "year": [str(1980 + item) for item in items]}
+
+    def read(self, part: str) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        items, key = self._items(), stream_key("toy ratings")
+        noise = uniforms(key, range(self._users), 25)
+        stars = 1.5 + items / 20 + noise[:, :1] + 0.5 * noise[:, 1:]
+        x = np.zeros((items.size, self._length), dtype=np.int64)
+        x[:, 0], x[:, 1], x[:, 2] = items.reshape(-1), 2 + items.reshape(-1) % 3, 5 + items.reshape(-1) // 10
+        yield x, (np.round(2 * stars) / 2).astype(np.float32).reshape(-1)
+
+    def _items(self) -> npt.NDArray[np.int64]:
+        return uniforms(stream_key("toy items"), range(self._users), 40).argsort(axis=1)[:, :24]

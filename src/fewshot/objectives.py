@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
 )
 
 from fewshot.errors import UserError, suggest
+from fewshot.evaluation.ranking import ndcg
 from fewshot.evaluation.scores import SCORES
 
 CALIBRATION_BINS = 15
@@ -208,6 +209,49 @@ class Regression(Objective):
         means = sums / task.bincount()
         around = (target - means[task]).square().sum()
         return {"r2": float(1 - (predicted - target).square().sum() / around) if around else float("nan")}
+
+
+class Rating(Regression):
+    """Real values on a scale, of which the highest are wanted first; the mean absolute error decides.
+
+    Scores are taken of outputs cut to the scale. Beside the errors: nDCG of the first 1, 3 and 5 queries (`ndcg`), and what a
+    constant predictor has on the same queries, a random one on average; over the queries of all tasks, the root mean squared
+    error.
+
+    Args:
+        low, high: ends of the scale.
+    """
+
+    step_scores = ("mae", "rmse", "mse")
+    last_scores = ("ndcg1", "ndcg3", "ndcg5", "ndcg1_constant", "ndcg3_constant", "ndcg5_constant")
+
+    def __init__(self, monitor: str, mode: str, low: float, high: float) -> None:
+        super().__init__(monitor, mode)
+        if not 0 < low < high:
+            raise UserError(f"objective.low={low} and objective.high={high} must be the ends of a scale, greater than 0")
+        self.low, self.high = low, high
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return super().scores(self._cut(outputs), targets)
+
+    def scores_after_last(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        predicted = self._cut(outputs).squeeze(-1)
+        rankings = {"": predicted, "_constant": torch.zeros_like(predicted)}
+        return {
+            f"ndcg{rows}{name}": ndcg(values, targets, rows).to(exact(outputs))
+            for name, values in rankings.items()
+            for rows in (1, 3, 5)
+        }
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        return super().predict(self._cut(outputs))
+
+    def pooled_scores(self, predictions: Predictions) -> dict[str, float]:
+        errors = predictions.predicted.double() - predictions.target.double()
+        return super().pooled_scores(predictions) | {"rmse_pooled": float(errors.square().mean().sqrt())}
+
+    def _cut(self, outputs: Tensor) -> Tensor:
+        return outputs.clamp(self.low, self.high)
 
 
 def exact(like: Tensor) -> torch.dtype:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 from tests.entry import CONFIG_DIR, TINY, main
-from tests.experiments import SENTENCES
+from tests.experiments import SENTENCES, stand_in
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -23,7 +23,11 @@ MODELS, EXPERIMENTS = names("model"), names("experiment")
 REGRESSING = {
     "anil", "boil", "cavia", "fomaml", "imaml", "kfo", "maml", "mamlpp", "metacurvature", "metasgd", "r2d2", "reptile",
 }  # fmt: skip
-NOT_OF_IMAGES, NOT_OF_TEXT = {"tfidf_centroid", "tfidf_learned", "tfidf_ridge"}, {"cavia", "relationnet"}
+OF_RATINGS = {"rating_bias", "rating_factors", "rating_mean", "rating_user_mean"}
+NOT_OF_IMAGES, NOT_OF_TEXT = (
+    {"tfidf_centroid", "tfidf_learned", "tfidf_ridge"} | OF_RATINGS,
+    {"cavia", "relationnet"} | OF_RATINGS,
+)
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
 IMAGES_OF_A_CLASS = {
     "omniglot": 20,
@@ -33,6 +37,7 @@ IMAGES_OF_A_CLASS = {
     "folder": 20,
     "intents": 75,
     "relations": 100,
+    "chula_rbc12": 261,
 }
 
 
@@ -46,7 +51,7 @@ def test_every_pair_composes(experiment):
             cfg = OmegaConf.to_container(compose("train", overrides), resolve=True)
             assert cfg["data"]["eval"] == plain.data.eval, "a model's recipe leaves the tested tasks alone"
             train, source = cfg["data"]["train"], cfg["data"].get("source")
-            if source is not None:
+            if source is not None and cfg["objective"]["monitor"] == "acc":
                 assert train["shots"] + train["queries"] <= IMAGES_OF_A_CLASS[source["_target_"].split(".")[-2]]
 
 
@@ -55,7 +60,9 @@ def test_every_pair_composes(experiment):
 def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model):
     cfg = compose_config(tmp_path, f"model={model}", *SHORT)
     if model in NOT_OF_IMAGES:
-        with pytest.raises(UserError, match="does not take images, .*: " + ", ".join(sorted({*MODELS} - NOT_OF_IMAGES)) + "$"):
+        with pytest.raises(
+            UserError, match="does not (take images,|learn it;) .*: " + ", ".join(sorted({*MODELS} - NOT_OF_IMAGES)) + "$"
+        ):
             train(cfg)
         return
     metrics = train(cfg)
@@ -76,7 +83,7 @@ def test_every_model_regresses_or_is_refused(compose_config, tmp_path, model):
         assert train(cfg)["test/mse"] > 0
         assert (tmp_path / "run/tasks.png").is_file()
     else:
-        with pytest.raises(UserError, match="objective=regression but .*: " + ", ".join(sorted(REGRESSING)) + "$"):
+        with pytest.raises(UserError, match="does not (take vectors,|learn it;) .*: " + ", ".join(sorted(REGRESSING)) + "$"):
             train(cfg)
 
 
@@ -88,8 +95,25 @@ def test_every_model_learns_text_or_is_refused(compose_config, tmp_path, model):
     if model not in NOT_OF_TEXT:
         assert 0 <= train(cfg)["test/acc"] <= 1
     else:
-        with pytest.raises(UserError, match="does not take text, .*: " + ", ".join(sorted({*MODELS} - NOT_OF_TEXT)) + "$"):
+        with pytest.raises(
+            UserError, match="does not (take text,|learn it;) .*: " + ", ".join(sorted({*MODELS} - NOT_OF_TEXT)) + "$"
+        ):
             train(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_rates_or_is_refused(compose_config, tmp_path, model):
+    """A user is a task; all but ten of his ratings are given, so that tasks are of several sizes."""
+    overrides = (f"model={model}", *stand_in("movielens_cold_start"), *SHORT, "seed=0", "data.meta_batch_size=2")
+    cfg = compose_config(tmp_path, *overrides, experiment="movielens_cold_start")
+    if model not in REGRESSING | OF_RATINGS:
+        with pytest.raises(UserError, match="objective=regression but .*: " + ", ".join(sorted(REGRESSING | OF_RATINGS)) + "$"):
+            train(cfg)
+        return
+    metrics = train(cfg)
+    assert 0 < metrics["test/mae"] < 4.5
+    assert 0 < metrics["test/ndcg5"] <= 1
 
 
 @pytest.mark.slow

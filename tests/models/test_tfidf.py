@@ -16,7 +16,7 @@ from fewshot.data.text.hashing import sentence_ids
 from fewshot.models.tfidf import LearnedTfidf, Tfidf
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.train import train
-from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.tasks.batch import RowBlock, TaskBatch, TaskRows
 from tests.data.fakes import refusal
 
 OTHERS = {"batch_norm": "running", "optimizer": partial(torch.optim.Adam, lr=1e-3)}
@@ -26,13 +26,17 @@ SUPPORT = ["please pay the bill", "my card was stolen", "reserve a table tonight
 QUERY = ["pay bills", "lost cards", "a table please", "the card again"]
 
 
+def blocks(texts):
+    return (RowBlock(ids, None, torch.zeros(len(ids))) for ids in rows_of(texts).split(2))
+
+
 def rows_of(texts):
     return torch.from_numpy(np.stack([sentence_ids(text, 2, 4, BUCKETS, LENGTH)[0] for text in texts]))
 
 
 def fitted(classifier):
     model = Tfidf(EmbeddingBag([LENGTH], BUCKETS, 2), classifier=classifier, penalty=0.7, scale=3.0, **OTHERS)
-    model.fit_rows(rows_of(TRAINING).split(2))
+    model.fit_rows(blocks(TRAINING))
     return model
 
 
@@ -68,7 +72,7 @@ def test_ridge_is_that_of_scikit_learn(vectorizer):
 def test_learned_weights_begin_where_counting_ends_and_move_by_the_query_loss():
     options = {"classifier": "centroid", "penalty": 0.7, "scale": 3.0, "drop_rate": 0.0, **OTHERS}
     model = LearnedTfidf(backbone=EmbeddingBag([LENGTH], BUCKETS, 2), **options)
-    model.fit_rows(rows_of(TRAINING).split(2))
+    model.fit_rows(blocks(TRAINING))
     torch.testing.assert_close(outputs(model), outputs(fitted("centroid")))
     losses, _ = model.meta_gradient(batch())
     gradient = model._vectors.log_idf.grad.clone()

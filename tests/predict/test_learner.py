@@ -18,7 +18,9 @@ from fewshot.predict.targets import build
 from tests.runs import tasks_of, untrained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_")))
+MODELS = sorted(
+    path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_", "rating_"))
+)
 FIXED = {"maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "metacurvature", "kfo", "cavia", "imaml", "reptile"}
 TRUST = ("tests",)
 ON_WAVES = (

@@ -127,7 +127,24 @@ def test_each_user_is_one_task_once():
     assert sorted(row for numbers in seen.values() for row in numbers) == list(range(len(users)))
 
 
+def test_all_ratings_but_the_queries_may_be_given():
+    """Lee et al. 2019: users with a number of ratings between two bounds, of which some are asked for."""
+    users = [f"u{i:02d}" for i in range(9) for _ in range(3 + i)]
+    table = Table({"user": Column.of(users)})
+    sampler = GroupSampler("user", "rest", 2, once=True, rows=(5, 8))
+    assert sampler.unfit(table) == {"u00": 3, "u01": 4, "u06": 9, "u07": 10, "u08": 11}
+    kept = table.select(np.flatnonzero(~np.isin(users, list(sampler.unfit(table)))))
+    sizes = {len(task.support): len(task.query) for rows in sampler.draw(kept, KEY, range(4)) for task in rows}
+    assert sizes == {3: 2, 4: 2, 5: 2, 6: 2}
+    with pytest.raises(UserError, match=r"data\.test\.rows=\[5, 8\] do not fit user u00 of the test split, which has 3 rows"):
+        sampler.check(table, "data.test", "test")
+    with pytest.raises(UserError, match=r"data\.val\.rows=\[8, 5\] is no range; give \[smallest, largest\]"):
+        GroupSampler("user", 1, 1, rows=(8, 5)).check_sizes("data.val")
+    with pytest.raises(UserError, match=r"data\.val\.shots=rest and data\.val\.queries=rest leave open which rows"):
+        GroupSampler("user", "rest", "rest").check_sizes("data.val")
+
+
 def test_users_with_too_few_ratings_are_named():
     table = Table({"user": Column.of(["a", "a", "a", "b"])})
-    with pytest.raises(UserError, match=r"user b of the train split has, 1; .*data\.skip_small_classes=true"):
+    with pytest.raises(UserError, match=r"user b of the train split, which has 1 rows; .*data\.skip_small_classes=true"):
         GroupSampler("user", 1, 1).check(table, "data.train", "train")

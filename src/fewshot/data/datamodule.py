@@ -20,9 +20,9 @@ from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
 from fewshot.data.parts import ComputedTasks, Part
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
 from fewshot.data.source import ArraySpec, Source, reading, table_of
-from fewshot.data.splits import Published, Split
+from fewshot.data.splits import Published, Split, Whole
 from fewshot.errors import UserError, check_int, suggest
-from fewshot.tasks.batch import MetaBatch, TaskBatch
+from fewshot.tasks.batch import MetaBatch, RowBlock, TaskBatch
 from fewshot.tasks.streams import IntArray
 from fewshot.tasks.table import CLASS, Table
 
@@ -233,7 +233,12 @@ class EpisodicDataModule(L.LightningDataModule):
 
     def _needed(self, name: str, source: Source) -> list[str]:
         """The published parts of a source that a part takes rows from."""
-        return self.split.of(source.parts).needed(name, source.parts, source.name)
+        return self._split_of(source).needed(name, source.parts, source.name)
+
+    def _split_of(self, source: Source) -> Split:
+        """Of a part's source. One that has no parts of its own, and that no other part takes rows from, is not divided."""
+        users = [part for part in self.parts.values() if isinstance(part, Part) and part.source is source]
+        return Whole() if len(users) == 1 and tuple(source.parts) == ("all",) else self.split.of(source.parts)
 
     def _listed(self, name: str, source: Source) -> dict[str, Table]:
         """The tables of the published parts that a part takes rows from, without reading content."""
@@ -252,14 +257,14 @@ class EpisodicDataModule(L.LightningDataModule):
     def _chosen(self, name: str, part: Part, tables: Sequence[Table], say: bool = False) -> tuple[Table, list[IntArray | None]]:
         """The table of a part's rows, and which rows of each published table these are; None where all."""
         whole_table = Table.joined(tables)
-        rows = self.split.of(part.source.parts).rows(name, whole_table)
-        if self._skip_small and (small := part.sampler.too_small(whole_table.select(rows))):
+        rows = self._split_of(part.source).rows(name, whole_table)
+        if self._skip_small and (small := part.sampler.unfit(whole_table.select(rows))):
             column = whole_table.column(part.sampler.unit, f"data.{name}")
             rows = rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]
             if say:
                 rest = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
                 named = ", ".join(f"{one} ({size})" for one, size in list(small.items())[:NAMED])
-                log.info(f"Left out of the {name} split, with too few rows for a task: {named}{rest}")
+                log.info(f"Left out of the {name} split, with too few or too many rows for a task: {named}{rest}")
         if len(rows) == len(whole_table):
             return whole_table, [None] * len(tables)
         stops = np.cumsum([len(table) for table in tables])
@@ -305,8 +310,11 @@ class EpisodicDataModule(L.LightningDataModule):
 
     @property
     def splits_sha256(self) -> dict[str, str]:
-        """Of the names of each prepared part's classes."""
-        return {name: classes_sha256(content.table.classes) for name, content in self.prepared.items()}
+        """Of the names of each prepared part's classes; where rows have none, of what the split deals out (users)."""
+        return {name: classes_sha256(self._dealt(content.table)) for name, content in self.prepared.items()}
+
+    def _dealt(self, table: Table) -> Sequence[str]:
+        return table.columns[self.split.by].names if not table.classes and self.split.by in table.columns else table.classes
 
     def setup(self, stage: str) -> None:
         """Opens the parts that a stage reads: ``fit`` train and val, ``validate`` val, ``test`` test."""
@@ -345,11 +353,16 @@ class EpisodicDataModule(L.LightningDataModule):
         """The first `total` tasks of a part that a stage has opened, or this process's share of them."""
         return MetaBatches(self.tasks_of(part, travels), self.meta_batch_size, total, share)
 
-    def rows_of(self, part: str) -> Iterator[torch.Tensor]:
-        """All inputs of a prepared part, ``(n, ...)`` at a time, as they are in files."""
-        for piece in self.prepared[part].arrays:
+    def rows_of(self, part: str) -> Iterator[RowBlock]:
+        """All rows of a prepared part, `ROWS` at a time, as they are in files."""
+        ((_, drawn),), content = self._drawn([part]), self.prepared[part]
+        values = torch.from_numpy(content.table.columns[drawn.sampler.unit].values)
+        units = torch.split(values, [len(piece) for piece in content.arrays])
+        for piece, of_piece in zip(content.arrays, units, strict=True):
             for start in range(0, len(piece), ROWS):
-                yield piece.take("x", torch.arange(start, min(start + ROWS, len(piece))))
+                numbers = torch.arange(start, min(start + ROWS, len(piece)))
+                y = None if piece.y is None else piece.take("y", numbers)
+                yield RowBlock(piece.take("x", numbers), y, of_piece[numbers])
 
     def transfer_batch_to_device(self, batch: Travelling, device: torch.device, dataloader_idx: int) -> MetaBatch:
         # Lightning would wait for each tensor of what it does not know

@@ -1,5 +1,6 @@
 """What `data.train`, `data.val` and `data.test` are: a source and how tasks are drawn from it, or tasks that are computed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,10 +58,19 @@ def class_tasks(
 
 
 def group_tasks(
-    source: Source | None, group: str, shots: int, queries: int | Literal["rest"], once: bool = False, seed: int = 0
+    source: Source | None,
+    group: str,
+    shots: int | Literal["rest"],
+    queries: int | Literal["rest"],
+    once: bool = False,
+    rows: Sequence[int] | None = None,
+    ways: int = 1,
+    seed: int = 0,
 ) -> Part:
-    """Tasks of groups, for instance users (`GroupSampler`)."""
-    return Part(_given(source), GroupSampler(group, shots, queries, once), seed)
+    """Tasks of groups, for instance users (`GroupSampler`); `ways` is 1, as they have no classes."""
+    if ways != 1:
+        raise UserError(f"data.ways={ways} but tasks of a {group} have no classes; leave it at 1")
+    return Part(_given(source), GroupSampler(group, shots, queries, once, _plain(rows)), seed)
 
 
 def _given(source: Source | None) -> Source:

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.tasks.samplers import Range
 from fewshot.tasks.streams import IntArray, stream_key, uniforms
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
+
+SCENARIOS = ("users", "items", "both")
+"""What may be new in recommendation."""
 
 
 class Split(ABC):
@@ -66,6 +70,20 @@ class Published(Split):
                 "leave_one_group_out"
             )
         return [part]
+
+    def rows(self, part: str, table: Table) -> IntArray:
+        return np.arange(len(table))
+
+
+@dataclass(frozen=True)
+class Whole(Split):
+    """All rows: of a source that one part alone takes rows from, and that is published without parts of its own."""
+
+    rule = "whole"
+    by = CLASS
+
+    def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
+        return list(published)
 
     def rows(self, part: str, table: Table) -> IntArray:
         return np.arange(len(table))
@@ -227,3 +245,57 @@ class LeaveOneGroupOut(_ByValue):
         others = [value for value in self._shuffled(column, self.seed) if value != tested]
         val = max(1, round(len(others) * self.val))
         return {"test": [tested], "val": others[:val], "train": others[val:]}
+
+
+@dataclass(frozen=True)
+class ColdStart(Split):
+    """New users, new items, or both, as in recommendation (Lee et al. 2019, section 4.1).
+
+    Users are dealt into folds: those of one are tested, those of the next validate, the others train. Items of
+    the last years are new: as many years as make up a share of all items at most. Training and validation see old ones only.
+
+    Attributes:
+        scenario: what is tested: ``users`` (new users, old items), ``items`` (users of training, new items) or ``both``.
+        new: share of the items, at the most, that are new.
+        folds: how many.
+        fold: of users that are tested, from 0.
+        seed: of the deal.
+    """
+
+    scenario: str = "users"
+    new: float = 0.2
+    folds: int = 5
+    fold: int = 0
+    seed: int = 0
+    rule = "cold_start"
+    by = "user"
+
+    def __post_init__(self) -> None:
+        if self.scenario not in SCENARIOS:
+            raise UserError(f"data.split.scenario={self.scenario} is unknown{suggest(self.scenario, SCENARIOS)}")
+        if not 0 < self.new < 1:
+            raise UserError(f"data.split.new={self.new} must be a share greater than 0 and less than 1")
+        KFold(self.folds, self.fold, self.by, self.seed)  # refuses what it cannot deal
+
+    def needed(self, part: str, published: Sequence[str], source: str) -> list[str]:
+        return list(published)
+
+    def rows(self, part: str, table: Table) -> IntArray:
+        users = table.column(self.by, "data/split=cold_start: column")
+        parts = KFold(self.folds, self.fold, self.by, self.seed).values(users)
+        chosen = parts["train" if part == "test" and self.scenario == "items" else part]
+        new = self._new(table)
+        wanted = new if part == "test" and self.scenario != "users" else ~new
+        return np.flatnonzero(np.isin(users.values, chosen) & wanted)
+
+    def _new(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Of each row, whether its item is new."""
+        items, years = (table.column(name, "data/split=cold_start: column") for name in ("item", "year"))
+        of_rows = np.array([int(name) for name in years.names])[years.values]
+        of_items = np.zeros(len(items.names), dtype=np.int64)
+        of_items[items.values] = of_rows
+        fitting = (year for year in sorted(set(of_items.tolist())) if (of_items >= year).mean() <= self.new)
+        first = next(fitting, None)
+        if first is None:
+            raise UserError(f"data.split.new={self.new} is less than the share of the items of the last year; choose more")
+        return np.asarray(of_rows >= first)

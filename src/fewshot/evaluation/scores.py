@@ -39,6 +39,9 @@ SCORES = {
     "rmse": Score("RMSE (mean over tasks)", "min"),
     "mse": Score("MSE (mean over tasks)", "min"),
     "mae": Score("MAE (mean over tasks)", "min"),
+    "rmse_pooled": Score("RMSE (over all queries)", "min"),
+    **{f"ndcg{rows}": Score(f"nDCG@{rows}", "max") for rows in (1, 3, 5)},
+    **{f"ndcg{rows}_constant": Score(f"nDCG@{rows} (constant)", "max") for rows in (1, 3, 5)},
     "r2": Score("R2 (around task means)", "max"),
     "loss": Score("loss", "min"),
 }

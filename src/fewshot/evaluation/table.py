@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fewshot.evaluation.scores import formatted, score, with_interval
 
-FURTHER = ("ece", "auroc", "mae", "r2")
+FURTHER = ("ece", "auroc", "mae", "r2", "rmse_pooled", "ndcg5", "ndcg5_constant")
 """Scores that the table shows beside the one that decides; ``results.json`` has them all."""
 
 
@@ -41,7 +41,7 @@ def print_summary(
         per_step = test[f"{decides}_per_step"]
         if len(per_step) > 1:
             table.add_row("by adaptation step", " → ".join(formatted(decides, value, fewer=1) for value in per_step))
-        found = {name: metrics[f"test/{name}"] for name in FURTHER if f"test/{name}" in metrics}
+        found = {name: metrics[f"test/{name}"] for name in FURTHER if f"test/{name}" in metrics and name != decides}
         further = [f"{score(name).label} {formatted(name, value)}" for name, value in found.items()]
         if further:
             table.add_row("further", ", ".join(further))

@@ -21,7 +21,7 @@ from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.all_reduce import average_over_tasks, smallest
 from fewshot.objectives import Classification, Objective, Predictions
-from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
+from fewshot.tasks.batch import MetaBatch, RowBlock, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     Attributes:
         objectives: names of the objectives that this kind of model can have.
-        inputs: what inputs it can have: ``images``, ``text`` or ``vectors``.
+        inputs: what inputs it can have: ``images``, ``text``, ``vectors`` or ``ratings``.
         fits_rows: whether it begins with `fit_rows`.
         takes_outer_steps: whether it is trained by outer steps; else `fit_rows` is all.
         skipped_steps: outer steps skipped so far.
@@ -64,7 +64,7 @@ class MetaLearner(L.LightningModule, ABC):
     """
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
-    inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors")
+    inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors", "ratings")
     fits_rows: ClassVar[bool] = False
     takes_outer_steps: ClassVar[bool] = True
 
@@ -166,8 +166,8 @@ class MetaLearner(L.LightningModule, ABC):
         """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
         return self.objective.losses(outputs, targets)
 
-    def fit_rows(self, rows: Iterable[Tensor]) -> None:
-        """Learns from all inputs of the training part, ``(n, ...)`` at a time, before any outer step."""
+    def fit_rows(self, rows: Iterable[RowBlock]) -> None:
+        """Learns from all rows of the training part, some at a time, before any outer step."""
         raise NotImplementedError(f"{type(self).__name__} is trained by outer steps alone")
 
     def know_classes(self, count: int) -> None:

@@ -20,7 +20,7 @@ class CAVIA(MAML):
         layer: the backbone's ReLU that they act before, counted from 1.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ("images", "vectors")  # a `FiLM` has channels where sentences have words
+    inputs: ClassVar[tuple[str, ...]] = ("images", "vectors", "ratings")  # a `FiLM` has channels where sentences have words
 
     def __init__(self, backbone: Backbone, context: int, layer: int, **others: Any) -> None:
         check_int("model.context", context, least=1)

@@ -16,7 +16,7 @@ from fewshot.backbones.words import WORD
 from fewshot.errors import UserError, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner, class_means, one_hot
 from fewshot.models.ridge import ridge_weights
-from fewshot.tasks.batch import TaskBatch
+from fewshot.tasks.batch import RowBlock, TaskBatch
 
 CLASSIFIERS = ("centroid", "ridge")
 
@@ -81,10 +81,10 @@ class Tfidf(EmbeddingLearner):
     def _vectors(self) -> TfidfVectors:
         return cast(TfidfVectors, self._backbone)
 
-    def fit_rows(self, rows: Iterable[Tensor]) -> None:
+    def fit_rows(self, rows: Iterable[RowBlock]) -> None:
         weights = self._vectors.log_idf
         sentences, having = 0, torch.zeros_like(weights)
-        for ids in rows:
+        for ids, _, _ in rows:
             sentences += len(ids)
             having += (self._vectors.counts(ids.to(weights.device)) > 0).sum(dim=0)
         with torch.no_grad():

@@ -57,7 +57,7 @@ class Run:
     def objective(self) -> str:
         """What its tasks ask for: ``classification`` or ``regression``."""
         target = str(self.config.get("objective", {}).get("_target_", "Classification"))
-        return "regression" if target.endswith("Regression") else "classification"
+        return "regression" if target.endswith(("Regression", "Rating")) else "classification"
 
     @cached_property
     def source(self) -> Source | None:

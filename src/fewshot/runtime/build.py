@@ -148,7 +148,15 @@ def build_model(cfg: DictConfig) -> MetaLearner:
 
 def _inputs_of(cfg: DictConfig) -> str:
     """What the data's inputs are, as `MetaLearner.inputs` has it."""
-    return "text" if "buckets" in cfg.data else "images" if len(cfg.data.image_shape) == 3 else "vectors"
+    return (
+        "text"
+        if "buckets" in cfg.data
+        else "ratings"
+        if "tokens" in cfg.data
+        else "images"
+        if len(cfg.data.image_shape) == 3
+        else "vectors"
+    )
 
 
 def _class_of(group: str, target: str) -> type:

@@ -79,12 +79,15 @@ OTHER_JOBS = {
 SHARED = {
     "source": "Part",
     "ways": "int | Sequence[int]",
-    "shots": "int | Sequence[int] | Literal['meta_dataset']",
+    "shots": "int | Sequence[int] | Literal['meta_dataset', 'rest']",
     "queries": "int",
     "apart": "str | None",
     "families": "Sequence[str]",
     "noise": "float",
     "buckets": "int",
+    "tokens": "int",
+    "group": "str",
+    "rows": "Sequence[int] | None",
     "allow_partial": "bool",
     "eval": "dict",
 }
@@ -151,7 +154,7 @@ def check_config(cfg: DictConfig) -> None:
     for key, least in LEAST.items():
         value = OmegaConf.select(drawn, key, default=least)
         for number in value if OmegaConf.is_list(value) else [value]:
-            if number != "meta_dataset" and (number is not None or key != "threads"):
+            if number not in ("meta_dataset", "rest") and (number is not None or key != "threads"):
                 check_int(key, shown(number) if number is None else number, least)
     values = OmegaConf.to_container(drawn, resolve=True)  # type: ignore[assignment]
     for key, kind in kinds.items():

@@ -17,8 +17,8 @@ from fewshot.runtime.build import build_model
 
 SIDE = 16
 """Pixels of the tiny tasks' images, where a network can do with them."""
-NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8, "buckets": 16}
-"""What is set for the trial of keys of a backbone that say how wide it is; its layers are of the same kinds."""
+NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8, "buckets": 16, "items": 16, "tokens": 16}
+"""What is set for the trial of keys of a backbone that say how large it is; its layers are of the same kinds."""
 LARGE = 2_000_000
 """Parameters from which on a network is tried in single precision, which leaves out the comparison with differences."""
 

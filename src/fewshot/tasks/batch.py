@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -131,6 +131,20 @@ class TaskBatch(_Stacked):
     def with_inputs(self, support_x: Tensor, query_x: Tensor) -> "TaskBatch":
         """The same tasks with other inputs, for instance scaled or augmented ones."""
         return replace(self, support_x=support_x, query_x=query_x)
+
+
+class RowBlock(NamedTuple):
+    """Some rows of a part, for what looks at all of them rather than at tasks.
+
+    Attributes:
+        x: inputs ``(n, ...)``
+        y: targets ``(n, ...)``; None where classes are the targets
+        unit: ``(n,)`` the number of what each row's tasks are drawn by: its class, its user
+    """
+
+    x: Tensor
+    y: Tensor | None
+    unit: Tensor
 
 
 MetaBatch = list[TaskBatch]

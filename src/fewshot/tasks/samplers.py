@@ -20,7 +20,7 @@ from fewshot.tasks.table import CLASS, Column, Table
 Range = int | Sequence[int]
 """A number, or the smallest and the largest of those that are drawn uniformly."""
 
-META_DATASET = "meta_dataset"
+META_DATASET, REST = "meta_dataset", "rest"
 LARGEST_SUPPORT, LARGEST_OF_CLASS = 500, 100
 """Of Meta-Dataset's procedure: rows in a support set, and what a class counts for in its size."""
 
@@ -53,8 +53,8 @@ class Sampler(ABC):
         """
 
     @abstractmethod
-    def too_small(self, table: Table) -> dict[str, int]:
-        """The classes or groups that have too few rows for a task: name -> rows that it has."""
+    def unfit(self, table: Table) -> dict[str, int]:
+        """The classes or groups that have too few or too many rows for a task: name -> rows that it has."""
 
     @abstractmethod
     def check(self, table: Table, prefix: str, part: str) -> None:
@@ -123,7 +123,7 @@ class ClassSampler(Sampler):
         if self.shots == META_DATASET and self.apart is not None:
             raise UserError(f"{prefix}.apart={self.apart} does not go with {prefix}.shots=meta_dataset; set a range of shots")
 
-    def too_small(self, table: Table) -> dict[str, int]:
+    def unfit(self, table: Table) -> dict[str, int]:
         classes = table.columns[CLASS]
         sizes = dict(zip(classes.names, classes.sizes.tolist(), strict=True))
         return {name: size for name, size in sizes.items() if size < self.size.rows_per_class}
@@ -144,7 +144,7 @@ class ClassSampler(Sampler):
                     f"{part} split, {groups[int(members.argmax())]}, has {members.max()} classes; "
                     f"choose {prefix}.ways<={members.max()}"
                 )
-        small = self.too_small(table)
+        small = self.unfit(table)
         if small:
             name = min(small, key=lambda name: small[name])
             raise UserError(
@@ -229,15 +229,18 @@ class GroupSampler(Sampler):
 
     Attributes:
         group: the column.
-        shots: support rows of a task.
-        queries: query rows of a task, or ``rest`` for all that are left.
+        shots: support rows of a task, or ``rest`` for all that are no queries.
+        queries: query rows of a task, or ``rest`` for all that are no support rows.
         once: task `i` is group `i`, and there are as many tasks as groups; else groups are drawn uniformly, without end.
+        rows: the smallest and the largest number of rows of a group that is a task (13 and 100 of Lee et al. 2019); None takes
+            all groups that have enough.
     """
 
     group: str
-    shots: int
+    shots: int | Literal["rest"]
     queries: int | Literal["rest"]
     once: bool = False
+    rows: Sequence[int] | None = None
 
     @property
     def unit(self) -> str:
@@ -247,22 +250,29 @@ class GroupSampler(Sampler):
         return len(table.columns[self.group].names) if self.once else None
 
     def check_sizes(self, prefix: str) -> None:
-        check_int(f"{prefix}.shots", self.shots, least=1)
-        if self.queries != "rest":
-            check_int(f"{prefix}.queries", self.queries, least=1)
+        for name, value in (("shots", self.shots), ("queries", self.queries)):
+            if value != REST:
+                check_int(f"{prefix}.{name}", value, least=1)
+        if self.shots == self.queries == REST:
+            raise UserError(f"{prefix}.shots=rest and {prefix}.queries=rest leave open which rows are which; give one a number")
+        if self.rows is not None and (len(self.rows) != 2 or not 1 <= self.rows[0] <= self.rows[1]):
+            raise UserError(f"{prefix}.rows={list(self.rows)} is no range; give [smallest, largest]")
 
-    def too_small(self, table: Table) -> dict[str, int]:
+    def unfit(self, table: Table) -> dict[str, int]:
         groups = table.columns[self.group]
-        needed = self.shots + (1 if self.queries == "rest" else int(self.queries))
-        return {name: size for name, size in zip(groups.names, groups.sizes.tolist(), strict=True) if size < needed}
+        needed = sum(1 if count == REST else int(count) for count in (self.shots, self.queries))
+        least, most = self.rows or (needed, len(table))
+        sizes = zip(groups.names, groups.sizes.tolist(), strict=True)
+        return {name: size for name, size in sizes if not max(needed, least) <= size <= most}
 
     def check(self, table: Table, prefix: str, part: str) -> None:
-        groups, small = table.column(self.group, f"{prefix}.group"), self.too_small(table)
-        if small:
-            name = min(small, key=lambda name: small[name])
+        groups, unfit = table.column(self.group, f"{prefix}.group"), self.unfit(table)
+        if unfit:
+            name = min(unfit, key=lambda name: unfit[name])
+            between = f", and {prefix}.rows={list(self.rows)}" if self.rows else ""
             raise UserError(
-                f"{prefix}.shots={self.shots} and {prefix}.queries={self.queries} need more rows than {self.group} {name} of "
-                f"the {part} split has, {small[name]}; choose fewer, or leave such groups out ({len(small)} of "
+                f"{prefix}.shots={self.shots} and {prefix}.queries={self.queries}{between} do not fit {self.group} {name} of "
+                f"the {part} split, which has {unfit[name]} rows; choose others, or leave such groups out ({len(unfit)} of "
                 f"{len(groups.names)}) with data.skip_small_classes=true"
             )
 
@@ -273,13 +283,14 @@ class GroupSampler(Sampler):
         for index, number in zip(indices, list(indices) if self.once else chosen, strict=True):
             rows = groups.rows_of(number)
             rows = rows[uniforms(_derived(key, "rows"), [index], len(rows))[0].argsort()]
-            rows = rows if self.queries == "rest" else rows[: self.shots + int(self.queries)]
+            if REST not in (self.shots, self.queries):
+                rows = rows[: int(self.shots) + int(self.queries)]
             by_size.setdefault(len(rows), []).append((index, rows))
         found = []
-        for tasks in by_size.values():
+        for size, tasks in by_size.items():
             drawn = torch.from_numpy(np.stack([rows for _, rows in tasks]))
-            numbers = torch.tensor([index for index, _ in tasks])
-            found.append(TaskRows(numbers, drawn[:, : self.shots], drawn[:, self.shots :]))
+            shots = size - int(self.queries) if self.shots == REST else int(self.shots)
+            found.append(TaskRows(torch.tensor([index for index, _ in tasks]), drawn[:, :shots], drawn[:, shots:]))
         return found
 
     @property

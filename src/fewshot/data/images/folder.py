@@ -6,11 +6,9 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ import numpy.typing as npt
 
 from fewshot.data.images.decode import MODES, channels_first, decode
 from fewshot.data.images.folder_listing import Image, Listing, list_images
-from fewshot.data.source import ImageClass, ImageSource
+from fewshot.data.images.listed import ListedImages
 from fewshot.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -27,7 +25,7 @@ LOOKED_AT = 50
 """Images whose size is looked at before it is said."""
 
 
-class Folder(ImageSource):
+class Folder(ListedImages):
     """Images in any of these forms; files that are no images are skipped and counted.
 
     - ``CLASS/*``;
@@ -84,30 +82,16 @@ class Folder(ImageSource):
         return super().options | {"listing": hashlib.sha256(listed.encode()).hexdigest()}
 
     def files(self, part: str) -> list[Path]:
-        return [*self._listing.files, *(image.path for image in self._of(part))]
+        return [*self._listing.files, *(image.path for image in self.listed(part))]
 
-    def classes(self, part: str) -> list[ImageClass]:
-        sizes = Counter(image.label for image in self._of(part))
-        return [ImageClass(label, self._root.name, sizes[label]) for label in sorted(sizes)]
-
-    def columns(self, part: str) -> dict[str, Sequence[str]]:
-        images = self._of(part)
-        return {name: [image.columns[name] for image in images] for name in images[0].columns}
-
-    def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
-        def pixels(image: Image) -> npt.NDArray[np.uint8]:
-            return self.pixels(image.path.read_bytes(), str(image.path))
-
-        images = self._of(split)
-        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
-            for _, of_class in groupby(images, lambda image: image.label):
-                yield np.stack(list(pool.map(pixels, of_class)))
+    def group_of(self, label: str) -> str:
+        return self._root.name
 
     def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
         channels, height, width = self.image_shape
         return channels_first(decode(data, MODES[channels], (height, width), origin, self._crop))
 
-    def _of(self, part: str) -> list[Image]:
+    def listed(self, part: str) -> list[Image]:
         return [image for image in self._listing.images if part in (image.split, "all")]
 
     @cached_property

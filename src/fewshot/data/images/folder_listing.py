@@ -59,6 +59,15 @@ class Image:
     split: str = ""
     columns: dict[str, str] = field(default_factory=dict, compare=False)
 
+    @property
+    def origin(self) -> str:
+        """What to call it in an error."""
+        return str(self.path)
+
+    def read(self) -> bytes:
+        """The image file."""
+        return self.path.read_bytes()
+
 
 @dataclass(frozen=True)
 class Listing:

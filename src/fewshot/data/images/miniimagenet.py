@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.archives import members, read_member
+from fewshot.data.files.archives import members
 from fewshot.data.files.download import download, fetch_json
 from fewshot.data.files.pickles import load_pickle
+from fewshot.data.files.places import Place
 from fewshot.data.images.decode import decode
 from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
 from fewshot.errors import UserError
@@ -117,39 +117,11 @@ class _Form(ABC):
         """A class's images ``(size, H, W, 3)``."""
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where an image lies.
-
-    Attributes:
-        path: of the file, or of the archive that holds it.
-        member: its name in the archive; None of a file.
-        content: checksum and size of a member.
-    """
-
-    path: Path
-    member: str | None = None
-    content: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.member}" if self.member else str(self.path)
-
-    @property
-    def folder(self) -> str:
-        return PurePosixPath(self.member).parent.name if self.member else self.path.parent.name
-
-    def read(self) -> bytes:
-        try:
-            return read_member(self.path, self.member) if self.member else self.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read ({error.strerror}); replace the file") from error
-
-
 class _Jpegs(_Form):
     """JPEGs, however they are listed and kept."""
 
     @abstractmethod
-    def places(self, split: str) -> dict[str, list[_Place]]:
+    def places(self, split: str) -> dict[str, list[Place]]:
         """Label -> its images."""
 
     def sizes(self, split: str) -> dict[str, int]:
@@ -168,7 +140,7 @@ class _Listed(_Jpegs):
 
     def __init__(self, folder: Path, allow_partial: bool) -> None:
         super().__init__(folder, allow_partial)
-        self._found: dict[str, dict[str, list[_Place]]] = {}
+        self._found: dict[str, dict[str, list[Place]]] = {}
         self._broken: list[UserError] = []
 
     @staticmethod
@@ -179,15 +151,15 @@ class _Listed(_Jpegs):
         used = {place.path for places in self.places(split).values() for place in places}
         return [self._folder / f"{split}.csv", *sorted(used)]
 
-    def places(self, split: str) -> dict[str, list[_Place]]:
+    def places(self, split: str) -> dict[str, list[Place]]:
         if split not in self._found:
             self._found[split] = self._locate(split)
         return self._found[split]
 
-    def _locate(self, split: str) -> dict[str, list[_Place]]:
+    def _locate(self, split: str) -> dict[str, list[Place]]:
         listed = _read_csv(self._folder / f"{split}.csv")
-        places: dict[str, list[_Place]] = {label: [] for label in listed}
-        known: dict[_Place, str] = {}
+        places: dict[str, list[Place]] = {label: [] for label in listed}
+        known: dict[Place, str] = {}
         missing = []
         for name, label in ((name, label) for label, names in listed.items() for name in names):
             place = self._find(name, label)
@@ -210,10 +182,10 @@ class _Listed(_Jpegs):
             )
         return places
 
-    def _find(self, name: str, label: str) -> _Place | None:
+    def _find(self, name: str, label: str) -> Place | None:
         """The image that a list means, by its path, or by its name in any folder but one of another class."""
         if "/" in name and (self._folder / name).is_file():
-            return _Place(self._folder / name)
+            return Place(self._folder / name)
         found = [p for p in self._index.get(_key(name), ()) if p.folder == label or p.folder not in _every_label()]
         found = [place for place in found if not place.member] or found
         if len(found) > 1 and any(place.content is None or place.content != found[0].content for place in found):
@@ -221,15 +193,15 @@ class _Listed(_Jpegs):
         return found[0] if found else None
 
     @cached_property
-    def _index(self) -> dict[str, list[_Place]]:
+    def _index(self) -> dict[str, list[Place]]:
         """File name -> where such files are; an archive that cannot be opened is only missed where an image is."""
-        index: dict[str, list[_Place]] = {}
+        index: dict[str, list[Place]] = {}
         for archive in sorted(self._folder.glob("*.zip")):
             for member, content in self._members(archive).items():
-                index.setdefault(_key(member), []).append(_Place(archive, member, content))
+                index.setdefault(_key(member), []).append(Place(archive, member, content))
         for parent, _, names in os.walk(self._folder / "images"):
             for name in names:
-                index.setdefault(_key(name), []).append(_Place(Path(parent, name)))
+                index.setdefault(_key(name), []).append(Place(Path(parent, name)))
         return index
 
     def _members(self, archive: Path) -> dict[str, tuple[int, int]]:
@@ -250,12 +222,12 @@ class _Folders(_Jpegs):
     def files(self, split: str) -> list[Path]:
         return [place.path for places in self.places(split).values() for place in places]
 
-    def places(self, split: str) -> dict[str, list[_Place]]:
+    def places(self, split: str) -> dict[str, list[Place]]:
         folders = _class_folders(self._folder, split)
         if not folders:
             skip = " or run with test=false" if split == "test" else ""
             raise UserError(f"{self._folder / split} has no folder of any {split} class; put them there{skip}")
-        every = {folder.name: [_Place(path) for path in sorted(folder.iterdir()) if _is_image(path)] for folder in folders}
+        every = {folder.name: [Place(path) for path in sorted(folder.iterdir()) if _is_image(path)] for folder in folders}
         return {label: places for label, places in every.items() if places}
 
 

@@ -1,0 +1,176 @@
+"""Images that a listing names one by one, each with its class and whatever else is known of it."""
+
+import logging
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot.data.files.places import Place, own_folder, places_below
+from fewshot.data.files.rows import read_rows
+from fewshot.data.images.decode import MODES
+from fewshot.data.source import ImageClass, ImageSource
+from fewshot.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ImageEntry(Protocol):
+    """An image that a listing names."""
+
+    @property
+    def label(self) -> str:
+        """Its class."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """What else is known of it: the value of each column."""
+
+    @property
+    def origin(self) -> str:
+        """What to call it in an error."""
+
+    def read(self) -> bytes:
+        """The image file."""
+
+
+class ListedImages(ImageSource):
+    """A data set whose images are listed; classes, columns and pixels follow from the list."""
+
+    @abstractmethod
+    def listed(self, part: str) -> Sequence[ImageEntry]:
+        """The images of a part, those of a class together, the classes sorted by name.
+
+        Raises:
+            UserError: files are missing, or not this data set.
+        """
+
+    def group_of(self, label: str) -> str:
+        """What a class belongs to."""
+        return self.name
+
+    def classes(self, part: str) -> list[ImageClass]:
+        sizes = Counter(image.label for image in self.listed(part))
+        return [ImageClass(label, self.group_of(label), sizes[label]) for label in sorted(sizes)]
+
+    def columns(self, part: str) -> dict[str, Sequence[str]]:
+        images = self.listed(part)
+        return {name: [image.columns[name] for image in images] for name in images[0].columns}
+
+    def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+            for _, of_class in groupby(self.listed(split), lambda image: image.label):
+                files = [(image.read(), image.origin) for image in of_class]
+                yield np.stack(list(pool.map(lambda file: self.pixels(*file), files)))
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image of a published data set."""
+
+    place: Place
+    label: str
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """What to call it in an error."""
+        return str(self.place)
+
+    def read(self) -> bytes:
+        """The image file."""
+        return self.place.read()
+
+
+class PublishedImages(ListedImages):
+    """A published data set as it is downloaded: a folder of files and zip archives, which need not be unpacked.
+
+    Its rows have a column ``file`` beside what the listing says.
+
+    Args:
+        data_dir: holds the data set, directly or in the folder `folder`.
+        image_shape: ``(C, H, W)`` that images are brought to: 1 channel for grey, 3 for colour.
+        allow_partial: leave out images that are listed and not there.
+
+    Attributes:
+        folder: the name of the data set's own folder in `data_dir`.
+    """
+
+    version = 1
+    parts = ("all",)
+    folder: str
+
+    def __init__(self, data_dir: str, image_shape: Sequence[int], allow_partial: bool = False) -> None:
+        channels, height, width = image_shape
+        if channels not in MODES:
+            raise UserError(f"data.image_shape={list(image_shape)} must have 1 channel, grey, or 3, colour")
+        self.image_shape = (channels, height, width)
+        self._data_dir, self._allow_partial = data_dir, allow_partial
+        self._missing: list[str] = []
+        self._read: list[Place] = []  # csv files that the listing was read from
+
+    @abstractmethod
+    def found(self) -> Iterable[PlacedImage]:
+        """All images, in any order.
+
+        Raises:
+            UserError: files are missing, or not this data set.
+        """
+
+    def listed(self, part: str) -> Sequence[PlacedImage]:
+        return self._listed
+
+    def files(self, part: str) -> list[Path]:
+        return sorted({image.place.path for image in self._listed} | {place.path for place in self._read})
+
+    def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
+        """The lines of the data set's csv file of that name, which must have these columns."""
+        place = self._by_name.get(name)
+        if place is None:
+            raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.name} there or in its {self.folder}/")
+        self._read.append(place)
+        return read_rows(place, columns)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name, in whatever folder."""
+        return name in self._by_name
+
+    def image(self, name: str, label: str, **columns: str) -> Iterator[PlacedImage]:
+        """The image that a listing names: with its folder, or by its own name alone; none where it is left out as missing."""
+        place = self.places.get(name) or self._by_name.get(name)
+        if place is None:
+            self._missing.append(name)
+        else:
+            yield PlacedImage(place, label, {"file": name, **columns})
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """All files, by the last two parts of their names."""
+        return places_below(own_folder(self._data_dir, self.folder))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Place]:
+        return {key.rpartition("/")[2]: place for key, place in reversed(self.places.items())}
+
+    @cached_property
+    def _listed(self) -> list[PlacedImage]:
+        images = sorted(self.found(), key=lambda image: (image.label, image.columns["file"]))
+        where = own_folder(self._data_dir, self.folder)
+        if self._missing and not self._allow_partial:
+            raise UserError(
+                f"{where} lacks {len(self._missing):,} images that are listed (first: {self._missing[0]}); put them there, or "
+                "leave them out with data.allow_partial=true"
+            )
+        if not images:
+            raise UserError(f"{where} holds no image of {self.name}; put the data set there, or set paths.data_dir=FOLDER")
+        left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
+        log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")
+        return images

@@ -1,0 +1,34 @@
+"""How well predicted values put a task's rows in order."""
+
+import torch
+from torch import Tensor
+
+
+def ndcg(predicted: Tensor, values: Tensor, rows: int) -> Tensor:
+    """Normalised discounted cumulative gain of the first `rows` rows, ``(...)``.
+
+    The gain of a value r is 2^r - 1 and the discount of rank i is log2(1 + i) (Jaervelin & Kekaelaeinen 2002; Lee et al. 2019,
+    equation 5). Equal predictions are in no order: the result is the mean over all their orders, so that it does not depend on
+    that of the rows, and a constant predictor has what a random one has on average.
+
+    Args:
+        predicted: ``(..., B)``
+        values: ``(..., B)``, greater than 0.
+        rows: that count, from the highest prediction on.
+    """
+    gains = torch.exp2(values.double()) - 1
+    ranked, order = predicted.sort(dim=-1, descending=True)
+    begins = torch.ones_like(ranked, dtype=torch.long)
+    begins[..., 1:] = (ranked[..., 1:] != ranked[..., :-1]).long()
+    tie = begins.cumsum(dim=-1) - 1
+    sums, counts = (
+        torch.zeros_like(gains).scatter_add(-1, tie, of_rows) for of_rows in (gains.gather(-1, order), torch.ones_like(gains))
+    )
+    expected = (sums / counts.clamp(min=1)).gather(-1, tie)
+    return _discounted(expected, rows) / _discounted(gains.sort(dim=-1, descending=True).values, rows)
+
+
+def _discounted(gains: Tensor, rows: int) -> Tensor:
+    first = gains[..., :rows]
+    ranks = torch.arange(1, first.shape[-1] + 1, device=gains.device, dtype=gains.dtype)
+    return (first / (1 + ranks).log2()).sum(dim=-1)
