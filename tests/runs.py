@@ -25,7 +25,7 @@ def untrained(cfg, classes=10, spoilt=SPOILT):
         "state_dict": model.state_dict(),
         "fewshot": {
             "schema": SCHEMA, "model": type(model).__name__, "shapes": model._shapes(), "skipped_steps": 0, "max_steps": 1,
-            "data": "toy", "val_metrics": {},
+            "val_metrics": {},
         },
     }  # fmt: skip
     write_run(folder, cfg, content)

@@ -2,6 +2,16 @@
 
 from typing import Any
 
+INNER_LOOP = "fewshot.inner.inner_loop.InnerLoop"
+INNER_LOOPS = {
+    "unrolled": "fewshot.inner.unrolled.Unrolled",
+    "implicit": "fewshot.inner.implicit.Implicit",
+    "displacement": "fewshot.inner.reptile.Reptile",
+}
+"""What was one class, by its key ``outer``."""
+OF_UNROLLED = ("first_order", "rates", "transform", "annealing", "checkpoint_steps")
+"""Keys that the others had too, and could not use."""
+
 MOVED = {
     "fewshot.data.glyphs.": "fewshot.data.images.glyphs.",
     "fewshot.data.miniimagenet.": "fewshot.data.images.miniimagenet.",
@@ -21,7 +31,16 @@ def renamed(node: Any) -> Any:
         return [renamed(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: _now(value) if key == "_target_" and isinstance(value, str) else renamed(value) for key, value in node.items()}
+    now = {key: _now(value) if key == "_target_" and isinstance(value, str) else renamed(value) for key, value in node.items()}
+    return _with_outer_gradient(now) if now.get("_target_") == INNER_LOOP else now
+
+
+def _with_outer_gradient(inner: dict[str, Any]) -> dict[str, Any]:
+    """An inner loop from when one class had the settings of every outer gradient."""
+    outer = inner.get("outer", "unrolled")
+    dropped = ("outer",) if outer == "unrolled" else ("outer", *OF_UNROLLED)
+    kept = {key: value for key, value in inner.items() if key not in dropped and value is not None}
+    return {**kept, "_target_": INNER_LOOPS.get(outer, INNER_LOOP)}
 
 
 def _now(target: str) -> str:

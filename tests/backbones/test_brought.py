@@ -15,9 +15,7 @@ from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.diagnostics import inner_gradient_norms
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
 from fewshot.models.probe import probe
 from fewshot.models.protonet import ProtoNet
@@ -160,8 +158,8 @@ def network_of(name):
 
 
 def engine_of(kind, network, **options):
-    inner = InnerLoop(lr=LR, steps=STEPS, eval_steps=STEPS, **options)
-    return engine_kind(kind)(network, inner, InnerRates(inner, network), nn.functional.cross_entropy, "transductive")
+    inner = Unrolled(lr=LR, steps=STEPS, eval_steps=STEPS, **options)
+    return engine_kind(kind)(network, inner, inner.new_rates(network), nn.functional.cross_entropy, "transductive")
 
 
 def state(network):
@@ -261,7 +259,7 @@ def test_a_layer_that_is_not_used_can_be_passed_step_by_step(by_steps):
     network, batch = network_of("unused"), tasks()
     for kind in ("functional", "vectorized"):
         engine = engine_of(kind, network)
-        engine = engine.copy_as(type(engine), inner=replace(engine.inner, checkpoint_steps=by_steps))
+        engine = replace(engine, inner=replace(engine.inner, checkpoint_steps=by_steps))
         engine.meta_gradient(batch, 2)
     assert not any(parameter.grad is not None and parameter.grad.any() for parameter in network[0].spare.parameters())
 
@@ -367,7 +365,7 @@ def backbone_of(name):
 
 
 def maml(name, engine="auto", **options):
-    inner = InnerLoop(lr=LR, steps=STEPS, eval_steps=1, **options)
+    inner = Unrolled(lr=LR, steps=STEPS, eval_steps=1, **options)
     backbone = backbone_of(name)
     return MAML(backbone, WAYS, WAYS, inner, engine, "transductive", torch.optim.SGD).double()
 
@@ -410,13 +408,13 @@ def test_whatever_is_adapted_is_compared(kind):
 
 
 def test_a_gradient_that_is_a_little_wrong_is_found(monkeypatch):
-    right = FunctionalEngine.outer_gradients
+    right = Unrolled.outer_gradients
 
-    def wrong(engine, chunk, tasks, outer_step):
-        losses, outputs, gradients = right(engine, chunk, tasks, outer_step)
+    def wrong(inner, *arguments):
+        losses, outputs, gradients = right(inner, *arguments)
         return losses, outputs, [gradients[0] * 1.1, *gradients[1:]]
 
-    monkeypatch.setattr(FunctionalEngine, "outer_gradients", wrong)
+    monkeypatch.setattr(Unrolled, "outer_gradients", wrong)
     with pytest.raises(UserError, match="differs from central differences"):
         probe(maml("plain"), (8,))
 

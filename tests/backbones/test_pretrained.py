@@ -8,8 +8,7 @@ from torchvision import models
 from fewshot.backbones.pretrained import Pretrained
 from fewshot.errors import UserError
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet
 from fewshot.models.r2d2 import R2D2
@@ -70,8 +69,8 @@ def test_the_bits_do_not_depend_on_what_is_computed_with_it(cached):
 def test_threads_of_an_inner_loop_share_what_is_known(kind, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     network = torch.nn.Sequential(make(), torch.nn.Linear(512, 3))
-    inner = InnerLoop(lr=0.1, steps=2, eval_steps=2, adapt=("1.*",))
-    engine = engine_kind(kind)(network, inner, InnerRates(inner, network), F.cross_entropy, "transductive")
+    inner = Unrolled(lr=0.1, steps=2, eval_steps=2, adapt=("1.*",))
+    engine = engine_kind(kind)(network, inner, inner.new_rates(network), F.cross_entropy, "transductive")
     sizes, batch = counted(network[0]), random_tasks(tasks=4)
     for _ in range(3):
         engine.meta_gradient(batch, 4)
@@ -94,12 +93,13 @@ def test_without_a_cache_features_are_the_same(backbone):
 
 def test_an_inner_loop_leaves_it_alone(backbone):
     def model(**options):
-        inner = InnerLoop(lr=0.1, steps=1, eval_steps=1, **options)
+        inner = Unrolled(lr=0.1, steps=1, eval_steps=1, **options)
         return MAML(backbone, ways=3, eval_ways=3, inner=inner, engine="auto", batch_norm="transductive", optimizer=sgd)
 
     with pytest.raises(UserError, match=r"features\.\*'\] names weights of Pretrained, which are frozen; .*adapt=\[head\.\*\]"):
         model(adapt=("features.*",))
-    assert list(model()._evaluator.chosen(random_tasks()).adapted) == ["head.weight", "head.bias"]
+    learner = model()
+    assert [id(parameter) for parameter in learner.rates.adapted] == [id(p) for p in learner.network.head.parameters()]
 
 
 def test_it_stays_as_it_was_loaded(backbone):

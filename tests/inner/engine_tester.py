@@ -12,8 +12,7 @@ from fewshot.backbones.mlp import MLP
 from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.pairs import pairwise
 
@@ -65,7 +64,7 @@ def gradients(module):
 
 def uneven_rates(inner, network):
     """Learned rates that differ from each other, and one that is negative, and transforms off the identity, in float64."""
-    rates = InnerRates(inner, network).double()
+    rates = inner.new_rates(network).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for values in rates.learned:
@@ -129,7 +128,7 @@ HOOKS = {
         "proximal": 0.7,
     },
 }  # fmt: skip
-"""What an inner loop can do beyond plain steps: options of `InnerLoop`, and what is done to the network before."""
+"""What an inner loop can do beyond plain steps: options of `Unrolled`, and what is done to the network before."""
 OUTER_STEP = 30
 """At which annealed loops are looked at: between start and end of their schedules."""
 
@@ -161,7 +160,7 @@ def central_difference(parameter, i, function, step=1e-6):
 
 def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", task_init=None, **options):
     """The learn2learn engine."""
-    inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **options)
+    inner = Unrolled(lr=lr, steps=steps, eval_steps=steps, **options)
     rates = uneven_rates(inner, network)
     return engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, batch_norm, task_init)
 
@@ -196,7 +195,7 @@ class Built:
         task_init=None,
         **options,
     ):
-        inner = InnerLoop(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
+        inner = Unrolled(lr=lr, steps=steps, eval_steps=steps, **(self.options | options))
         return engine_kind(self.engine)(network, inner, uneven_rates(inner, network), loss, batch_norm, task_init)
 
     def meta_gradient(self, network, batch, tasks=None, **options):

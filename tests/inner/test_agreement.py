@@ -13,7 +13,7 @@ from fewshot.backbones.mlp import MLP
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import uneven_rates
 
@@ -42,7 +42,7 @@ def problems(draw):
     labels = [torch.arange(ways).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (shots, queries)]
     images = [torch.rand(tasks, labels[i].shape[1], *shape, dtype=torch.float64) for i in (0, 1)]
     steps, annealing = draw(st.integers(1, 3)), draw(st.sampled_from([None, Annealing(10, multi_step=0.8, first_order=0.5)]))
-    inner = InnerLoop(
+    inner = Unrolled(
         lr=draw(st.sampled_from([0.01, 0.1])),
         steps=steps,
         eval_steps=steps + 1,
@@ -80,7 +80,6 @@ def test_engines_agree(problem):
         ("functional", True),
         ("vectorized", False),
         ("vectorized", True),
-        ("auto", False),
     ):
         described = replace(inner, checkpoint_steps=checkpoint)
         rates = uneven_rates(described, network)

@@ -7,7 +7,8 @@ from torch import nn
 from fewshot.backbones.norm import BatchNorm
 from fewshot.inner.engine import engine_kind
 from fewshot.inner.frozen_features import split
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.reptile import Reptile
+from fewshot.inner.unrolled import Unrolled
 from tests.inner.engine_tester import (
     gradients,
     network_of,
@@ -21,9 +22,13 @@ ENGINES = pytest.mark.parametrize("kind", ["functional", "vectorized"])
 HEAD = ("1.*",)
 
 
-def built(kind, network, batch_norm="transductive", task_init=None, **options):
-    inner = InnerLoop(**({"lr": 0.3, "steps": 3, "eval_steps": 3, "adapt": HEAD} | options))
+def built(kind, network, batch_norm="transductive", task_init=None, loop=Unrolled, **options):
+    inner = loop(**({"lr": 0.3, "steps": 3, "eval_steps": 3, "adapt": HEAD} | options))
     return engine_kind(kind)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, batch_norm, task_init)
+
+
+def split_of(engine):
+    return split(engine.fast_weights(engine.kind, engine.network), engine.inner)
 
 
 @pytest.mark.parametrize(("batch_norm", "passes"), [("transductive", 2), ("inductive", 1)])
@@ -60,20 +65,20 @@ def test_where_steps_differ_nothing_is_split(kind):
     def is_split(**options):
         network = options.pop("network", None) or network_of("conv4")
         task_init = options.pop("task_init", None)
-        return split(built(kind, network, task_init=task_init, **options)) is not None
+        return split_of(built(kind, network, task_init=task_init, **options)) is not None
 
     assert is_split()
     assert not is_split(adapt=("*",))
     assert not is_split(adapt=("0.*",))
     assert not is_split(adapt=("*.bias",))
     assert not is_split(network=with_norms_for_each_step(network_of("conv4"), 3))
-    assert not is_split(outer="displacement")  # it sees support and query set together
+    assert not is_split(loop=Reptile)  # it sees support and query set together
     network = network_of("conv4")
     assert not is_split(network=network, task_init=sums_of_features(network))
 
 
 def test_the_parts_are_the_network():
     network = network_of("conv4")
-    body, head = split(built("functional", network))
+    body, head = split_of(built("functional", network))
     assert any(isinstance(module, BatchNorm) for module in body.modules())
-    assert [*body.parameters(), *head.parameters()] == list(network.parameters())
+    assert [*body.parameters(), *head.network.parameters()] == list(network.parameters())

@@ -8,9 +8,8 @@ from torchopt.diff.implicit import custom_root
 from torchopt.linear_solve import solve_cg
 
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.implicit import conjugate_gradient
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.implicit import Implicit, conjugate_gradient
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of, random_tasks, smooth_network
 
@@ -18,9 +17,9 @@ ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])
 PULL, STEPS = 2.0, 300
 
 
-def built(engine, network, loss=nn.functional.cross_entropy, **options):
-    inner = InnerLoop(**({"lr": 0.1, "steps": STEPS, "eval_steps": STEPS, "proximal": PULL} | options))
-    return engine_kind(engine)(network, inner, InnerRates(inner, network), loss, "transductive")
+def built(engine, network, loss=nn.functional.cross_entropy, kind=Implicit, **options):
+    inner = kind(**({"lr": 0.1, "steps": STEPS, "eval_steps": STEPS, "proximal": PULL} | options))
+    return engine_kind(engine)(network, inner, inner.new_rates(network), loss, "transductive")
 
 
 def small_inputs():
@@ -52,9 +51,7 @@ def test_it_equals_the_closed_form_of_linear_regression(engine):
     """
     torch.manual_seed(0)
     network, batch = nn.Linear(4, 1, bias=False).double(), lines()
-    losses, (found,) = meta_gradient(
-        built(engine, network, nn.functional.mse_loss, outer="implicit", cg_steps=4, steps=1000), batch
-    )
+    losses, (found,) = meta_gradient(built(engine, network, nn.functional.mse_loss, cg_steps=4, steps=1000), batch)
     theta, expected = network.weight.detach()[0], []
     for t, task in enumerate(batch):
         matrix = 2 / 3 * task.support_x.T @ task.support_x + PULL * torch.eye(4, dtype=torch.float64)
@@ -69,11 +66,8 @@ def test_it_equals_the_closed_form_of_linear_regression(engine):
 def test_it_is_the_limit_of_the_unrolled_gradient(engine):
     """Of parameters that are adapted and of those that are not; the two share nothing but the steps."""
     batch, options = small_inputs(), {"adapt": ("1.weight", "3.*")}
-    _, unrolled = meta_gradient(built("learn2learn", smooth_network(), **options), batch)
-    far, near = (
-        meta_gradient(built(engine, smooth_network(), outer="implicit", cg_steps=steps, **options), batch)[1]
-        for steps in (1, 40)
-    )
+    _, unrolled = meta_gradient(built("learn2learn", smooth_network(), kind=Unrolled, **options), batch)
+    far, near = (meta_gradient(built(engine, smooth_network(), cg_steps=steps, **options), batch)[1] for steps in (1, 40))
 
     def distance(gradient):
         return torch.cat([(a - b).flatten() for a, b in zip(gradient, unrolled, strict=True)]).norm().item()
@@ -87,7 +81,7 @@ def test_it_is_the_limit_of_the_unrolled_gradient(engine):
 def test_it_equals_torchopts(engine):
     """Its ``custom_root`` differentiates the same condition at the same solution, by a conjugate-gradient solver of its own."""
     network, batch, adapted = smooth_network(), small_inputs(), ["1.weight", "3.weight", "3.bias"]
-    _, found = meta_gradient(built(engine, network, outer="implicit", cg_steps=60, adapt=adapted), batch)
+    _, found = meta_gradient(built(engine, network, cg_steps=60, adapt=adapted), batch)
 
     parameters = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
     shared = ["1.bias"]
@@ -119,9 +113,7 @@ def test_both_engines_agree_whatever_is_adapted():
     for options in ({"cg_steps": 2}, {"cg_steps": 2, "cg_damping": 1.0}, {"adapt": ("1.*",)}, {"adapt_norm": True}):
         results = []
         for engine in ("functional", "vectorized"):
-            losses, gradient = meta_gradient(
-                built(engine, network_of("conv4"), outer="implicit", steps=5, **options), random_tasks(3)
-            )
+            losses, gradient = meta_gradient(built(engine, network_of("conv4"), steps=5, **options), random_tasks(3))
             results.append([losses, *gradient])
         for a, b in zip(*results, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
@@ -152,5 +144,5 @@ def test_evaluation_is_pulled_to_the_start_too(engine):
     """With an overwhelming pull the weights stay where they are."""
     network, batch = network_of("mlp"), random_tasks()
     for strength, rate, moves in ((1e-3, 0.5, True), (1e6, 1e-7, False)):
-        path = built(engine, network, outer="implicit", proximal=strength, lr=rate, steps=50).adaptation_path(batch, 50)
+        path = built(engine, network, proximal=strength, lr=rate, steps=50).adaptation_path(batch, 50)
         assert torch.allclose(path[:, 0], path[:, -1], atol=1e-3) is not moves

@@ -5,9 +5,11 @@ import torch
 
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
-from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.engine import engine_kind, fastest_engine
+from fewshot.inner.implicit import Implicit
+from fewshot.inner.reptile import Reptile
+from fewshot.inner.unrolled import Unrolled
+from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of
 
 
@@ -22,21 +24,7 @@ from tests.inner.engine_tester import network_of
         ({"steps": 1.5}, "model.inner.steps=1.5 must"),
         ({"eval_steps": -1}, "model.inner.eval_steps=-1 must be a whole number of at least 0"),
         ({"transform": "kroneker"}, "model.inner.transform=kroneker is unknown; did you mean 'kronecker'?"),
-        ({"outer": "implicitly"}, "model.inner.outer=implicitly is unknown; did you mean 'implicit'?"),
         ({"proximal": -1}, "model.inner.proximal=-1 must be a number greater than 0"),
-        ({"batch_size": 0, "outer": "displacement"}, "model.inner.batch_size=0 must be a whole number of at least 1"),
-        ({"outer": "implicit"}, "model.inner.proximal=0 but model.inner.outer=implicit needs a pull to the start"),
-        ({"batch_size": 5}, "model.inner.batch_size is for model.inner.outer=displacement but that is unrolled; set"),
-        ({"optimizer": torch.optim.Adam}, "model.inner.optimizer is for model.inner.outer=displacement but"),
-        (
-            {"outer": "displacement", "first_order": True},
-            "model.inner.first_order=True but model.inner.outer=displacement goes through no step; set",
-        ),
-        ({"outer": "displacement", "rates": "per_step"}, "model.inner.rates=per_step but model.inner.outer=displacement goes"),
-        (
-            {"outer": "implicit", "proximal": 1, "checkpoint_steps": True},
-            "model.inner.checkpoint_steps=True but model.inner.outer=implicit goes through no step",
-        ),
         (
             {"first_order": True, "annealing": Annealing(10, first_order=0.5)},
             "model.inner.first_order=true but model.inner.annealing.first_order=0.5 would end it",
@@ -45,25 +33,50 @@ from tests.inner.engine_tester import network_of
 )
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(UserError) as error:
-        InnerLoop(**({"lr": 0.1, "steps": 1, "eval_steps": 1} | change))
+        Unrolled(**({"lr": 0.1, "steps": 1, "eval_steps": 1} | change))
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("outer", ["implicit", "displacement"])
-def test_learn2learn_unrolls_and_refuses_other_outer_gradients(outer):
-    network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1, outer=outer, proximal=1.0)
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (Reptile, {"batch_size": 0}, "model.inner.batch_size=0 must be a whole number of at least 1"),
+        (Implicit, {"proximal": 0}, "model.inner.proximal=0 must be a number greater than 0"),
+        (Implicit, {"cg_steps": 0}, "model.inner.cg_steps=0 must be a whole number of at least 1"),
+    ],
+)
+def test_so_are_those_of_an_outer_gradient(kind, change, message):
     with pytest.raises(UserError) as error:
-        engine_kind("learn2learn")(network, inner, InnerRates(inner, network), None, "transductive")
-    assert str(error.value) == f"model.inner.outer={outer} but learn2learn unrolls its steps; set model.engine=auto"
+        kind(lr=0.1, steps=1, eval_steps=1, **change)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("kind", [Implicit, Reptile])
+def test_learn2learn_unrolls_and_refuses_other_outer_gradients(kind):
+    network, inner = network_of("mlp"), kind(lr=0.1, steps=1, eval_steps=1)
+    with pytest.raises(UserError) as error:
+        engine_kind("learn2learn")(network, inner, inner.new_rates(network), None, "transductive")
+    expected = f"model.engine=learn2learn but {kind.__name__} does not unroll its steps; set model.engine=auto"
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "chosen"), [({}, "vectorized"), ({"size": 200}, "functional"), ({"size": 200, "device": "meta"}, "vectorized")]
+)
+def test_the_fastest_engine_goes_by_the_size_and_the_device_of_a_task(change, chosen):
+    """Large images are too many for the cache of a CPU if they are stacked."""
+    options = {"size": 28, "device": "cpu"} | change
+    x, y = (torch.zeros(3, 5, *shape, device=options["device"]) for shape in ((1, options["size"], options["size"]), ()))
+    assert fastest_engine(TaskBatch(x, y, x, y, TaskRows(torch.arange(3)))) == chosen
 
 
 def test_scale_and_shift_of_batch_norm_are_left_out_unless_asked_for():
     network = network_of("conv4")
     names = [name for name, _ in network.named_parameters()]
-    left_out = InnerLoop(lr=0.1, steps=1, eval_steps=1).adapted(network)
+    left_out = Unrolled(lr=0.1, steps=1, eval_steps=1).adapted(network)
     norms = {name for name, adapted in zip(names, left_out, strict=True) if not adapted}
     assert norms == {f"0.blocks.{i}.1.{what}" for i in range(4) for what in ("weight", "bias")}
-    assert all(InnerLoop(lr=0.1, steps=1, eval_steps=1, adapt_norm=True).adapted(network))
+    assert all(Unrolled(lr=0.1, steps=1, eval_steps=1, adapt_norm=True).adapted(network))
 
 
 @pytest.mark.parametrize(
@@ -74,8 +87,8 @@ def test_scale_and_shift_of_batch_norm_are_left_out_unless_asked_for():
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message):
-    network, inner = network_of("mlp"), InnerLoop(lr=0.1, steps=1, eval_steps=1)
-    rates = InnerRates(inner, network)
+    network, inner = network_of("mlp"), Unrolled(lr=0.1, steps=1, eval_steps=1)
+    rates = inner.new_rates(network)
     with pytest.raises(UserError) as error:
         engine_kind(engine)(network, inner, rates, None, batch_norm)
     assert str(error.value) == message

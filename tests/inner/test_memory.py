@@ -7,9 +7,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.memory import forecast
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
 WAYS, TASKS = 5, 6
@@ -43,8 +42,8 @@ def test_it_is_right_within_a_fifth(engine, chunk, at_once, by_steps):
     torch.manual_seed(0)
     backbone = Conv4((1, 28, 28), filters=16)
     network = nn.Sequential(backbone, nn.Linear(backbone.out_features, WAYS))
-    inner = InnerLoop(lr=0.1, steps=4, eval_steps=4, task_chunk=chunk, checkpoint_steps=by_steps)
-    built = engine_kind(engine)(network, inner, InnerRates(inner, network), nn.functional.cross_entropy, "transductive")
+    inner = Unrolled(lr=0.1, steps=4, eval_steps=4, task_chunk=chunk, checkpoint_steps=by_steps)
+    built = engine_kind(engine)(network, inner, inner.new_rates(network), nn.functional.cross_entropy, "transductive")
     batch = tasks_of(28)
     said = forecast(built, batch)
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -58,8 +57,8 @@ def test_it_is_right_within_a_fifth(engine, chunk, at_once, by_steps):
 
 def test_learn2learn_has_one_task_in_memory_and_all_its_steps():
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, WAYS))
-    inner = InnerLoop(lr=0.1, steps=2, eval_steps=2)
-    rates = InnerRates(inner, network)
+    inner = Unrolled(lr=0.1, steps=2, eval_steps=2)
+    rates = inner.new_rates(network)
     built = engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, "transductive")
     batch = tasks_of(28)
     said = forecast(built, batch)

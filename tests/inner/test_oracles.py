@@ -8,8 +8,8 @@ from learn2learn.optim.transforms import KroneckerTransform, MetaCurvatureTransf
 from torch import nn
 
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.transforms import Kronecker, MetaCurvature
+from fewshot.inner.unrolled import Unrolled
 from tests.inner.engine_tester import network_of, random_tasks, uneven_rates
 
 ENGINES = pytest.mark.parametrize("engine", ["functional", "vectorized"])
@@ -17,7 +17,7 @@ SHAPES = pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 3, 3, 3), (2, 3, 1,
 
 
 def built(engine, network, **options):
-    inner = InnerLoop(lr=0.3, steps=2, eval_steps=2, adapt_norm=True, **options)
+    inner = Unrolled(lr=0.3, steps=2, eval_steps=2, adapt_norm=True, **options)
     return engine_kind(engine)(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive")
 
 

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 from fewshot.inner.engine import engine_kind
-from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.minibatches import shuffled_rows
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.reptile import Reptile, shuffled_rows
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import QUERIES, SHOTS, WAYS, network_of, random_tasks, smooth_network
 
@@ -18,8 +16,8 @@ ADAM = partial(torch.optim.Adam, betas=(0.0, 0.999))
 
 
 def built(engine, network, loss=nn.functional.cross_entropy, **options):
-    inner = InnerLoop(**({"lr": 0.1, "steps": 4, "eval_steps": 4, "adapt_norm": True, "outer": "displacement"} | options))
-    return engine_kind(engine)(network, inner, InnerRates(inner, network), loss, "transductive")
+    inner = Reptile(**({"lr": 0.1, "steps": 4, "eval_steps": 4, "adapt_norm": True} | options))
+    return engine_kind(engine)(network, inner, inner.new_rates(network), loss, "transductive")
 
 
 def trained(network, x, y, rows, optimizer):
@@ -38,7 +36,7 @@ def trained(network, x, y, rows, optimizer):
 def test_it_is_the_mean_way_from_where_tasks_end_to_where_they_began(engine, kind, size):
     """Support and query images are trained on alike; the mean is over tasks."""
     network, batch = network_of("conv4"), random_tasks(3)
-    optimizer, rate = (None, 0.1) if kind == "sgd" else (ADAM, 0.01)
+    optimizer, rate = (torch.optim.SGD, 0.1) if kind == "sgd" else (ADAM, 0.01)
     torch_optimizer = partial(torch.optim.SGD if kind == "sgd" else ADAM, lr=rate)
     built(engine, network, lr=rate, optimizer=optimizer, batch_size=size).meta_gradient(batch, 3)
     rows = WAYS * (SHOTS + QUERIES)
@@ -59,8 +57,8 @@ def test_it_is_the_mean_way_from_where_tasks_end_to_where_they_began(engine, kin
 @ENGINES
 def test_evaluation_adapts_to_the_support_set_alone(engine, kind):
     network, batch = network_of("conv4"), random_tasks(2)
-    optimizer = None if kind == "sgd" else ADAM
-    torch_optimizer = partial(torch.optim.SGD if kind == "sgd" else ADAM, lr=0.01)
+    optimizer = torch.optim.SGD if kind == "sgd" else ADAM
+    torch_optimizer = partial(optimizer, lr=0.01)
     path = built(engine, network, lr=0.01, optimizer=optimizer, eval_batch_size=4).adaptation_path(batch, 3)
     every = shuffled_rows([0, 1], WAYS * SHOTS, 4, 3)
     for t, task in enumerate(batch):
@@ -124,3 +122,24 @@ def test_a_task_is_adapted_to_alike_whoever_it_is_with():
             assert max(found.abs().max(), parameter.grad.abs().max()) < 1e-6
         else:
             torch.testing.assert_close(found, parameter.grad, rtol=1e-8, atol=1e-11)
+
+
+def test_every_row_is_seen_once_before_any_is_seen_again():
+    rows = shuffled_rows([3, 7], rows=6, size=4, steps=6)
+    assert rows.shape == (2, 6, 4)
+    for of_task in rows:
+        decks = of_task.flatten().view(4, 6)
+        assert torch.equal(decks.sort(dim=1).values, torch.arange(6).expand(4, 6))
+        assert not torch.equal(decks[0], decks[1]), "shuffled anew"
+
+
+def test_a_task_has_the_same_rows_whoever_it_is_with():
+    together = shuffled_rows([5, 9, 2], rows=10, size=3, steps=4)
+    assert torch.equal(shuffled_rows([9], rows=10, size=3, steps=4)[0], together[1])
+    assert torch.equal(shuffled_rows([9], rows=10, size=3, steps=2)[0], together[1, :2])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_batches_larger_than_the_set_hold_every_row_equally_often():
+    rows = shuffled_rows([0], rows=5, size=25, steps=3)
+    assert all(of_step.bincount().tolist() == [5] * 5 for of_step in rows[0])

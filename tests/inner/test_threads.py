@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot.inner.functional_engine import FunctionalEngine
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.functional_engine import FunctionalEngine, OneTask
 from fewshot.inner.threads import cores, replica, side_by_side
+from fewshot.inner.unrolled import Unrolled
 from fewshot.inner.vectorized_engine import VectorizedEngine
 from tests.inner.engine_tester import (
     HOOKS,
@@ -132,7 +132,7 @@ def test_a_replica_holds_the_same_tensors_itself():
 
 def built(kind, network, options, **more):
     task_init = options.pop("task_init", None)
-    inner = InnerLoop(lr=0.3, eval_steps=2, **options, **more)
+    inner = Unrolled(lr=0.3, eval_steps=2, **options, **more)
     return kind(network, inner, uneven_rates(inner, network), nn.functional.cross_entropy, "transductive", task_init)
 
 
@@ -218,18 +218,18 @@ def test_a_bound_on_tasks_holds_in_threads_too(kind, bound, count, at_once, thre
 
 def test_out_of_memory_fewer_threads_go_on_with_the_same_gradients(threads, monkeypatch):
     network, options = hooked("proximal", steps=1)
-    engine, batch, queries = built(FunctionalEngine, network, options), random_tasks(6), FunctionalEngine.queries
+    engine, batch, queries = built(FunctionalEngine, network, options), random_tasks(6), OneTask.queries
     engine.meta_gradient(batch, 6)
     whole = gradients(network)
     network.zero_grad()
 
-    def in_little_memory(engine, fast, chunk):
+    def in_little_memory(weights, fast, chunk):
         if torch.get_num_threads() == 1:  # of four: four workers have one each, two have two
             raise RuntimeError("not enough memory: 1 TB")
-        return queries(engine, fast, chunk)
+        return queries(weights, fast, chunk)
 
     threads(4, 4)
-    monkeypatch.setattr(FunctionalEngine, "queries", in_little_memory)
+    monkeypatch.setattr(OneTask, "queries", in_little_memory)
     engine.meta_gradient(batch, 6)
     assert engine.tasks_at_once(batch) == 2
     for a, b in zip(whole, gradients(network), strict=True):

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from fewshot.inner.vectorized_engine import VectorizedEngine
+from fewshot.inner.vectorized_engine import ManyTasks
 from tests.inner.engine_tester import EngineTester, VariantTester, gradients, network_of, random_tasks
 
 
@@ -30,14 +30,14 @@ class TestVectorizedEngineInChunks(VariantTester):
     def test_out_of_memory_it_halves_and_goes_on_with_the_same_gradients(self, monkeypatch, caplog, memory, error):
         network, batch = network_of("conv4"), random_tasks(5)
         whole = self.meta_gradient(network, batch, task_chunk=None)
-        outputs = VectorizedEngine.queries
+        outputs = ManyTasks.queries
 
-        def in_little_memory(engine, fast, chunk):
+        def in_little_memory(weights, fast, chunk):
             if len(chunk) > memory:
                 raise error
-            return outputs(engine, fast, chunk)
+            return outputs(weights, fast, chunk)
 
-        monkeypatch.setattr(VectorizedEngine, "queries", in_little_memory)
+        monkeypatch.setattr(ManyTasks, "queries", in_little_memory)
         engine = self.build(network, task_chunk=None)
         for _ in range(2):
             network.zero_grad()
@@ -50,9 +50,9 @@ class TestVectorizedEngineInChunks(VariantTester):
         assert said[0].startswith("Out of memory with 3 tasks at once: 1 from now on (model.inner.task_chunk=1")
 
     def test_another_error_is_no_lack_of_memory(self, monkeypatch):
-        def fails(engine, fast, chunk):
+        def fails(weights, fast, chunk):
             raise RuntimeError("something else")
 
-        monkeypatch.setattr(VectorizedEngine, "queries", fails)
+        monkeypatch.setattr(ManyTasks, "queries", fails)
         with pytest.raises(RuntimeError, match="something else"):
             self.build(network_of("mlp")).meta_gradient(random_tasks(2), 2)

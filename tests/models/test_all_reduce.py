@@ -7,7 +7,7 @@ import torch
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.data.meta_batches import Share
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.all_reduce import average_over_tasks
 from fewshot.models.maml import MAML
 from tests.ranks import in_processes
@@ -19,7 +19,7 @@ def descend(data, share, size, dtype, first_order=False):
     """The weights after 20 outer steps of a process with its share of each meta-batch."""
     torch.manual_seed(0)
     backbone = Conv4((1, 16, 16), filters=4, downsample="stride", global_pool=True)
-    inner = InnerLoop(lr=0.1, steps=2, eval_steps=2, first_order=first_order)
+    inner = Unrolled(lr=0.1, steps=2, eval_steps=2, first_order=first_order)
     model = MAML(backbone, 3, 3, inner, "learn2learn", "transductive", lambda p: torch.optim.SGD(p, lr=0.1)).to(dtype)
     # Small steps: large ones are chaotic, and would show the last bit of a sum rather than a wrong weight of a task.
     optimizer = torch.optim.SGD(model.network.parameters(), lr=0.002, momentum=0.5)

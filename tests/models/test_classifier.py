@@ -250,7 +250,6 @@ def test_a_classifier_comes_back_without_its_training_split(tmp_path):
             "shapes": trained._shapes(),
             "skipped_steps": 0,
             "max_steps": 1,
-            "data": "toy",
             "val_metrics": {},
         },
     }

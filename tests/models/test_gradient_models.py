@@ -11,8 +11,10 @@ from torch import nn
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
 from fewshot.inner.annealing import Annealing
+from fewshot.inner.implicit import Implicit
 from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.minibatches import shuffled_rows
+from fewshot.inner.reptile import Reptile, shuffled_rows
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.cavia import CAVIA
 from fewshot.models.maml import MAML
 from fewshot.models.protomaml import ProtoMAML
@@ -28,11 +30,12 @@ class GradientModelTester(ModelTester):
 
     relabels: ClassVar[bool] = False
     kind: ClassVar[type[MAML]] = MAML
+    loop: ClassVar[type[InnerLoop]] = Unrolled
     inner: ClassVar[dict[str, object]] = {}
     others: ClassVar[dict[str, object]] = {}
 
     def make(self, inner=None, **changes):
-        loop = InnerLoop(**({"lr": LR, "steps": 2, "eval_steps": 3} | self.inner | (inner or {})))
+        loop = self.loop(**({"lr": LR, "steps": 2, "eval_steps": 3} | self.inner | (inner or {})))
         return self.kind(**{
             "backbone": small_backbone(), "ways": WAYS, "eval_ways": WAYS, "inner": loop, "engine": "auto",
             "batch_norm": "transductive", "optimizer": sgd, **self.others, **changes,
@@ -103,9 +106,9 @@ class TestKFO(GradientModelTester):
 
 class TestReptile(GradientModelTester):
     blind_to_copies: ClassVar = False
+    loop: ClassVar = Reptile
     inner: ClassVar = {
-        "outer": "displacement", "adapt_norm": True, "lr": 0.02, "batch_size": 5, "eval_batch_size": 5, "steps": 5,
-        "eval_steps": 5,
+        "adapt_norm": True, "lr": 0.02, "batch_size": 5, "eval_batch_size": 5, "steps": 5, "eval_steps": 5,
     }  # fmt: skip
 
     def test_the_gradient_is_that_of_the_mean_loss(self):
@@ -137,7 +140,8 @@ class TestReptileWithAdam(TestReptile):
 
 
 class TestIMAML(GradientModelTester):
-    inner: ClassVar = {"outer": "implicit", "proximal": 1.0, "cg_damping": 1.0, "lr": 0.2, "steps": 5, "eval_steps": 5}
+    loop: ClassVar = Implicit
+    inner: ClassVar = {"proximal": 1.0, "cg_damping": 1.0, "lr": 0.2, "steps": 5, "eval_steps": 5}
 
     @pytest.mark.slow
     def test_the_gradient_is_that_of_the_mean_loss(self):
@@ -184,8 +188,9 @@ def with_gradient(model, batch):
 
 def adapted(model, batch):
     """Which parameters differ after three steps of adaptation to the first task, by name."""
-    engine = model._evaluator.chosen(batch)
-    before, *_, after = (engine.weights(fast) for fast in engine.trajectory(engine.prepared(batch.slice(0, 1)), 3))
+    engine = model.engine_for(batch)
+    weights = engine.fast_weights(engine.kind, engine.network)
+    before, *_, after = (weights.weights(fast) for fast in weights.descent(weights.prepared(batch.slice(0, 1)), 3))
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -217,7 +222,7 @@ def test_rates_of_meta_sgd_may_become_negative():
     with torch.no_grad():
         for rate in model.rates.learned:
             rate.fill_(-0.01)
-    path = model._evaluator.adaptation_path(batch.with_inputs(batch.support_x, batch.support_x), 1)
+    path = model.engine_for(batch).adaptation_path(batch.with_inputs(batch.support_x, batch.support_x), 1)
     before, after = (
         nn.functional.cross_entropy(path[:, step].flatten(0, 1), batch.support_y.flatten()).item() for step in (0, 1)
     )
@@ -252,13 +257,13 @@ def test_mamlpp_learns_rates_and_norms_of_every_step_and_adapts_no_norm():
 
 def test_derivatives_are_annealed_by_the_trainers_step(toy_data, tmp_path, monkeypatch):
     """First order in the first half of a training, second in the other."""
-    asked, original = [], InnerLoop.second_order
+    asked, original = [], Unrolled.second_order
 
     def watched(self, outer_step):
         asked.append((outer_step, original(self, outer_step)))
         return asked[-1][1]
 
-    monkeypatch.setattr(InnerLoop, "second_order", watched)
+    monkeypatch.setattr(Unrolled, "second_order", watched)
     model = TestMAMLPlusPlus().built(inner={"annealing": Annealing(4, multi_step=0.5, first_order=0.5)}, optimizer=sgd)
     make_trainer(tmp_path, max_steps=4, limit_val_batches=0).fit(model, toy_data())
     assert set(asked) == {(0, False), (1, False), (2, True), (3, True)}
@@ -290,9 +295,9 @@ def test_the_outer_gradient_flows_through_the_prototypes():
     """Even to first order and with no way through the steps, the body learns by where the head began."""
     model, batch = TestProtoMAML().trained(inner={"first_order": True}), random_tasks()
     whole = with_gradient(model, batch)
-    task_init = model._engine.task_init
-    for engine in (model._engine, model._engine.chosen(batch)):
-        engine.task_init = lambda x, y: {name: value.detach() for name, value in task_init(x, y).items()}
+    engine = model.engine_for(batch)
+    task_init = engine.task_init
+    engine.task_init = lambda x, y: {name: value.detach() for name, value in task_init(x, y).items()}
     cut = with_gradient(model, batch)
     name = "features.blocks.0.0.weight"
     assert not torch.allclose(whole[name], cut[name], rtol=1e-2)

@@ -10,7 +10,7 @@ from torch import nn
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.errors import UserError
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
 from fewshot.runtime.callbacks import SaveLast
 from fewshot.runtime.environment import quieten
@@ -24,7 +24,7 @@ def make_model(*, seed=0, backbone=None, **changes):
         "backbone": backbone or Conv4((1, 16, 16), filters=4, downsample="stride", global_pool=True),
         "ways": 3,
         "eval_ways": 3,
-        "inner": InnerLoop(lr=0.4, steps=1, eval_steps=3),
+        "inner": Unrolled(lr=0.4, steps=1, eval_steps=3),
         "engine": "learn2learn",
         "batch_norm": "transductive",
         "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
@@ -228,7 +228,7 @@ def test_it_learns_to_learn(toy_data, tmp_path, order, batch_norm):
     data = toy_data(source=Toy(classes=60), val_tasks=100)
     model = make_model(
         backbone=Conv4((1, 16, 16), filters=8, downsample="stride"),
-        inner=InnerLoop(lr=0.4, steps=1, eval_steps=2, first_order=order),
+        inner=Unrolled(lr=0.4, steps=1, eval_steps=2, first_order=order),
         batch_norm=batch_norm,
     )
     make_trainer(tmp_path).validate(model, data, verbose=False)
@@ -243,7 +243,7 @@ def test_it_learns_to_learn(toy_data, tmp_path, order, batch_norm):
 
 def test_the_protocol_says_what_was_done():
     description = make_model(
-        inner=InnerLoop(lr=0.4, steps=2, eval_steps=3, first_order=True), batch_norm="inductive"
+        inner=Unrolled(lr=0.4, steps=2, eval_steps=3, first_order=True), batch_norm="inductive"
     ).description
     expected = {"model": "MAML", "engine": "learn2learn", "batch_norm": "inductive", "transductive": False, "order": 1,
                 "backbone": "Conv4", "inner_lr": 0.4, "train_steps": 2, "eval_steps": 3, "adapt_norm": False}  # fmt: skip

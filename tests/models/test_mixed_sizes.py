@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewshot.data.meta_batches import Share
-from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.baseline import Baseline
 from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet
@@ -17,8 +17,8 @@ from tests.toy import TrainTasks
 WAYS = (2, 5)
 OTHERS = {"batch_norm": "running", "optimizer": sgd}
 MODELS = {
-    "maml": lambda net: MAML(net, WAYS, WAYS, InnerLoop(0.1, 2, 2), "functional", "transductive", sgd),
-    "maml vectorized": lambda net: MAML(net, WAYS, WAYS, InnerLoop(0.1, 2, 2), "vectorized", "transductive", sgd),
+    "maml": lambda net: MAML(net, WAYS, WAYS, Unrolled(0.1, 2, 2), "functional", "transductive", sgd),
+    "maml vectorized": lambda net: MAML(net, WAYS, WAYS, Unrolled(0.1, 2, 2), "vectorized", "transductive", sgd),
     "protonet": lambda net: ProtoNet(backbone=net, **OTHERS),
     "r2d2": lambda net: R2D2(backbone=net, penalty=1.0, scale=1.0, **OTHERS),
     "baseline": lambda net: Baseline(backbone=net, epochs=2, batch_size=4, lr=0.01, **OTHERS),

@@ -36,7 +36,7 @@ def state(path: Path) -> dict[str, object]:
         }
         for name, memory in content["callbacks"].items()
     }
-    kept = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "fewshot")
+    kept = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "fewshot", "EpisodicDataModule")
     content["fewshot"].pop("max_steps")  # a prolonged run was planned for fewer
     return plain({**{key: content[key] for key in kept}, "callbacks": callbacks})
 

@@ -97,7 +97,8 @@ def test_curves_of_gradients_are_those_of_the_steps(run, events, compose_config,
     data.prepare(["train", "val"])
     data.setup("fit")
     batch = data.scaled(data.meta_batches("train", 4)[0])[0]
-    norms, cosine = inner_gradient_norms(model.engine, batch).mean(dim=0), order_cosine(model.engine, batch)
+    engine = model.engine_for(batch)
+    norms, cosine = inner_gradient_norms(engine, batch).mean(dim=0), order_cosine(engine, batch)
     model.meta_gradient(batch)
     outer = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
     expected = {"outer": outer, "inner_step_1": norms[0], "inner_step_2": norms[1], "order_cosine": cosine}

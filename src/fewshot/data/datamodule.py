@@ -301,7 +301,13 @@ class EpisodicDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the data that it was trained on."""
         classes = sorted({*self._train_originals, *self.seen_before})
-        return {"classes": classes, "split": self.split.description, "splits_sha256": self.splits_sha256}
+        return {
+            "source": self.source_name("train"),
+            "classes": classes,
+            "split": self.split.description,
+            "splits_sha256": self.splits_sha256,
+            "images_sha256": self.images_sha256,
+        }
 
     @property
     def images_sha256(self) -> dict[str, str]:

@@ -1,12 +1,14 @@
-"""Calls a network with explicit weights, without changing the network."""
+"""Calls a network with explicit weights, without changing the network, and normalises queries as asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fewshot.backbones.norm import statistics_from_first
 
 
 class Call:
@@ -41,6 +43,28 @@ class Call:
             for held, leaf, parameter in kept:
                 held[leaf] = parameter
         return outputs
+
+
+def query_outputs(network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor, batch_norm: str) -> Tensor:
+    """A network's outputs for one task's query set ``(N*Q, outputs)``.
+
+    Args:
+        network: of inputs.
+        support_x: ``(N*K, ...)``
+        query_x: ``(N*Q, ...)``
+        batch_norm: ``transductive`` or ``inductive`` (`fewshot.inner.engine.Engine`).
+    """
+    return network(query_x) if batch_norm == "transductive" else features(network, support_x, query_x, batch_norm)[1]
+
+
+def features(network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor, batch_norm: str) -> tuple[Tensor, Tensor]:
+    """A network's outputs for one task's support set and query set, as `query_outputs`."""
+    if batch_norm == "transductive":
+        return network(support_x), network(query_x)
+    support = len(support_x)
+    with statistics_from_first(support):
+        both = network(torch.cat([support_x, query_x]))
+    return both[:support], both[support:]
 
 
 @contextmanager

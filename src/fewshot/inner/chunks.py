@@ -1,6 +1,7 @@
-"""Computes the meta-gradient of a meta-batch in chunks of tasks, as many at a time as memory holds."""
+"""A meta-batch in chunks of tasks: side by side in threads, and as many at a time as memory holds."""
 
 import logging
+from abc import ABC
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import ceil
@@ -8,132 +9,130 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot.inner.call import unfused_attention
-from fewshot.inner.fast_weights import FastWeights, Gradients
-from fewshot.inner.frozen_features import split, through_body
-from fewshot.inner.implicit import implicit
-from fewshot.inner.reptile import displacement
+from fewshot.inner.engine import Engine
+from fewshot.inner.fast_weights import FastWeights, Gradients, add
+from fewshot.inner.frozen_features import outer_gradients, path
 from fewshot.inner.threads import cores, replica, side_by_side
-from fewshot.inner.unrolled import plus, step_by_step, unrolled
 from fewshot.tasks.batch import TaskBatch
 
 Result = TypeVar("Result")
+Total = TypeVar("Total")
 
 log = logging.getLogger(__name__)
 
 
-class FastWeightsEngine(FastWeights):
-    """Adapts to one chunk of tasks at a time, on a CPU to several chunks in threads; takes fewer tasks when memory runs out.
-
-    The division into chunks depends on the number and shape of the tasks alone, so results do not depend on the number of
-    threads.
+class ChunkedEngine(Engine, ABC):
+    """Computes chunks of tasks by fast weights.
 
     Attributes:
+        kind: of the fast weights.
         chunk: largest number of tasks stacked in one operation. On a CPU a batch is at least two chunks, even on one core; on
-            a GPU an engine that stacks tasks takes all of them in one.
+            a GPU fast weights that are stacked take all tasks in one.
         bound: largest number of tasks in memory together; None sets no bound.
     """
 
+    kind: type[FastWeights]
     chunk: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.bound = self.inner.task_chunk
-        parts = split(self)
-        self._split: tuple[nn.Module, FastWeightsEngine] | None = None
-        if parts is not None:
-            body, head = parts
-            self._split = body, self.copy_as(type(self), network=head)
 
     @unfused_attention()
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
-        def summed() -> tuple[list[Tensor], list[Tensor], Gradients]:
-            losses, outputs = [], []
-            total: Gradients = [None] * len(self.outer)
-            found = self._by_chunks(batch, lambda engine, part: engine.outer_gradients(part, tasks, outer_step))
-            for of_losses, of_outputs, gradients in found:
-                losses.append(of_losses)
-                outputs.append(of_outputs)
-                total = [plus(a, b) for a, b in zip(total, gradients, strict=True)]
-            return losses, outputs, total
-
-        losses, outputs, total = self._in_memory(batch, summed)
-        for parameter, found in zip(self.outer, total, strict=True):
-            parameter.grad = plus(parameter.grad, found)
-        return torch.cat(losses), torch.cat(outputs)
+        function = partial(outer_gradients, self.inner, tasks=tasks, outer_step=outer_step)
+        losses, outputs, gradients = by_chunks(self, batch, function, _summed)
+        outer = [p for p in (*self.network.parameters(), *self.rates.parameters()) if p.requires_grad]
+        for parameter, gradient in zip(outer, add([p.grad for p in outer], gradients), strict=True):
+            parameter.grad = gradient
+        return losses, outputs
 
     @unfused_attention()
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
-        paths = self._in_memory(batch, lambda: list(self._by_chunks(batch, lambda engine, part: engine.path(part, steps))))
-        return torch.cat(paths)
-
-    def path(self, chunk: TaskBatch, steps: int) -> Tensor:
-        if self._split is None:
-            return super().path(chunk, steps)
-        body, head = self._split
-        with torch.no_grad():
-            features = self.embedded(body, chunk)
-        return head.path(chunk.with_inputs(*features), steps)
+        return torch.cat(by_chunks(self, batch, partial(path, self.inner, steps=steps), list))
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
-        size, workers = self._shares(batch)
+        size, workers = shares(self, batch)
         return min(size * workers, len(batch))
 
-    def _shares(self, batch: TaskBatch) -> tuple[int, int]:
-        """Number of tasks in a chunk, and number of chunks computed at the same time."""
-        bound = min(self.bound or len(batch), len(batch))
-        on_cpu = batch.support_x.device.type == "cpu"
-        chunks = max(ceil(bound / self.chunk), min(2, bound)) if on_cpu or not self.stacked else 1
-        # With a bound, the chunks computed at the same time stay within it together.
-        size = bound // chunks if bound < len(batch) else ceil(bound / chunks)
-        return size, min(chunks, cores()) if on_cpu else 1
 
-    def _by_chunks(self, batch: TaskBatch, function: Callable[["FastWeightsEngine", TaskBatch], Result]) -> Iterator[Result]:
-        """Results of a function of an engine and a chunk, for each chunk in order."""
-        size, workers = self._shares(batch)
-        free: SimpleQueue[FastWeightsEngine] = SimpleQueue()
-        for _ in range(workers):
-            free.put(self.copy_as(type(self), network=replica(self.network)))
+def by_chunks(
+    engine: ChunkedEngine,
+    batch: TaskBatch,
+    function: Callable[[FastWeights, TaskBatch], Result],
+    gather: Callable[[Iterator[Result]], Total],
+) -> Total:
+    """What `gather` makes of the results of a function for each chunk of a batch, in order.
 
-        def job(first: int) -> Result:
-            engine = free.get()
-            try:
-                return function(engine, engine.prepared(batch.slice(first, first + size)))
-            finally:
-                free.put(engine)
+    The division into chunks depends on the number and shape of the tasks alone, so results do not depend on the number of
+    threads. When memory runs out, all is computed again with half as many tasks at once, from then on.
 
-        return side_by_side([partial(job, first) for first in range(0, len(batch), size)], workers)
-
-    def _in_memory(self, batch: TaskBatch, function: Callable[[], Result]) -> Result:
-        """Calls a function again with half as many tasks at once for as long as memory runs out."""
-        while True:
-            try:
-                return function()
-            except RuntimeError as error:
-                at_once = self.tasks_at_once(batch)
-                if at_once == 1 or not _is_out_of_memory(error):
-                    raise
-            self._halve(at_once)
-
-    def outer_gradients(self, chunk: TaskBatch, tasks: int, outer_step: int) -> tuple[Tensor, Tensor, Gradients]:
-        if self._split is not None:
-            return through_body(self, *self._split, chunk, tasks, outer_step)
-        if self.inner.outer == "implicit":
-            return implicit(self, chunk, tasks)
-        if self.inner.outer == "displacement":
-            return displacement(self, chunk, tasks)
-        return (step_by_step if self.inner.checkpoint_steps else unrolled)(self, chunk, tasks, outer_step)
-
-    def _halve(self, size: int) -> None:
-        self.bound = size // 2
+    Args:
+        engine: whose network, and bound on tasks in memory.
+        batch: tasks of one size.
+        function: of the fast weights of a replica of the network, which no other thread calls, and of a chunk.
+        gather: of the results, which it may drop one by one.
+    """
+    while True:
+        size, workers = shares(engine, batch)
+        try:
+            return gather(side_by_side(_jobs(engine, batch, function, size, workers), workers))
+        except RuntimeError as error:
+            at_once = min(size * workers, len(batch))
+            if at_once == 1 or not _is_out_of_memory(error):
+                raise
+        engine.bound = at_once // 2
         log.warning(
-            f"Out of memory with {size} tasks at once: {self.bound} from now on (model.inner.task_chunk={self.bound}; "
+            f"Out of memory with {at_once} tasks at once: {engine.bound} from now on (model.inner.task_chunk={engine.bound}; "
             "model.inner.checkpoint_steps=true needs less)"
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def shares(engine: ChunkedEngine, batch: TaskBatch) -> tuple[int, int]:
+    """Number of tasks in a chunk, and number of chunks computed at the same time."""
+    bound = min(engine.bound or len(batch), len(batch))
+    on_cpu = batch.support_x.device.type == "cpu"
+    chunks = max(ceil(bound / engine.chunk), min(2, bound)) if on_cpu or not engine.kind.stacked else 1
+    # With a bound, the chunks computed at the same time stay within it together.
+    size = bound // chunks if bound < len(batch) else ceil(bound / chunks)
+    return size, min(chunks, cores()) if on_cpu else 1
+
+
+def _jobs(
+    engine: ChunkedEngine,
+    batch: TaskBatch,
+    function: Callable[[FastWeights, TaskBatch], Result],
+    size: int,
+    workers: int,
+) -> list[Callable[[], Result]]:
+    free: SimpleQueue[FastWeights] = SimpleQueue()
+    for _ in range(workers):
+        free.put(engine.fast_weights(engine.kind, replica(engine.network)))
+
+    def job(first: int) -> Result:
+        weights = free.get()
+        try:
+            return function(weights, weights.prepared(batch.slice(first, first + size)))
+        finally:
+            free.put(weights)
+
+    return [partial(job, first) for first in range(0, len(batch), size)]
+
+
+def _summed(chunks: Iterator[tuple[Tensor, Tensor, Gradients]]) -> tuple[Tensor, Tensor, Gradients]:
+    """Losses and outputs of all tasks, and their gradients added up in the order of the chunks."""
+    of_losses, of_outputs, total = next(chunks)
+    losses, outputs = [of_losses], [of_outputs]
+    for of_losses, of_outputs, gradients in chunks:
+        losses.append(of_losses)
+        outputs.append(of_outputs)
+        total = add(total, gradients)
+    return torch.cat(losses), torch.cat(outputs), total
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

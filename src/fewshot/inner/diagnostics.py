@@ -6,21 +6,22 @@ import torch
 from torch import Tensor
 
 from fewshot.inner.engine import Engine
-from fewshot.inner.functional_engine import FunctionalEngine
+from fewshot.inner.functional_engine import OneTask
 from fewshot.inner.threads import replica
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch
 
 
 def inner_gradient_norms(engine: Engine, batch: TaskBatch) -> Tensor:
     """Norm of the support loss's gradient in each adaptation step, over all that is adapted, ``(T, steps)``."""
     inner, norms = engine.inner, []
-    looking = engine.copy_as(FunctionalEngine, network=replica(engine.network))
+    weights = engine.fast_weights(OneTask, replica(engine.network))
     for number in range(len(batch)):
-        chunk = looking.prepared(batch.slice(number, number + 1))
-        for step, fast in zip(range(inner.steps), looking.trajectory(chunk, inner.steps), strict=False):
+        chunk = weights.prepared(batch.slice(number, number + 1))
+        for step, fast in zip(range(inner.steps), inner.trajectory(weights, chunk, inner.steps), strict=False):
             leaves = [weight.detach().requires_grad_() for weight in fast]
             with torch.enable_grad():
-                gradients = looking.support_gradients(leaves, step, chunk, second_order=False)
+                gradients = weights.support_gradients(leaves, step, chunk, second_order=False)
             norms.append(torch.nn.utils.get_total_norm([gradient.detach() for gradient in gradients]))
     return torch.stack(norms).view(len(batch), inner.steps)
 
@@ -31,17 +32,16 @@ def order_cosine(engine: Engine, batch: TaskBatch) -> float | None:
     Near 1, second derivatives change the meta-gradient little, and the first order would do. None where the outer gradient
     does not pass through the inner steps.
     """
-    if engine.inner.outer != "unrolled":
+    if not isinstance(engine.inner, Unrolled):
         return None
-    first, second = (_meta_gradient(engine, batch, first_order) for first_order in (True, False))
+    inner = replace(engine.inner, annealing=None)
+    first, second = (_meta_gradient(engine, batch, replace(inner, first_order=first_order)) for first_order in (True, False))
     return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
 
 
-def _meta_gradient(engine: Engine, batch: TaskBatch, first_order: bool) -> Tensor:
-    """The meta-gradient of one order, flat; every ``.grad`` is restored."""
-    chosen = engine.chosen(batch)
-    inner = replace(engine.inner, first_order=first_order, annealing=None)
-    of_order = engine.copy_as(type(chosen), inner=inner)
+def _meta_gradient(engine: Engine, batch: TaskBatch, inner: Unrolled) -> Tensor:
+    """The meta-gradient of another inner loop, flat; every ``.grad`` is restored."""
+    of_order = replace(engine, inner=inner)
     network = list(engine.network.parameters())
     parameters = [*network, *engine.rates.parameters()]
     kept = [parameter.grad for parameter in parameters]

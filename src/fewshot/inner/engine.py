@@ -1,32 +1,24 @@
-"""The interface of inner-loop engines, and the code that all of them share."""
+"""The interface of inner-loop engines, and the choice among them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 import fewshot.inner
-from fewshot.backbones.norm import statistics_from_first
 from fewshot.errors import UserError, suggest
+from fewshot.inner.fast_weights import FastWeights, Loss, TaskInit
 from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Mean loss over rows, from outputs and targets."""
-
-TaskInit = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Initial values of some of a task's parameters, by name, from its support inputs ``(N*K, ...)`` and targets ``(N*K,)``;
-differentiable with respect to the network's other parameters."""
-
-Kind = TypeVar("Kind", bound="Engine")
-
 BATCH_NORM_MODES = ("transductive", "inductive")
+AUTO = "auto"
+"""Name of no engine: `fastest_engine` chooses one for each batch."""
+LARGE = 2**16
+"""Input elements of one task (support and query); above it, a CPU is faster with one task per operation."""
 
 
 @dataclass(eq=False, repr=False)
@@ -60,10 +52,6 @@ class Engine(ABC):
         if self.batch_norm not in BATCH_NORM_MODES:
             raise UserError(f"model.batch_norm={self.batch_norm} is unknown{suggest(self.batch_norm, BATCH_NORM_MODES)}")
 
-    def copy_as(self, kind: "type[Kind]", **changes: Any) -> "Kind":
-        """A new engine of a given class with the same fields, apart from some changes."""
-        return kind(**{part.name: getattr(self, part.name) for part in fields(self) if part.init} | changes)
-
     @abstractmethod
     def meta_gradient(self, batch: TaskBatch, tasks: int, outer_step: int = 0) -> tuple[Tensor, Tensor]:
         """Adds the gradient of the summed query losses, divided by `tasks`, to ``.grad`` of network and learned rates.
@@ -88,31 +76,15 @@ class Engine(ABC):
         """Number of tasks of a meta-batch that are in memory together."""
         return 1
 
-    def chosen(self, batch: TaskBatch) -> "Engine":
-        """The engine that computes such tasks: itself, except for the engine ``auto``."""
-        return self
-
-    def query_outputs(self, network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
-        """A network's outputs for one task's query set ``(N*Q, outputs)``, normalised as `batch_norm` says."""
-        if self.batch_norm == "transductive":
-            return network(query_x)
-        support = len(support_x)
-        with statistics_from_first(support):
-            return network(torch.cat([support_x, query_x]))[support:]
-
-    def features(self, body: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of support and query set from layers that no task adapts, normalised as `batch_norm` says."""
-        if self.batch_norm == "transductive":
-            return body(support_x), body(query_x)
-        support = len(support_x)
-        with statistics_from_first(support):
-            features = body(torch.cat([support_x, query_x]))
-        return features[:support], features[support:]
+    def fast_weights(self, kind: type[FastWeights], network: nn.Module) -> FastWeights:
+        """Fast weights of a network like the engine's."""
+        return kind(network, self.rates, self.loss, self.batch_norm, self.inner.proximal, self.task_init)
 
 
-def engine_names() -> list[str]:
-    """Names of all engines: modules ``fewshot.inner.<name>_engine``."""
-    return [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
+def fastest_engine(batch: TaskBatch) -> str:
+    """The name of the fastest engine for tasks of this shape on this device, by a measured rule (docs/performance.md)."""
+    elements = batch.support_x[0].numel() + batch.query_x[0].numel()
+    return "functional" if batch.support_x.device.type == "cpu" and elements > LARGE else "vectorized"
 
 
 def engine_kind(name: str) -> type[Engine]:
@@ -121,7 +93,8 @@ def engine_kind(name: str) -> type[Engine]:
     Raises:
         UserError: no such engine.
     """
-    if name not in engine_names():
-        raise UserError(f"model.engine={name} is unknown{suggest(name, engine_names())}")
+    names = [m.name.removesuffix("_engine") for m in iter_modules(fewshot.inner.__path__) if m.name.endswith("_engine")]
+    if name not in names:
+        raise UserError(f"model.engine={name} is unknown{suggest(name, [AUTO, *names])}")
     kind: type[Engine] = import_module(f"fewshot.inner.{name}_engine").ENGINE
     return kind

@@ -1,18 +1,22 @@
 """The outer gradient by the implicit function theorem: it depends on the adapted weights, not on the path to them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewshot.inner.fast_weights import FastWeights, Gradients
-from fewshot.inner.unrolled import plus, query_gradients
+from fewshot.errors import check_int, check_positive
+from fewshot.inner.fast_weights import FastWeights, Gradients, add
+from fewshot.inner.inner_loop import InnerLoop
 from fewshot.tasks.batch import TaskBatch
 
 Vectors = Sequence[Tensor]
 
 
-def implicit(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor, Tensor, Gradients]:
+@dataclass(frozen=True)
+class Implicit(InnerLoop):
     """Implicit MAML (Rajeswaran, Finn, Kakade, Levine 2019, Algorithms 1 and 2).
 
     At a minimum phi of the support loss L plus ``lambda / 2 * |phi - theta|^2`` the condition
@@ -21,27 +25,47 @@ def implicit(engine: FastWeights, chunk: TaskBatch, tasks: int) -> tuple[Tensor,
 
     holds for every start theta, so that the query loss's gradient g at phi reaches theta as ``lambda s`` and the rest of the
     parameters as ``-(dc/drest)^T s``, where s solves ``(H + lambda I) s = g`` with the Hessian H of L: the paper's
-    ``(I + H / lambda)^-1 g`` (equation 6). `inner.cg_steps` steps of conjugate gradients solve it approximately, and
-    `inner.steps` gradient steps approximate phi; both errors vanish with more steps.
+    ``(I + H / lambda)^-1 g`` (equation 6). `cg_steps` steps of conjugate gradients solve it approximately, and `steps` gradient
+    steps approximate phi; both errors vanish with more steps. The published code takes the pull to the start (`proximal`) into
+    one last step only; here it is part of every step, as in the paper.
 
-    `inner.cg_damping` adds ``damping * lambda`` to the diagonal, for where H is not positive definite. The published code has
-    1.0 there, divides H by ``lambda + 10``, and takes the pull to the start into one last step only; here it is part of every
-    step, as in the paper.
+    Attributes:
+        cg_steps: conjugate-gradient steps.
+        cg_damping: ``damping * lambda`` is added to the diagonal of the system, for where H is not positive definite. The
+            published code has 1.0 there, and divides H by ``lambda + 10``.
     """
-    inner = engine.inner
-    *_, fast = engine.trajectory(chunk, inner.steps)
-    losses, outputs, towards, direct = query_gradients(engine, fast, inner.steps, chunk, tasks)
-    leaves = [weight.requires_grad_() for weight in fast]
-    condition = engine.support_gradients(leaves, inner.steps - 1, chunk, second_order=True)
 
-    def product(vectors: Vectors) -> Vectors:
-        found = torch.autograd.grad(condition, leaves, vectors, retain_graph=True)
-        damping = inner.cg_damping * inner.proximal
-        return [h + damping * v for h, v in zip(found, vectors, strict=True)]
+    proximal: float = 1.0
+    cg_steps: int = 5
+    cg_damping: float = 0.0
 
-    solved = conjugate_gradient(product, towards, inner.cg_steps, engine.stacked)
-    through = torch.autograd.grad(condition, engine.learned(chunk), [-s for s in solved], allow_unused=True)
-    return losses, outputs, [plus(a, b) for a, b in zip(direct, through, strict=True)]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("model.inner.proximal", self.proximal)
+        check_int("model.inner.cg_steps", self.cg_steps, least=1)
+        if self.cg_damping != 0:
+            check_positive("model.inner.cg_damping", self.cg_damping)
+
+    def outer_gradients(
+        self, weights: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int
+    ) -> tuple[Tensor, Tensor, Gradients]:
+        *_, fast = weights.descent(chunk, self.steps)
+        losses, outputs, towards, direct = weights.query_gradients(fast, self.steps, chunk, tasks)
+        leaves = [weight.requires_grad_() for weight in fast]
+        condition = weights.support_gradients(leaves, self.steps - 1, chunk, second_order=True)
+
+        def product(vectors: Vectors) -> Vectors:
+            found = torch.autograd.grad(condition, leaves, vectors, retain_graph=True)
+            damping = self.cg_damping * self.proximal
+            return [h + damping * v for h, v in zip(found, vectors, strict=True)]
+
+        solved = conjugate_gradient(product, towards, self.cg_steps, weights.stacked)
+        through = torch.autograd.grad(condition, weights.learned(chunk), [-s for s in solved], allow_unused=True)
+        return losses, outputs, add(direct, list(through))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "outer_gradient": "implicit"}
 
 
 def conjugate_gradient(product: Callable[[Vectors], Vectors], right: Vectors, steps: int, stacked: bool) -> Vectors:

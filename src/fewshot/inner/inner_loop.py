@@ -1,128 +1,111 @@
-"""Settings of the inner loop; engines compute it."""
+"""Settings of the inner loop, and the outer gradient that goes with them."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewshot.backbones.norm import BatchNorm
-from fewshot.errors import UserError, check_int, check_positive, suggest
-from fewshot.inner.annealing import Annealing
-
-RATES = ("fixed", "per_step", "per_element")
-TRANSFORMS = ("none", "meta_curvature", "kronecker")
-OUTER = ("unrolled", "implicit", "displacement")
+from fewshot.errors import UserError, check_int, check_positive
+from fewshot.inner.fast_weights import FastWeights, Gradients
+from fewshot.inner.rates import InnerRates
+from fewshot.tasks.batch import TaskBatch
 
 
 @dataclass(frozen=True)
-class InnerLoop:
-    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6), and the kind of outer gradient.
+class InnerLoop(ABC):
+    """Gradient steps on a task's support loss (Finn et al. 2017, Algorithm 1, lines 5-6).
+
+    Subclasses have the outer gradient, with the settings that it alone has: `Unrolled` (MAML), `Implicit` (iMAML), `Reptile`.
 
     Attributes:
         lr: inner learning rate (alpha) on the *mean* support loss; where rates are learned, their initial value.
         steps: adaptation steps in training.
         eval_steps: adaptation steps in validation and test.
-        first_order: drop the derivatives of the inner gradients (FOMAML, section 5.2).
         adapt_norm: whether the scale and shift of batch normalisation are adapted too, as in learn2learn. False adapts the
             other parameters only, as in the original code; the outer loop learns all of them either way.
         adapt: which parameters are adapted, as patterns of their names (``head.*``). Frozen ones (without ``requires_grad``)
             are left, unless a pattern names nothing else.
-        rates: ``fixed``: `lr` everywhere. ``per_step``: one learned rate a parameter tensor and step (Antoniou et al. 2019,
-            section 3.4). ``per_element``: one learned rate a weight (Meta-SGD, Li et al. 2017).
-        transform: of the inner gradients, learned: ``none``, ``meta_curvature`` or ``kronecker`` (`fewshot.inner.transforms`).
         proximal: strength (lambda) of the pull back to where a task began: ``lambda / 2 * |weights - start|^2`` is added to its
             support loss (iMAML, Rajeswaran et al. 2019, equation 3).
-        annealing: schedules over the outer steps; None keeps everything constant.
-        outer: the outer gradient. ``unrolled``: of the query loss, through all steps. ``implicit``: of the query loss, by the
-            implicit function theorem (`fewshot.inner.implicit`). ``displacement``: from where adaptation to support *and*
-            query set ends to where it began (`fewshot.inner.reptile`).
-        cg_steps: conjugate-gradient steps of ``implicit``.
-        cg_damping: added to the identity in the system that they solve.
-        optimizer: makes the optimizer of the steps from weights and ``lr``, one that works element by element
-            (``torch.optim.Adam``), new for each task; None is gradient descent. Only for ``displacement``, as the others
-            differentiate the steps.
-        batch_size: images of a step, drawn in turn from shuffled ones; None takes all. Only for ``displacement``.
-        eval_batch_size: the same in validation and test.
-        checkpoint_steps: recompute each inner step in the backward pass instead of keeping its graph: the memory of one step
-            instead of all, for a third more time.
         task_chunk: largest number of tasks in memory together; None leaves it to the engine.
     """
 
     lr: float
     steps: int
     eval_steps: int
-    first_order: bool = False
     adapt_norm: bool = False
     adapt: Sequence[str] = ("*",)
-    rates: str = "fixed"
-    transform: str = "none"
     proximal: float = 0.0
-    annealing: Annealing | None = None
-    outer: str = "unrolled"
-    cg_steps: int = 5
-    cg_damping: float = 0.0
-    optimizer: Callable[..., torch.optim.Optimizer] | None = None
-    batch_size: int | None = None
-    eval_batch_size: int | None = None
-    checkpoint_steps: bool = False
     task_chunk: int | None = None
 
     def __post_init__(self) -> None:
         check_positive("model.inner.lr", self.lr)
         check_int("model.inner.steps", self.steps, least=1)
         check_int("model.inner.eval_steps", self.eval_steps, least=0)
-        check_int("model.inner.cg_steps", self.cg_steps, least=1)
-        for key, choices in (("rates", RATES), ("transform", TRANSFORMS), ("outer", OUTER)):
-            if getattr(self, key) not in choices:
-                raise UserError(f"model.inner.{key}={getattr(self, key)} is unknown{suggest(getattr(self, key), choices)}")
-        for key in ("task_chunk", "batch_size", "eval_batch_size"):
-            if getattr(self, key) is not None:
-                check_int(f"model.inner.{key}", getattr(self, key), least=1)
-        for key in ("proximal", "cg_damping"):
-            if getattr(self, key) != 0:
-                check_positive(f"model.inner.{key}", getattr(self, key))
-        self._refuse_what_contradicts()
+        if self.task_chunk is not None:
+            check_int("model.inner.task_chunk", self.task_chunk, least=1)
+        if self.proximal != 0:
+            check_positive("model.inner.proximal", self.proximal)
 
-    def _refuse_what_contradicts(self) -> None:
-        if self.outer != "unrolled":
-            for key, neutral in (
-                ("first_order", False),
-                ("annealing", None),
-                ("rates", "fixed"),
-                ("transform", "none"),
-                ("checkpoint_steps", False),
-            ):
-                if getattr(self, key) != neutral:
-                    raise UserError(
-                        f"model.inner.{key}={getattr(self, key)} but model.inner.outer={self.outer} goes through no step; "
-                        "set model.inner.outer=unrolled"
-                    )
-        if self.outer != "displacement":
-            for key in ("optimizer", "batch_size", "eval_batch_size"):
-                if getattr(self, key) is not None:
-                    raise UserError(
-                        f"model.inner.{key} is for model.inner.outer=displacement but that is {self.outer}; "
-                        f"set model.inner.{key}=null"
-                    )
-        if self.outer == "implicit" and not self.proximal:
-            raise UserError("model.inner.proximal=0 but model.inner.outer=implicit needs a pull to the start; choose 1.0 or so")
-        if self.first_order and self.annealing is not None and self.annealing.first_order < 1:
-            raise UserError(
-                f"model.inner.first_order=true but model.inner.annealing.first_order={self.annealing.first_order} would end "
-                "it; set one of them"
-            )
+    @abstractmethod
+    def outer_gradients(
+        self, weights: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int
+    ) -> tuple[Tensor, Tensor, Gradients]:
+        """Adapts to some tasks, and differentiates what came of it.
 
-    def second_order(self, outer_step: int) -> bool:
-        """Whether derivatives of the inner gradients are taken at outer step 0, 1, ..."""
-        return not self.first_order and (self.annealing is None or self.annealing.second_order(outer_step))
+        Args:
+            weights: of the tasks.
+            chunk: tasks to adapt to, all of them together.
+            tasks: number of tasks that the summed query losses are divided by.
+            outer_step: 0, 1, ...
 
-    def loss_weights(self, outer_step: int) -> list[float]:
-        """Weights of the query losses after each inner step at outer step 0, 1, ...; they add up to 1."""
-        if self.annealing is None:
-            return [0.0] * (self.steps - 1) + [1.0]
-        return self.annealing.loss_weights(outer_step, self.steps)
+        Returns:
+            query losses ``(T,)``, query outputs ``(T, N*Q, outputs)``, and the gradients of ``weights.learned(chunk)``.
+        """
+
+    def trajectory(self, weights: FastWeights, chunk: TaskBatch, steps: int) -> Iterator[list[Tensor]]:
+        """The fast weights before adaptation in validation and test and after each step, detached from the graph."""
+        return weights.descent(chunk, steps)
+
+    def path(self, weights: FastWeights, chunk: TaskBatch, steps: int) -> Tensor:
+        """Query outputs of a chunk before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
+        path = []
+        for done, fast in enumerate(self.trajectory(weights, chunk, steps)):
+            with torch.no_grad():
+                path.append(weights.queries_after(done, fast, chunk))
+        return torch.stack(path, dim=1)
+
+    def new_rates(self, network: nn.Module) -> InnerRates:
+        """The learning rates of the parameters that are adapted."""
+        return InnerRates(self._adapted_parameters(network), self.lr, self.steps)
+
+    def _adapted_parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        return [p for p, adapted in zip(network.parameters(), self.adapted(network), strict=True) if adapted]
+
+    @property
+    def landmarks(self) -> tuple[int, ...]:
+        """The outer steps with the largest graphs; the last of them has second derivatives where any has."""
+        return (0,)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the protocol of a result says of it."""
+        return {
+            "order": 2,
+            "inner_lr": self.lr,
+            "train_steps": self.steps,
+            "eval_steps": self.eval_steps,
+            "adapt_norm": self.adapt_norm,
+            "adapt": list(self.adapt),
+            "inner_rates": "fixed",
+            "inner_transform": "none",
+            "inner_optimizer": "SGD",
+        }
 
     def adapted(self, network: nn.Module) -> list[bool]:
         """For each of `network.parameters()`, whether the inner loop changes it.

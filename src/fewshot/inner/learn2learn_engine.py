@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.call import preserve_buffers, unfused_attention
+from fewshot.inner.call import preserve_buffers, query_outputs, unfused_attention
 from fewshot.inner.engine import Engine
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch
 
 
@@ -20,13 +21,16 @@ class Learn2LearnEngine(Engine):
     """
 
     name = "learn2learn"
+    inner: Unrolled
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.inner, Unrolled):
+            raise UserError(
+                f"model.engine=learn2learn but {type(self.inner).__name__} does not unroll its steps; set model.engine=auto"
+            )
         if self.inner.checkpoint_steps:
             raise UserError("model.inner.checkpoint_steps=true but learn2learn keeps every step; set model.engine=auto")
-        if self.inner.outer != "unrolled":
-            raise UserError(f"model.inner.outer={self.inner.outer} but learn2learn unrolls its steps; set model.engine=auto")
         maml = _import_quietly()
         self._update = maml.maml_update
         self._maml = maml.MAML(self.network, lr=self.inner.lr, first_order=self.inner.first_order)
@@ -42,7 +46,7 @@ class Learn2LearnEngine(Engine):
                 self._adapt(learner, start, step, task, second_order=self.inner.second_order(outer_step))
                 if weight:
                     with adaptation_step(step), preserve_buffers(learner):
-                        query = self.query_outputs(learner, task.support_x, task.query_x)
+                        query = query_outputs(learner, task.support_x, task.query_x, self.batch_norm)
                     loss = self.loss(query, task.query_y)
                     parts.append(weight * loss / tasks)
             # One task's graph at a time: backward frees it before the next task's is built.
@@ -63,7 +67,7 @@ class Learn2LearnEngine(Engine):
                     with torch.enable_grad():
                         self._adapt(learner, start, done - 1, task, second_order=False)
                 with torch.no_grad(), adaptation_step(max(done - 1, 0)), preserve_buffers(learner):
-                    path.append(self.query_outputs(learner, task.support_x, task.query_x))
+                    path.append(query_outputs(learner, task.support_x, task.query_x, self.batch_norm))
             paths.append(torch.stack(path))
         return torch.stack(paths)
 

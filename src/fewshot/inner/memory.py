@@ -10,8 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fewshot.inner.chunks import FastWeightsEngine
+from fewshot.inner.chunks import ChunkedEngine
 from fewshot.inner.engine import Engine
+from fewshot.inner.unrolled import Unrolled
 from fewshot.tasks.batch import TaskBatch
 
 
@@ -51,16 +52,11 @@ def forecast(engine: Engine, batch: TaskBatch) -> Forecast:
 
     Memory grows with the number of tasks adapted at once: the estimate is that number times the memory of one task.
     """
-    engine = engine.chosen(batch)
-    tasks, one = engine.tasks_at_once(batch), batch.slice(0, 1)
-    steps = engine.inner.steps
-    if not isinstance(engine, FastWeightsEngine) or engine.inner.outer != "unrolled":
-        return Forecast(steps, tasks, tasks * _of_task(engine, one), None)
-    plain, by_steps = (
-        engine.copy_as(type(engine), inner=replace(engine.inner, checkpoint_steps=keep))
-        for keep in (engine.inner.checkpoint_steps, True)
-    )
-    return Forecast(steps, tasks, tasks * _of_task(plain, one), tasks * _of_task(by_steps, one))
+    inner, tasks, one = engine.inner, engine.tasks_at_once(batch), batch.slice(0, 1)
+    by_steps = None
+    if isinstance(engine, ChunkedEngine) and isinstance(inner, Unrolled):
+        by_steps = tasks * _of_task(replace(engine, inner=replace(inner, checkpoint_steps=True)), one)
+    return Forecast(inner.steps, tasks, tasks * _of_task(engine, one), by_steps)
 
 
 def peak_bytes(function: Callable[[], Any]) -> int:
@@ -71,9 +67,9 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def _of_task(engine: Engine, one: TaskBatch) -> int:
-    annealing, peaks = engine.inner.annealing, []
+    peaks = []
     # The outer step with the largest graph: where all query losses count, or where second derivatives begin.
-    for outer_step in annealing.landmarks if annealing else (0,):
+    for outer_step in engine.inner.landmarks:
         peaks.append(peak_bytes(partial(engine.meta_gradient, one, 1, outer_step)))
         for parameter in (*engine.network.parameters(), *engine.rates.parameters()):
             parameter.grad = None

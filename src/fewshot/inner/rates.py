@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.transforms import Kronecker, MetaCurvature
 
 TRANSFORMS: dict[str, type[MetaCurvature] | type[Kronecker]] = {"meta_curvature": MetaCurvature, "kronecker": Kronecker}
@@ -14,34 +13,38 @@ TRANSFORMS: dict[str, type[MetaCurvature] | type[Kronecker]] = {"meta_curvature"
 class InnerRates(nn.Module):
     """The learning rate of each adapted parameter at each step, and the transform of its gradients.
 
-    Learned rates start from `inner.lr`. A step beyond those trained uses the rates of the last trained one.
+    Learned rates start from `lr`. A step beyond those trained uses the rates of the last trained one.
 
     Args:
-        inner: the settings of the inner loop.
-        network: the network whose parameters are adapted.
+        adapted: the parameters that tasks adapt, in the order of ``network.parameters()``.
+        lr: inner learning rate.
+        steps: adaptation steps in training.
+        rates: ``fixed``, or learned ``per_step`` or ``per_element`` (`fewshot.inner.unrolled.Unrolled`).
+        transform: ``none``, ``meta_curvature`` or ``kronecker``, likewise.
     """
 
-    def __init__(self, inner: InnerLoop, network: nn.Module) -> None:
+    def __init__(
+        self, adapted: Sequence[nn.Parameter], lr: float, steps: int, rates: str = "fixed", transform: str = "none"
+    ) -> None:
         super().__init__()
-        self._inner = inner
-        adapted = [p for p, chosen in zip(network.parameters(), inner.adapted(network), strict=True) if chosen]
-        self._count = len(adapted)
-        like = adapted[0]
+        self.adapted = list(adapted)
+        self._lr, self._steps, self._rates = lr, steps, rates
+        like = self.adapted[0]
         learned: list[Tensor] = []
-        if inner.rates == "per_step":
-            learned = [torch.full((inner.steps, len(adapted)), inner.lr, dtype=like.dtype)]
-        elif inner.rates == "per_element":
-            learned = [torch.full(p.shape, inner.lr, dtype=like.dtype) for p in adapted]
+        if rates == "per_step":
+            learned = [torch.full((steps, len(self.adapted)), lr, dtype=like.dtype)]
+        elif rates == "per_element":
+            learned = [torch.full(p.shape, lr, dtype=like.dtype) for p in self.adapted]
         self.learned = nn.ParameterList(nn.Parameter(values) for values in learned)
-        transform = TRANSFORMS.get(inner.transform)
-        self.transforms = nn.ModuleList(transform(p.detach()) for p in adapted) if transform else None
+        kind = TRANSFORMS.get(transform)
+        self.transforms = nn.ModuleList(kind(p.detach()) for p in self.adapted) if kind else None
 
     def at(self, step: int) -> list[float | Tensor]:
-        """The rate of each adapted parameter, in the order of ``network.parameters()``, at step 0, 1, ..."""
-        if self._inner.rates == "fixed":
-            return [self._inner.lr] * self._count
-        if self._inner.rates == "per_step":
-            return list(self.learned[0][min(step, self._inner.steps - 1)])
+        """The rate of each adapted parameter, in their order, at step 0, 1, ..."""
+        if self._rates == "fixed":
+            return [self._lr] * len(self.adapted)
+        if self._rates == "per_step":
+            return list(self.learned[0][min(step, self._steps - 1)])
         return list(self.learned)
 
     def transformed(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:

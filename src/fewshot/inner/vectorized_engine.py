@@ -11,14 +11,16 @@ from fewshot.backbones.layout import fastest_layout
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.statistics import by_task
 from fewshot.errors import UserError
-from fewshot.inner.chunks import FastWeightsEngine
+from fewshot.inner.call import features, query_outputs
+from fewshot.inner.chunks import ChunkedEngine
+from fewshot.inner.fast_weights import FastWeights
 from fewshot.tasks.batch import TaskBatch
 
 CHUNK = 8
 """Tasks per operation on a CPU: more of them need more memory and are hardly faster."""
 
 
-class VectorizedEngine(FastWeightsEngine):
+class ManyTasks(FastWeights):
     """Fast weights have a leading dimension of tasks, over which the network is vectorised (``torch.func.vmap``).
 
     Parameters that are not adapted have no such dimension: their layers see the images of all tasks as one batch.
@@ -27,23 +29,12 @@ class VectorizedEngine(FastWeightsEngine):
     as it is.
     """
 
-    name = "vectorized"
     stacked = True
-    chunk = CHUNK
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, module in self.network.named_modules():
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                raise UserError(
-                    f"model.backbone: {name} (Embedding) has a padding_idx, which PyTorch's vmap heeds in one task alone; set "
-                    "model.engine=functional"
-                )
-
-    def prepared(self, batch: TaskBatch) -> TaskBatch:
-        if batch.support_x.ndim != 5 or batch.support_x.device.type != "cpu":
-            return batch
-        return batch.with_inputs(*(_channels_last(x) for x in (batch.support_x, batch.query_x)))
+    def prepared(self, chunk: TaskBatch) -> TaskBatch:
+        if chunk.support_x.ndim != 5 or chunk.support_x.device.type != "cpu":
+            return chunk
+        return chunk.with_inputs(*(_channels_last(x) for x in (chunk.support_x, chunk.query_x)))
 
     def init_tasks(self, chunk: TaskBatch) -> dict[str, Tensor]:
         return {} if self.task_init is None else vmap(self.task_init)(chunk.support_x, chunk.support_y)
@@ -60,7 +51,7 @@ class VectorizedEngine(FastWeightsEngine):
 
     def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         def of_task(weights: dict[str, Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
-            return self.query_outputs(partial(self.call, weights), support_x, query_x)
+            return query_outputs(partial(self.call, weights), support_x, query_x, self.batch_norm)
 
         return self._vectorized(of_task, fast, chunk.support_x, chunk.query_x)
 
@@ -72,8 +63,8 @@ class VectorizedEngine(FastWeightsEngine):
         support, query = chunk.support_x, chunk.query_x
         # A GPU normalises all tasks in one operation under vmap; on a CPU, task by task is faster.
         if support.device.type != "cpu" and any(isinstance(module, BatchNorm) for module in body.modules()):
-            features: tuple[Tensor, Tensor] = vmap(partial(self.features, body))(support, query)
-            return features
+            found: tuple[Tensor, Tensor] = vmap(partial(features, body, batch_norm=self.batch_norm))(support, query)
+            return found
         if self.batch_norm == "transductive":
             return _embedded(body, support), _embedded(body, query)
         shots = support.shape[1]
@@ -97,6 +88,23 @@ def _embedded(body: nn.Module, images: Tensor, first: int | None = None) -> Tens
 def _channels_last(images: Tensor) -> Tensor:
     """Images ``(T, B, C, H, W)`` with the memory layout ``(B, H, W, T, C)``."""
     return images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
+
+
+class VectorizedEngine(ChunkedEngine):
+    """Several tasks at a time, on a GPU all of them."""
+
+    name = "vectorized"
+    kind = ManyTasks
+    chunk = CHUNK
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, module in self.network.named_modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                raise UserError(
+                    f"model.backbone: {name} (Embedding) has a padding_idx, which PyTorch's vmap heeds in one task alone; set "
+                    "model.engine=functional"
+                )
 
 
 ENGINE = VectorizedEngine

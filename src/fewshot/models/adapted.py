@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from fewshot.backbones.norm import BatchNorm, normalised_by
 from fewshot.inner.call import unfused_attention
 from fewshot.inner.engine import Engine
-from fewshot.inner.functional_engine import FunctionalEngine
+from fewshot.inner.functional_engine import OneTask
 from fewshot.tasks.batch import TaskBatch
 
 
 @unfused_attention()
 def adapted_weights(engine: Engine, task: TaskBatch, steps: int) -> dict[str, Tensor]:
     """All parameters of the engine's network by name after `steps` inner steps on the support set of a batch of one task."""
-    functional = engine.copy_as(FunctionalEngine)
-    *_, fast = functional.trajectory(functional.prepared(task), steps, engine.inner.eval_batch_size)
-    return {name: weight.detach().clone() for name, weight in functional.weights(fast).items()}
+    weights = engine.fast_weights(OneTask, engine.network)
+    *_, fast = engine.inner.trajectory(weights, weights.prepared(task), steps)
+    return {name: weight.detach().clone() for name, weight in weights.weights(fast).items()}
 
 
 def with_weights(network: nn.Module, weights: Mapping[str, Tensor], step: int) -> nn.Module:

@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskScores
-from fewshot.inner.engine import Engine
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.all_reduce import average_over_tasks, smallest
 from fewshot.objectives import Classification, Objective, Predictions
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 """Of what is added to a checkpoint; raised when its meaning changes."""
 
-ADDED = {"model", "shapes", "skipped_steps", "max_steps", "data", "val_metrics"}
+ADDED = {"model", "shapes", "skipped_steps", "max_steps", "val_metrics"}
 """Its keys."""
 
 ON_NONFINITE = ("stop", "skip")
@@ -130,11 +129,6 @@ class MetaLearner(L.LightningModule, ABC):
     @property
     def most_ways(self) -> int | None:
         """Classes that it tells apart in a task, at the most; None where a head is made for each task."""
-        return None
-
-    @property
-    def engine(self) -> Engine | None:
-        """What computes the inner loop, to look at its gradients and rates; None in a model that has none."""
         return None
 
     @property
@@ -272,8 +266,6 @@ class MetaLearner(L.LightningModule, ABC):
             "shapes": self._shapes(),
             "skipped_steps": self.skipped_steps,
             "max_steps": self.trainer.max_steps,
-            "data": self.trainer.datamodule.source_name("train"),  # type: ignore[attr-defined]
-            "data_sha256": self.trainer.datamodule.images_sha256,  # type: ignore[attr-defined]
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
             "val_tasks": len(self.scores["val"].index) if "val" in self.scores else 0,
         }

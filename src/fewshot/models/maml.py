@@ -5,11 +5,11 @@ Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning for Fast Adaptation o
     1  initialise theta                                      the backbone and its head
     2  while not done:                                       Lightning's fit loop
     3      sample a batch of tasks                           `EpisodicDataModule`
-    4      for each task:                                    `Engine.meta_gradient`
-    5          gradient of the support loss at theta           the inner loop
-    6          theta' = theta - alpha * gradient               lines 5 and 6 once an adaptation step
-    8      theta <- theta - beta * gradient of the sum       `MetaLearner.training_step`
-               over tasks of the query loss at theta'          the outer loop
+    4      for each task:                                    `Engine.meta_gradient`, many tasks at a time
+    5          gradient of the support loss at theta           `FastWeights.support_gradients`
+    6          theta' = theta - alpha * gradient               `FastWeights.step`, once an adaptation step
+    8      theta <- theta - beta * gradient of the sum       `Unrolled.outer_gradients`, the gradient of a chunk of tasks
+               over tasks of the query loss at theta'          `MetaLearner.training_step`, the step
 
 The outer loss is the mean over tasks rather than their sum, so that the outer rate does not depend on the meta-batch size.
 
@@ -25,6 +25,7 @@ Its relatives are this class with another `InnerLoop`; the files in ``configs/mo
     reptile         no query loss: the outer loop follows the weights
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -39,15 +40,18 @@ from fewshot.backbones.dropblock import DropBlock
 from fewshot.backbones.init import xavier_
 from fewshot.backbones.norm import BatchNorm, has_batch_norm
 from fewshot.errors import UserError
-from fewshot.inner.engine import Engine, TaskInit, engine_kind
+from fewshot.inner.call import features
+from fewshot.inner.engine import AUTO, Engine, engine_kind, fastest_engine
+from fewshot.inner.fast_weights import Loss, TaskInit
 from fewshot.inner.inner_loop import InnerLoop
 from fewshot.inner.memory import Forecast, forecast
-from fewshot.inner.rates import InnerRates
 from fewshot.models.adapted import FirstOutputs, adapted_weights, keep_statistics, with_weights
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
 from fewshot.objectives import Classification, Objective
 from fewshot.tasks.batch import TaskBatch
+
+log = logging.getLogger(__name__)
 
 
 class MAML(MetaLearner):
@@ -63,7 +67,7 @@ class MAML(MetaLearner):
         eval_ways: classes of a validation or test task likewise. Tasks of fewer classes than the head tells apart use its first
             outputs.
         inner: the inner loop.
-        engine: what computes it, a module ``fewshot.inner.<engine>_engine``; ``auto`` chooses the fastest.
+        engine: what computes it, a module ``fewshot.inner.<engine>_engine``; ``auto`` takes the fastest for each batch.
         batch_norm: ``transductive`` or ``inductive`` (`Engine`).
         norm_per_step: whether batch normalisation has a scale and shift for each inner step (Antoniou et al. 2019, section
             3.1, BNWB). The paper's statistics for each step (BNRS) are running ones, which its code gathers and never
@@ -113,19 +117,13 @@ class MAML(MetaLearner):
                 norm.for_each_step(inner.steps)
         super().__init__(network, optimizer, objective=objective, **outer)
         self.inner = inner
-        self.rates = InnerRates(inner, network)
+        self.rates = inner.new_rates(network)
         self._names = {"model": name, "backbone": type(backbone).__name__}
         self._batch_norm = batch_norm if has_batch_norm(network) else "none"
         self._input_shape = backbone.input_shape
         self._ways, self._eval_ways, self._engine_asked, self._norm_per_step = ways, eval_ways, engine, norm_per_step
-        self._engines: dict[int, Engine] = {}
-        self._engine, self._evaluator = (
-            engine_kind(engine)(network, inner, self.rates, loss, batch_norm, self.task_init(of_task))
-            for loss, of_task in (
-                (objective.loss, ways),
-                (partial(_loss_of_first, objective, objective.width(eval_ways)), eval_ways),
-            )
-        )
+        self._batch_norm_mode, self._eval_engine = batch_norm, engine
+        self.use_engine(engine)
 
     def new_head(self, features: int, outputs: int) -> nn.Linear:
         """The layer from features to outputs."""
@@ -138,26 +136,26 @@ class MAML(MetaLearner):
         return None
 
     def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
-        ways = self._ways_of(batch, self._ways)
-        engine = self._engine if ways == self._ways else self._engine_for(ways)
-        losses, outputs = engine.meta_gradient(batch, tasks or len(batch), self.global_step)
-        return losses, outputs[..., :ways]
+        losses, outputs = self.engine_for(batch).meta_gradient(batch, tasks or len(batch), self.global_step)
+        return losses, outputs[..., : self._ways_of(batch, self._ways)]
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         self.say_of_a_single_query(batch, self._batch_norm)
         ways = self._ways_of(batch, self._eval_ways)
-        engine = self._evaluator if ways == self._eval_ways else self._engine_for(ways)
+        engine = self._engine_of(ways, batch)
+        self._eval_engine = engine.name
         return engine.adaptation_path(batch, self.inner.eval_steps)[..., : self.objective.width(ways)]
 
     @torch.no_grad()
     def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         body = self.network.get_submodule("features")
-        support, query = zip(*(self._engine.features(body, task.support_x, task.query_x) for task in batch), strict=True)
+        normalised = partial(features, body, batch_norm=self._batch_norm_mode)
+        support, query = zip(*(normalised(task.support_x, task.query_x) for task in batch), strict=True)
         return torch.stack(support), torch.stack(query)
 
     def adapted(self, task: TaskBatch) -> nn.Module:
         ways, steps = self._ways_of(task, self._eval_ways), self.inner.eval_steps
-        weights = adapted_weights(self._engine_for(ways), task, steps)
+        weights = adapted_weights(self._engine_of(ways, task), task, steps)
         network = with_weights(self.network, weights, step=max(steps - 1, 0))
         if self._batch_norm == "inductive":
             keep_statistics(network, task.support_x[0])
@@ -176,47 +174,51 @@ class MAML(MetaLearner):
             )
         return ways
 
-    def _engine_for(self, ways: int) -> Engine:
-        """The engine for tasks of another number of classes than usual."""
-        if ways not in self._engines:
+    def engine_for(self, batch: TaskBatch) -> Engine:
+        """What computes the inner loop of such training tasks."""
+        return self._engine_of(self._ways_of(batch, self._ways), batch)
+
+    def _engine_of(self, ways: int, batch: TaskBatch) -> Engine:
+        """What computes the inner loop of a batch of tasks of so many classes."""
+        name = fastest_engine(batch) if self._engine_name == AUTO else self._engine_name
+        if (name, ways) not in self._engines:
+            if all(name != known for known, _ in self._engines):
+                x, shape = batch.support_x, "x".join(str(size) for size in batch.support_x.shape[2:])
+                rows = x.shape[1] + batch.query_x.shape[1]
+                log.info(f"Inner loop: model.engine={name}, chosen for {rows} inputs of {shape} on {x.device.type}")
+            self._engines[name, ways] = self._new_engine(name, ways)
+        return self._engines[name, ways]
+
+    def _new_engine(self, name: str, ways: int) -> Engine:
+        loss: Loss = self.objective.loss
+        if ways != self._ways:
             loss = partial(_loss_of_first, self.objective, self.objective.width(ways))
-            self._engines[ways] = self._engine.copy_as(type(self._engine), loss=loss, task_init=self.task_init(ways))
-        return self._engines[ways]
-
-    def memory_forecast(self, batch: TaskBatch) -> Forecast:
-        return forecast(self._engine, batch)
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
+        return engine_kind(name)(self.network, self.inner, self.rates, loss, self._batch_norm_mode, self.task_init(ways))
 
     def use_engine(self, name: str) -> None:
-        """Computes the inner loop by another engine from now on."""
-        kind = engine_kind(name)
-        self._engine, self._evaluator = (engine.copy_as(kind) for engine in (self._engine, self._evaluator))
-        self._engines.clear()
+        """Computes the inner loop by the engine of this name from now on, or by the fastest for each batch (``auto``).
+
+        Raises:
+            UserError: there is no such engine, or it cannot compute this inner loop.
+        """
+        engine = self._new_engine("functional" if name == AUTO else name, self._ways)
+        self._engine_name = name
+        self._engines: dict[tuple[str, int], Engine] = {} if name == AUTO else {(name, self._ways): engine}
+
+    def memory_forecast(self, batch: TaskBatch) -> Forecast:
+        return forecast(self.engine_for(batch), batch)
 
     @property
     def description(self) -> dict[str, Any]:
-        inner = self.inner
         return {
             **self._names,
             "batch_norm": self._batch_norm,
             "engine": self._engine_asked,
-            "eval_engine": self._evaluator.name,
+            "eval_engine": self._eval_engine,
             "parameters": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
             "forward_multiply_adds": multiply_adds(self.network, self._input_shape),
-            "order": 1 if inner.first_order or inner.outer == "displacement" else 2,
-            "inner_lr": inner.lr,
-            "train_steps": inner.steps,
-            "eval_steps": inner.eval_steps,
-            "adapt_norm": inner.adapt_norm,
+            **self.inner.description,
             "norm_per_step": self._norm_per_step,
-            "adapt": list(inner.adapt),
-            "inner_rates": inner.rates,
-            "inner_transform": inner.transform,
-            "inner_optimizer": "SGD" if inner.optimizer is None else getattr(inner.optimizer, "func", inner.optimizer).__name__,
-            "outer_gradient": inner.outer,
             "transductive": self._batch_norm == "transductive",
         }
 

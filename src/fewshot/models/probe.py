@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from fewshot.backbones.backbone import blank_inputs, ids_of
 from fewshot.backbones.norm import adaptation_step
 from fewshot.errors import UserError
-from fewshot.inner.call import preserve_buffers, unfused_attention
+from fewshot.inner.call import preserve_buffers, query_outputs, unfused_attention
+from fewshot.inner.engine import Engine
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.base import MetaLearner
 from fewshot.models.maml import MAML
 from fewshot.tasks.batch import TaskBatch, TaskRows
@@ -146,7 +148,7 @@ def _try(model: MetaLearner, batch: TaskBatch, remedy: str) -> tuple[Tensor, Ten
 
 def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Losses, meta-gradient and outputs of a model with the engine that it has; raises `UnfitError` where these are wrong."""
-    last, inner_loop = batch.slice(1, 2), model.engine is not None
+    last, inner_loop = batch.slice(1, 2), isinstance(model, MAML)
     with _left_alone(model, with_buffers=inner_loop):
         losses, gradient = _computed(model.train(), batch)
         alone, _ = _computed(model, last)
@@ -164,8 +166,8 @@ def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor
             changed = _evaluated(model, last.with_inputs(last.support_x, others))
             if not _same(outputs[1:, :, :-1], changed[:, :, :-1]):
                 raise UnfitError("a query's answer depends on the other queries: normalise by fewshot.backbones.norm.BatchNorm")
-    if isinstance(model, MAML) and model.inner.outer == "unrolled" and gradient.dtype == torch.float64:
-        _compare_with_differences(model, batch, gradient)
+    if isinstance(model, MAML) and isinstance(model.inner, Unrolled) and gradient.dtype == torch.float64:
+        _compare_with_differences(model, model.inner, batch, gradient)
     return losses, gradient, outputs
 
 
@@ -194,7 +196,7 @@ def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         if isinstance(model, MAML):
-            losses, _ = model.engine.meta_gradient(batch, len(batch), _dearest_step(model))
+            losses, _ = model.engine_for(batch).meta_gradient(batch, len(batch), model.inner.landmarks[-1])
         else:
             losses, _ = model.meta_gradient(batch)
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -216,17 +218,10 @@ def _evaluated(model: MetaLearner, batch: TaskBatch) -> Tensor:
         raise UnfitError(f"{_layer(error, model, batch)} cannot be evaluated ({_first_line(error)})") from error
 
 
-def _dearest_step(model: MAML) -> int:
-    """The first outer step with second derivatives, where there are any."""
-    return model.inner.annealing.landmarks[-1] if model.inner.annealing else 0
-
-
 def _lower_order(model: MetaLearner) -> str:
-    return (
-        "; set model.inner.first_order=true"
-        if isinstance(model, MAML) and model.inner.second_order(_dearest_step(model))
-        else ""
-    )
+    inner = model.inner if isinstance(model, MAML) else None
+    second_order = isinstance(inner, Unrolled) and inner.second_order(inner.landmarks[-1])
+    return "; set model.inner.first_order=true" if second_order else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -249,23 +244,23 @@ def _layer(error: Exception, model: MetaLearner, batch: TaskBatch) -> str:
     return f"{name.removeprefix('module.') or 'network'} ({type(layer).__name__})"
 
 
-def _compare_with_differences(model: MAML, batch: TaskBatch, gradient: Tensor) -> None:
+def _compare_with_differences(model: MAML, inner: Unrolled, batch: TaskBatch, gradient: Tensor) -> None:
     """Of the mean query loss, along a direction in which each element counts about as much as it does in the meta-gradient."""
     if not gradient.isfinite().all():
         raise UnfitError("its meta-gradient is not finite")
     signs = torch.randint(2, gradient.shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
     along = signs * gradient / gradient.norm().clamp(min=1e-30)
     expected, size = float(gradient @ along), float((gradient * along).norm())
-    second_order = model.inner.second_order(_dearest_step(model))
+    second_order, engine = inner.second_order(inner.landmarks[-1]), model.engine_for(batch)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parts = torch.split(along, [parameter.numel() for parameter in learned])
     direction = [part.view_as(parameter) for part, parameter in zip(parts, learned, strict=True)]
-    slopes = [_descended(model, task) for task in batch]
+    slopes = [_descended(engine, inner, task) for task in batch]
 
     def loss() -> float:
         """To first order, inner gradients are what they were."""
         return sum(
-            _descended(model, task, None if second_order else of_task)[0]
+            _descended(engine, inner, task, None if second_order else of_task)[0]
             for task, (_, of_task) in zip(batch, slopes, strict=True)
         ) / len(batch)
 
@@ -298,16 +293,15 @@ def _central_difference(
 
 
 def _descended(
-    model: MAML, task: TaskBatch, given: list[Sequence[Tensor]] | None = None
+    engine: Engine, inner: Unrolled, task: TaskBatch, given: list[Sequence[Tensor]] | None = None
 ) -> tuple[float, list[Sequence[Tensor]]]:
     """A task's query loss after descent of the network itself, put back afterwards, and the inner gradients of each step.
 
     Args:
         given: inner gradients to use; None computes them.
     """
-    engine, outer_step, total = model.engine, _dearest_step(model), 0.0
+    network, rates, total = engine.network, engine.rates, 0.0
     used: list[Sequence[Tensor]] = []
-    network, inner, rates = engine.network, engine.inner, engine.rates
     parameters = list(network.parameters())
     adapted = [parameter for parameter, chosen in zip(parameters, inner.adapted(network), strict=True) if chosen]
     kept = [(parameter, parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
@@ -317,7 +311,7 @@ def _descended(
             for name, value in init.items():
                 network.get_parameter(name).copy_(value)
         anchors = [parameter.detach().clone() for parameter in adapted]
-        for step, weight in enumerate(inner.loss_weights(outer_step)):
+        for step, weight in enumerate(inner.loss_weights(inner.landmarks[-1])):
             with adaptation_step(step), preserve_buffers(network), unfused_attention():
                 if given is None:
                     for parameter in adapted:
@@ -332,7 +326,7 @@ def _descended(
                 for parameter, rate, slope in zip(adapted, rates.at(step), gradients, strict=True):
                     parameter.sub_(rate * slope)
                 if weight:
-                    outputs = engine.query_outputs(network, task.support_x, task.query_x)
+                    outputs = query_outputs(network, task.support_x, task.query_x, engine.batch_norm)
                     total += weight * float(engine.loss(outputs, task.query_y))
     finally:
         with torch.no_grad():

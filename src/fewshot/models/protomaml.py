@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.errors import UserError
-from fewshot.inner.engine import TaskInit
+from fewshot.inner.fast_weights import TaskInit
 from fewshot.inner.inner_loop import InnerLoop
 from fewshot.models.maml import MAML
 

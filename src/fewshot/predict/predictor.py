@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.norm import has_batch_norm
-from fewshot.inner.auto_engine import AutoEngine
-from fewshot.models.maml import MAML
 from fewshot.predict.inputs import Reader, Scale
 from fewshot.predict.run_files import Run
 from fewshot.predict.unknown import known_scores
@@ -47,8 +45,6 @@ class TaskPredictor:
     def trajectory(self, batch: TaskBatch) -> Tensor:
         """The outputs before adaptation and after each step ``(T, steps+1, B, outputs)``, in the main memory."""
         model, half = self.model, self.run.config["trainer"].get("precision") == "bf16-mixed"
-        if isinstance(model, MAML) and isinstance(model.engine, AutoEngine):
-            model.use_engine("auto")  # chooses by these tasks, not by those before them
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return model.evaluate(self.scaled(batch)).to(torch.float32).cpu()
 

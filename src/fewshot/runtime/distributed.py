@@ -80,7 +80,7 @@ def launch(folder: Path, processes: int) -> None:
         signals_to_handle="SIGTERM,SIGINT,SIGUSR1",
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "fewshot.runtime.one_rank", str(folder / COMPOSED))
+        elastic_launch(config, sys.executable)("-m", "fewshot.runtime.worker", str(folder / COMPOSED))
     except SignalException as error:
         raise Stopped(error.sigval) from error
     except ChildFailedError as error:

@@ -240,14 +240,20 @@ def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def _trained_on(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> dict[str, Any]:
+    """What a checkpoint says of its data; in older ones the model has said so."""
+    model, data = checkpoint["fewshot"], checkpoint.get(type(datamodule).__qualname__, {})
+    return {"source": model.get("data"), "images_sha256": model.get("data_sha256", {}), **data}
+
+
 def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on, asked = checkpoint["fewshot"].get("data"), datamodule.source_name("train")
+    trained_on, asked = _trained_on(checkpoint, datamodule)["source"], datamodule.source_name("train")
     if trained_on != asked:
         raise UserError(f"{LAST} was trained on {trained_on}, the config asks for {asked}; choose another hydra.run.dir")
 
 
 def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on = checkpoint["fewshot"].get("data_sha256", {})  # older checkpoints lack it
+    trained_on = _trained_on(checkpoint, datamodule)["images_sha256"]  # none in the oldest
     for split, digest in datamodule.images_sha256.items():  # computed tasks have none
         if split != "test" and trained_on.get(split, digest) != digest:
             raise UserError(

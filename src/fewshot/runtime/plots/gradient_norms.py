@@ -1,6 +1,6 @@
 """How large gradients are in the inner and the outer loop, and what the second order adds."""
 
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from fewshot.errors import check_int
 from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
-from fewshot.models.base import MetaLearner
+from fewshot.models.maml import MAML
 from fewshot.runtime.plots.loggers import boards, show_scalars
 
 
@@ -32,14 +32,14 @@ class Gradients(Callback):
         self._compare_orders = compare_orders
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        engine = cast(MetaLearner, pl_module).engine if self._due(trainer) else None
-        if engine is None:
+        if not isinstance(pl_module, MAML) or not self._due(trainer):
             return
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.train_step_context():
-            norms = torch.cat([inner_gradient_norms(engine, part) for part in batch]).mean(dim=0).tolist()
+            norms = torch.cat([inner_gradient_norms(pl_module.engine_for(part), part) for part in batch]).mean(dim=0).tolist()
             curves = {f"train/gradients/inner_step_{step}": norm for step, norm in enumerate(norms, start=1)}
-            cosine = order_cosine(engine, max(batch, key=len)) if self._compare_orders else None
+            largest = max(batch, key=len)
+            cosine = order_cosine(pl_module.engine_for(largest), largest) if self._compare_orders else None
         if cosine is not None:
             curves["train/gradients/order_cosine"] = cosine
         show_scalars(trainer, curves, trainer.global_step)

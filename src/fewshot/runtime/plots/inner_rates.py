@@ -4,8 +4,8 @@ import lightning as L
 import torch
 
 from fewshot.evaluation.figures import rate_map
-from fewshot.inner.engine import Engine
 from fewshot.models.base import MetaLearner
+from fewshot.models.maml import MAML
 from fewshot.runtime.plots.at_validation import AtValidation
 from fewshot.runtime.plots.loggers import show_figure
 
@@ -14,19 +14,13 @@ class LearnedRates(AtValidation):
     """A heat map of learned rates, layer by step; nothing where rates are fixed or there is no inner loop."""
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
-        engine = model.engine
-        if engine is not None and len(engine.rates.learned):
-            names = [
-                name
-                for (name, _), adapted in zip(
-                    engine.network.named_parameters(), engine.inner.adapted(engine.network), strict=True
-                )
-                if adapted
-            ]
-            show_figure(trainer, "train/inner_rates", rate_map(rate_table(engine).numpy(), names), step)
+        if isinstance(model, MAML) and len(model.rates.learned):
+            named = zip(model.network.named_parameters(), model.inner.adapted(model.network), strict=True)
+            names = [name for (name, _), adapted in named if adapted]
+            show_figure(trainer, "train/inner_rates", rate_map(rate_table(model).numpy(), names), step)
 
 
-def rate_table(engine: Engine) -> torch.Tensor:
+def rate_table(model: MAML) -> torch.Tensor:
     """``(layers, steps)`` the rate of each adapted parameter tensor at each step, of rates for single weights the mean."""
-    steps = [engine.rates.at(step) for step in range(engine.inner.steps)]
+    steps = [model.rates.at(step) for step in range(model.inner.steps)]
     return torch.tensor([[float(torch.as_tensor(rate).mean()) for rate in of_step] for of_step in steps]).T

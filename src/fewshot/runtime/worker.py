@@ -1,4 +1,4 @@
-"""One process of several: ``python -m fewshot.runtime.one_rank FOLDER/composed.yaml``, typed by `distributed.launch`."""
+"""A worker process of a run, which `distributed.launch` starts: ``python -m fewshot.runtime.worker FOLDER/composed.yaml``."""
 
 import logging
 import sys
