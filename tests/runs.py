@@ -16,11 +16,10 @@ def untrained(cfg, classes=10, spoilt=SPOILT):
     """Writes the run's folder of a config; returns its folder and its model."""
     folder = cfg.paths.output_dir
     torch.manual_seed(0)
-    model = build_model(cfg)
-    model.know_classes(classes)
+    model = build_model(cfg, classes)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1 + spoilt * torch.rand_like(parameter))
+        for values in model.state_dict().values():
+            values.mul_(1 + spoilt * torch.rand_like(values))
     content = {
         "state_dict": model.state_dict(),
         "fewshot": {

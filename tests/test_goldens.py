@@ -1,22 +1,30 @@
-"""The first 20 losses of every experiment on a stand-in for its data: a change that should change nothing must reproduce them.
+"""The losses that every experiment and every model began with: a change that should change nothing must reproduce them.
 
-``make goldens`` writes them anew; say in the commit why they changed.
+Of the experiments, on a stand-in for their data, the first 20 losses to the bit, on the CPU that they were written on. Of the
+models, in double precision, the losses of three outer steps and of a test, on any machine. ``make goldens`` writes them anew;
+say in the commit why they changed.
 """
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from fewshot.runtime.build import build_model
 from fewshot.runtime.provenance import processor
 from fewshot.runtime.train import train
+from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.tasks.streams import stream_key, uniforms
 from tests.experiments import stand_in
+from tests.models.model_tester import optimizer_of, outer_step
 
 FOLDER = Path(__file__).parent / "goldens"
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/experiment").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/model").glob("[!_]*.yaml") if "tfidf" not in path.stem)
 SHORT = (
     "data.meta_batch_size=1", "data.val_tasks=2", "trainer=cpu", "trainer.max_steps=20", "trainer.val_check_interval=20",
     "trainer.log_every_n_steps=1", "test=false", "seed=0",
@@ -38,3 +46,39 @@ def test_losses(compose_config, tmp_path, experiment):
         assert losses == golden["losses"]
     else:  # another processor rounds otherwise, and each step makes the difference larger
         assert losses[:5] == pytest.approx(golden["losses"][:5], rel=1e-3)
+
+
+def numbers(name, *shape):
+    """From -1 to 1, the same on every machine and with every version of PyTorch."""
+    values = uniforms(stream_key("golden", name), [0], math.prod(shape))[0]
+    return torch.from_numpy(2 * values - 1).view(shape)
+
+
+def golden_tasks(step, ways=3, shots=2, queries=2, tasks=2):
+    support, query = (
+        numbers(f"{step} {rows}", tasks, ways * of_each, 1, 16, 16) for rows, of_each in enumerate((shots, queries))
+    )
+    labels = [torch.arange(ways).repeat_interleave(of_each).repeat(tasks, 1) for of_each in (shots, queries)]
+    classes = torch.tensor([[0, 3, 1], [2, 4, 3]])
+    return TaskBatch(support, labels[0], query, labels[1], TaskRows(torch.arange(tasks), class_id=classes))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_in_double_precision(compose_config, tmp_path, name):
+    """Where no rounding counts, no CPU and no version of PyTorch makes a difference."""
+    model = build_model(compose_config(tmp_path, f"model={name}"), classes=5).double().train()
+    with torch.no_grad():
+        for of, parameter in model.network.named_parameters():
+            if parameter.min() < parameter.max():  # what is drawn at random, not what begins as 0 or 1
+                parameter.copy_(numbers(of, *parameter.shape) / max(1, parameter[0].numel()) ** 0.5)
+    optimizer = optimizer_of(model)
+    losses = [outer_step(model, optimizer, golden_tasks(step)) for step in range(3)]
+    batch = golden_tasks(3)
+    outputs = model.eval().evaluate(batch)[:, -1].detach()
+    losses.append(model.query_losses(outputs, batch.query_y).mean().item())
+    path = FOLDER / "double_precision.json"
+    golden = json.loads(path.read_text()) if path.is_file() else {}
+    if os.environ.get("FEWSHOT_RENEW_GOLDENS"):
+        golden |= {name: losses}
+        path.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
+    assert losses == pytest.approx(golden[name], rel=1e-8)

@@ -59,10 +59,11 @@ def relabelled(batch, order):
 def outer_step(model, optimizer, batch):
     """What `MetaLearner.training_step` does, without a trainer; returns the mean loss over all processes."""
     optimizer.zero_grad()
-    losses, _ = model.meta_gradient(batch)
-    tasks, total = average_over_tasks(model.moved(), len(batch), losses.sum()[None])
+    losses, _, *seen = model.meta_gradient(batch)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    tasks, total = average_over_tasks(parameters, len(batch), losses.sum()[None], seen)
     optimizer.step()
-    model.finish_step()
+    model.move_averages(*seen)
     return (total / tasks).item()
 
 
@@ -102,11 +103,13 @@ class ModelTester(ABC):
     def make(self, **changes) -> MetaLearner:
         """A small model for tasks of `WAYS` ways; keyword arguments replace its own."""
 
+    def make_for(self, classes) -> MetaLearner:
+        """The same for so many training classes, where it has to know."""
+        return self.make()
+
     def built(self, seed=0, **changes):
         torch.manual_seed(seed)
-        model = self.make(**changes)
-        model.know_classes(CLASSES)
-        return model.eval()
+        return self.make(**changes).eval()
 
     def trained(self, steps=3, dtype=torch.float32, **changes):
         """Away from its start; where nothing is changed, trained once for all tests of a model."""
@@ -130,7 +133,7 @@ class ModelTester(ABC):
 
     def test_outputs_have_the_promised_shapes(self):
         model, batch = self.built(), random_tasks()
-        losses, outputs = model.meta_gradient(batch)
+        losses, outputs, *_ = model.meta_gradient(batch)
         assert losses.shape == (3,)
         assert outputs.shape == (3, WAYS * QUERIES, WAYS)
         assert not losses.requires_grad
@@ -247,7 +250,7 @@ class ModelTester(ABC):
         for mixed in (False, True):
             model.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                losses, _ = model.meta_gradient(batch)
+                losses, *_ = model.meta_gradient(batch)
             gradients = [p.grad.flatten() for p in model.parameters() if p.requires_grad and p.grad is not None]
             results.append((losses.float(), torch.cat(gradients)))
         (exact, gradient), (rounded, rounded_gradient) = results
@@ -284,8 +287,7 @@ class ModelTester(ABC):
         data = toy_data(source=source, val_tasks=100, shuffled_labels=shuffled, meta_batch_size=4, queries=QUERIES)
         data.setup("fit")
         torch.manual_seed(0)
-        model = self.make()
-        model.know_classes(60)
+        model = self.make_for(60)
         optimizer = optimizer_of(model, lambda p: torch.optim.Adam(p, lr=self.learning_rate))
         batches = data.meta_batches("train", 4 * self.steps)
         for i in range(self.steps):

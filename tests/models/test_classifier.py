@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestCentroid
 
 from fewshot.errors import UserError
 from fewshot.models.baseline import DECAY, Baseline
-from fewshot.models.classifier import Cosines
+from fewshot.models.classifier import Cosines, classes_of
 from fewshot.models.simpleshot import SimpleShot
 from fewshot.models.tim import TIM
 from tests.models.model_tester import CLASSES, SHOTS, WAYS, ModelTester, random_tasks, sgd, small_backbone
@@ -19,18 +19,21 @@ from tests.models.model_tester import CLASSES, SHOTS, WAYS, ModelTester, random_
 
 def baseline(**changes):
     options = {
-        "backbone": small_backbone(), "batch_norm": "running", "optimizer": sgd, "epochs": 20, "batch_size": 4, "lr": 0.01,
+        "backbone": small_backbone(), "classes": CLASSES, "batch_norm": "running", "optimizer": sgd, "epochs": 20,
+        "batch_size": 4, "lr": 0.01,
     }  # fmt: skip
     return Baseline(**(options | changes))
 
 
 def simpleshot(**changes):
-    return SimpleShot(**({"backbone": small_backbone(), "batch_norm": "running", "optimizer": sgd} | changes))
+    options = {"backbone": small_backbone(), "classes": CLASSES, "batch_norm": "running", "optimizer": sgd}
+    return SimpleShot(**(options | changes))
 
 
 def tim(**changes):
     options = {
-        "backbone": small_backbone(), "batch_norm": "running", "optimizer": sgd, "iterations": 20, "lr": 0.001,
+        "backbone": small_backbone(), "classes": CLASSES, "batch_norm": "running", "optimizer": sgd, "iterations": 20,
+        "lr": 0.001,
     }  # fmt: skip
     return TIM(**(options | changes))
 
@@ -40,10 +43,13 @@ class ClassifierTester(ModelTester):
 
     steps = 300
 
+    def make_for(self, classes):
+        return self.make(classes=classes)
+
     def test_the_loss_is_that_over_all_training_classes(self):
         """The gradient too: that of the classes' cross-entropy, computed image by image with the numbers of the classes."""
         model, batch = self.trained(dtype=torch.float64, label_smoothing=0.0), random_tasks(dtype=torch.float64)
-        losses, outputs = model.meta_gradient(batch)
+        losses, outputs, *_ = model.meta_gradient(batch)
         with torch.no_grad(), model.in_training(batch):
             support, query = model.embed(batch)
             logits = model.network["classifier"](torch.cat([support, query], dim=1))
@@ -60,7 +66,7 @@ class ClassifierTester(ModelTester):
 
     def test_labels_are_smoothed_as_in_pytorch(self):
         model, batch = self.built(label_smoothing=0.2), random_tasks()
-        losses, _ = model.meta_gradient(batch)
+        losses, *_ = model.meta_gradient(batch)
         with torch.no_grad(), model.in_training(batch):
             logits = model.network["classifier"](torch.cat(model.embed(batch), dim=1))
         labels = torch.cat([batch.support_y, batch.query_y], dim=1)
@@ -188,7 +194,7 @@ def test_simpleshot_is_the_nearest_centroid_of_scikit_learn(transform):
     x, labels, query = features()
     model = simpleshot(transform=transform).double()
     centre = torch.linspace(-1, 1, 6, dtype=torch.float64)
-    model.centre = torch.nn.Parameter(centre, requires_grad=False)
+    model.centre = centre
 
     def transformed(values):
         values = values - centre.numpy() if transform == "cl2n" else values
@@ -208,8 +214,8 @@ def test_simpleshots_centre_is_the_running_mean_of_training_features():
         batch = random_tasks(seed=seed)
         with torch.no_grad(), model.in_training(batch):
             means.append(torch.cat(model.embed(batch), dim=1).mean(dim=(0, 1)))
-        model.meta_gradient(batch)
-        model.finish_step()
+        _, _, *seen = model.meta_gradient(batch)
+        model.move_averages(*seen)
     torch.testing.assert_close(model.centre.detach(), 0.9 * 0.1 * means[0] + 0.1 * means[1])
 
 
@@ -254,7 +260,7 @@ def test_a_classifier_comes_back_without_its_training_split(tmp_path):
         },
     }
     torch.manual_seed(5)
-    other = simpleshot().eval()
+    other = simpleshot(classes=classes_of(checkpoint)).eval()
     other.on_load_checkpoint(checkpoint)
     other.load_state_dict(checkpoint["state_dict"])
     batch = random_tasks()

@@ -30,8 +30,7 @@ class RunningStatistics(nn.Module):
 
     Ioffe & Szegedy 2015, Algorithm 2. They are moved once an outer step, by the mean over all tasks of all processes, and by
     nothing else: no validation or test task leaves a trace in them. With one task a step they are those of PyTorch's own
-    layers. What a step has gathered stands in their ``.grad`` as the distance to it, so that it is averaged over tasks and
-    processes with the gradients of the weights.
+    layers.
 
     Args:
         network: whose layers they are of.
@@ -40,21 +39,26 @@ class RunningStatistics(nn.Module):
         mean, variance: ``(channels,)`` of all layers, one layer after another.
     """
 
+    mean: Tensor
+    variance: Tensor
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         channels = sum(len(norm.weight) for norm in _norms(network))
-        self.mean = nn.Parameter(torch.zeros(channels), requires_grad=False)
-        self.variance = nn.Parameter(torch.ones(channels), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
 
     @contextmanager
-    def gathering(self, network: nn.Module, tasks: int, first: int | None = None, share: float = 1.0) -> Iterator[None]:
-        """Within it, a batch is normalised task by task (`by_task`); at its end the tasks' mean statistics are in ``.grad``.
+    def gathering(self, network: nn.Module, tasks: int, first: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Within it, a batch is normalised task by task (`by_task`).
 
         Args:
             network: whose layers the statistics are of.
             tasks: in the batch, as many rows each.
             first: rows of a task that its statistics are taken from; None takes all.
-            share: of the batch among all tasks of the step, which are added up.
+
+        Yields:
+            mean and variance of every channel ``(channels,)``, averaged over the tasks, once all layers have been called.
         """
         means, variances = torch.zeros_like(self.mean), torch.zeros_like(self.variance)
         places = self._places(network)
@@ -68,10 +72,7 @@ class RunningStatistics(nn.Module):
             return _by_task(norm, x, tasks, first)
 
         with normalised_by(normalise):
-            yield
-        for values, gathered in ((self.mean, means), (self.variance, variances)):
-            distance = share * (values - gathered)
-            values.grad = distance if values.grad is None else values.grad + distance
+            yield means, variances
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -90,13 +91,10 @@ class RunningStatistics(nn.Module):
         for norm, place in self._places(network).items():
             norm.mean, norm.variance = self.mean.detach()[place].clone(), self.variance.detach()[place].clone()
 
-    def move(self) -> None:
-        """One step towards what was gathered."""
-        with torch.no_grad():
-            for values in self.parameters():
-                if values.grad is not None:
-                    values.sub_(values.grad, alpha=MOMENTUM)
-                    values.grad = None
+    def move(self, mean: Tensor, variance: Tensor) -> None:
+        """One step towards the statistics of an outer step's tasks."""
+        move_average(self.mean, mean)
+        move_average(self.variance, variance)
 
     @staticmethod
     def _places(network: nn.Module) -> dict[BatchNorm, slice]:
@@ -107,6 +105,11 @@ class RunningStatistics(nn.Module):
             places[norm] = slice(start, start + len(norm.weight))
             start += len(norm.weight)
         return places
+
+
+def move_average(average: Tensor, seen: Tensor) -> None:
+    """Moves a running average by one step towards what an outer step has seen."""
+    average.sub_(average - seen, alpha=MOMENTUM)
 
 
 def _by_task(norm: BatchNorm, x: Tensor, tasks: int, first: int | None) -> Tensor:

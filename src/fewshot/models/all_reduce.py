@@ -12,8 +12,8 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Tensor) -> Tensor:
-    """Averages each ``.grad``, a mean over this process's tasks, over the tasks of all processes.
+def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Tensor, averages: Sequence[Tensor] = ()) -> Tensor:
+    """Averages each ``.grad``, a mean over this process's tasks, over the tasks of all processes, in place.
 
     Processes may hold different numbers of tasks; each task has the same weight. Gradients and figures are reduced in one
     buffer, in the order of the parameters, so that every process computes the same bits.
@@ -22,6 +22,7 @@ def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Ten
         parameters: parameters of the network; a missing gradient counts as 0.
         tasks: number of tasks of this process.
         sums: ``(n,)`` figures to be summed over processes.
+        averages: other means over this process's tasks.
 
     Returns:
         ``(1 + n,)`` the number of tasks and `sums`, over all processes.
@@ -29,17 +30,17 @@ def average_over_tasks(parameters: Sequence[nn.Parameter], tasks: int, sums: Ten
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    means = [*(parameter.grad for parameter in parameters if parameter.grad is not None), *averages]
     figures = torch.cat([sums.new_tensor([tasks]), sums])
     if processes() == 1:
         return figures
-    flat = torch.cat([*(gradient.flatten() * tasks for gradient in gradients), figures.to(gradients[0])])
+    flat = torch.cat([*(mean.flatten() * tasks for mean in means), figures.to(means[0])])
     dist.all_reduce(flat)
     figures = flat[-len(figures) :]
     start = 0
-    for gradient in gradients:
-        gradient.copy_((flat[start : start + gradient.numel()] / figures[0]).view_as(gradient))
-        start += gradient.numel()
+    for mean in means:
+        mean.copy_((flat[start : start + mean.numel()] / figures[0]).view_as(mean))
+        start += mean.numel()
     return figures
 
 

@@ -99,7 +99,7 @@ class MetaLearner(L.LightningModule, ABC):
         self.scores: dict[str, TaskScores] = {}
 
     @abstractmethod
-    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
         """Adds the gradient of the summed query losses of the batch's tasks, divided by `tasks`, to ``.grad``.
 
         Args:
@@ -107,7 +107,8 @@ class MetaLearner(L.LightningModule, ABC):
             tasks: those of the meta-batch that they belong to; None where they are all of it.
 
         Returns:
-            query losses ``(T,)`` and query outputs ``(T, N*Q, N)``, detached.
+            query losses ``(T,)`` and query outputs ``(T, N*Q, N)``, detached. Then, in a model with running averages, what the
+            tasks of the batch add to the mean over those of the meta-batch, which `move_averages` takes.
         """
 
     @abstractmethod
@@ -164,15 +165,8 @@ class MetaLearner(L.LightningModule, ABC):
         """Learns from all rows of the training part, some at a time, before any outer step."""
         raise NotImplementedError(f"{type(self).__name__} is trained by outer steps alone")
 
-    def know_classes(self, count: int) -> None:
-        """Is told before training how many classes the training split has."""
-
-    def moved(self) -> list[nn.Parameter]:
-        """What an outer step moves: averages of their ``.grad`` over all tasks are what processes exchange."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def finish_step(self) -> None:
-        """Moves what the optimizer does not, once it has stepped."""
+    def move_averages(self, *seen: Tensor) -> None:
+        """Moves running averages towards the means over all tasks of an outer step, once the optimizer has stepped."""
 
     def on_train_batch_start(self, batch: MetaBatch, batch_idx: int) -> None:
         """Makes what is random in an outer step (dropout) a function of the run's seed and the step, not of the past."""
@@ -183,21 +177,21 @@ class MetaLearner(L.LightningModule, ABC):
     def training_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """One outer step."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        parameters = self.moved()
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         for parameter in parameters:
             parameter.grad = None
-        found = [self.meta_gradient(part, count_tasks(batch)) for part in batch]
-        losses = torch.cat([losses for losses, _ in found])
-        outputs = zip((outputs for _, outputs in found), batch, strict=True)
+        of_losses, of_outputs, *averages = zip(*(self.meta_gradient(part, count_tasks(batch)) for part in batch), strict=True)
+        losses, seen = torch.cat(of_losses), [torch.stack(of_parts).sum(dim=0) for of_parts in averages]
+        outputs = zip(of_outputs, batch, strict=True)
         scores = torch.cat([self.objective.scores(of_part, part.query_y)[self.objective.monitor] for of_part, part in outputs])
         sums = torch.stack([losses.sum(), scores.to(losses.dtype).sum()])
-        tasks, loss, score = average_over_tasks(parameters, count_tasks(batch), sums)
-        if self._finite(parameters, loss):
+        tasks, loss, score = average_over_tasks(parameters, count_tasks(batch), sums, seen)
+        if self._finite(parameters, loss, *seen):
             if self._gradient_clip is not None:
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
             # Through Lightning's wrapper: only then do global_step and checkpoints advance.
             optimizer.step()
-            self.finish_step()
+            self.move_averages(*seen)
         else:
             self._skip(optimizer, torch.cat([part.index for part in batch]), losses)
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
@@ -207,10 +201,10 @@ class MetaLearner(L.LightningModule, ABC):
         self.log(f"train/{self.objective.monitor}", score / tasks, prog_bar=True)
 
     @staticmethod
-    def _finite(parameters: list[nn.Parameter], loss: Tensor) -> bool:
-        """Whether loss and meta-gradient are finite: one look at the device, whatever the number of parameters."""
+    def _finite(parameters: list[nn.Parameter], *others: Tensor) -> bool:
+        """Whether the meta-gradient and others are finite: one look at the device, whatever the number of parameters."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        total = torch.stack([loss, *(gradient.abs().sum() for gradient in gradients)]).sum()
+        total = torch.stack([tensor.abs().sum() for tensor in (*others, *gradients)]).sum()
         return bool(total.isfinite())
 
     def _skip(self, optimizer: LightningOptimizer, index: Tensor, losses: Tensor) -> None:

@@ -25,30 +25,33 @@ class Classifier(EmbeddingLearner):
 
     Args:
         backbone: from images to features.
+        classes: number of training classes; None leaves out the head that tells them apart, without which it cannot be trained.
         label_smoothing: share of each image's label that is spread over all classes.
         cosine: whether classifiers compare directions (`Cosines`) instead of being linear.
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 
-    def __init__(self, backbone: Backbone, label_smoothing: float = 0.0, cosine: bool = False, **embedding: Any) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int | None = None,
+        label_smoothing: float = 0.0,
+        cosine: bool = False,
+        **embedding: Any,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing={label_smoothing} must be at least 0 and less than 1")
-        super().__init__(backbone, **embedding)
+        parts = {}
+        if classes is not None:
+            parts[CLASSIFIER] = (Cosines if cosine else nn.Linear)(backbone.out_features, classes)
+        super().__init__(backbone, parts=parts, **embedding)
         self._label_smoothing, self._cosine = label_smoothing, cosine
 
-    def know_classes(self, count: int) -> None:
-        width = self._backbone.out_features
-        head = Cosines(width, count) if self._cosine else nn.Linear(width, count)
-        like = next(self._backbone.parameters())
-        self.network.add_module(CLASSIFIER, head.to(like.device, like.dtype))
-
-    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
         if batch.rows.class_id is None:
             raise UserError(f"model {type(self).__name__} learns to tell the training classes apart, and these tasks have none")
-        share = len(batch) / (tasks or len(batch))
-        with self.in_training(batch, share):
+        with self.in_training(batch) as statistics:
             features = torch.cat(self.embed(batch), dim=1)
-        self.see(features.detach(), share)
         logits: Tensor = self.network.get_submodule(CLASSIFIER)(features)
         targets = batch.rows.class_id.gather(1, torch.cat([batch.support_y, batch.query_y], dim=1))
         losses = F.cross_entropy(
@@ -58,17 +61,19 @@ class Classifier(EmbeddingLearner):
         (losses.sum() / (tasks or len(batch))).backward()  # type: ignore[no-untyped-call]
         queries = batch.query_y.shape[1]
         outputs = logits[:, -queries:].gather(2, batch.rows.class_id.unsqueeze(1).expand(-1, queries, -1))
-        return losses.detach(), outputs.detach()
+        share = len(batch) / (tasks or len(batch))
+        seen = (*statistics, *self.averages(features.detach()))
+        return losses.detach(), outputs.detach(), *(share * of_tasks for of_tasks in seen)
 
-    def see(self, features: Tensor, share: float) -> None:
-        """Looks at features ``(T, B, D)`` of a training step, which has `share` of its tasks; most models have no need to."""
+    def averages(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Means over the features ``(T, B, D)`` of training tasks whose running averages are kept; most models keep none."""
+        return ()
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the number of classes from the checkpoint where no training split has told it."""
-        weights = (checkpoint.get("state_dict") or {}).get(f"network.{CLASSIFIER}.weight")
-        if CLASSIFIER not in dict(self.network.named_children()) and isinstance(weights, Tensor) and weights.ndim == 2:
-            self.know_classes(len(weights))
-        super().on_load_checkpoint(checkpoint)
+
+def classes_of(checkpoint: dict[str, Any]) -> int | None:
+    """Number of training classes of a checkpoint's `Classifier`; None in a checkpoint of another model."""
+    weights = (checkpoint.get("state_dict") or {}).get(f"network.{CLASSIFIER}.weight")
+    return len(weights) if isinstance(weights, Tensor) and weights.ndim == 2 else None
 
 
 class Cosines(nn.Module):

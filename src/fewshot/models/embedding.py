@@ -77,12 +77,13 @@ class EmbeddingLearner(MetaLearner):
         """
         return self.apply_head(self.fit_head(support, labels), query)
 
-    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
-        with self.in_training(batch, len(batch) / (tasks or len(batch))):
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
+        with self.in_training(batch) as statistics:
             outputs = self._outputs(batch)
         losses = self.training_losses(outputs, batch.query_y).mean(dim=-1)
         (losses.sum() / (tasks or len(batch))).backward()  # type: ignore[no-untyped-call]
-        return losses.detach(), outputs.detach()
+        share = len(batch) / (tasks or len(batch))
+        return losses.detach(), outputs.detach(), *(share * seen for seen in statistics)
 
     def training_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of each query in training ``(T, N*Q)``, from outputs ``(T, N*Q, N)`` and labels ``(T, N*Q)``."""
@@ -120,10 +121,10 @@ class EmbeddingLearner(MetaLearner):
         return features.to(torch.promote_types(features.dtype, torch.float32))
 
     @contextmanager
-    def in_training(self, batch: TaskBatch, share: float = 1.0) -> Iterator[None]:
-        """Within it, tasks are normalised as in training, and their statistics count for `share` of those of the step."""
-        with self.statistics.gathering(self.network, len(batch), self._rows(batch), share):
-            yield
+    def in_training(self, batch: TaskBatch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Within it, tasks are normalised as in training; yields their statistics (`RunningStatistics.gathering`)."""
+        with self.statistics.gathering(self.network, len(batch), self._rows(batch)) as statistics:
+            yield statistics
 
     @contextmanager
     def in_evaluation(self, batch: TaskBatch) -> Iterator[None]:
@@ -132,11 +133,9 @@ class EmbeddingLearner(MetaLearner):
         with self.statistics.applied(self.network) if running else by_task(len(batch), self._rows(batch)):
             yield
 
-    def moved(self) -> list[nn.Parameter]:
-        return [*super().moved(), *self.statistics.parameters()]
-
-    def finish_step(self) -> None:
-        self.statistics.move()
+    def move_averages(self, *seen: Tensor) -> None:
+        mean, variance = seen
+        self.statistics.move(mean, variance)
         self._show_statistics()
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:

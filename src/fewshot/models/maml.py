@@ -135,7 +135,7 @@ class MAML(MetaLearner):
         """What a task of so many classes begins with instead of the network's own parameters."""
         return None
 
-    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, Tensor]:
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
         losses, outputs = self.engine_for(batch).meta_gradient(batch, tasks or len(batch), self.global_step)
         return losses, outputs[..., : self._ways_of(batch, self._ways)]
 

@@ -59,7 +59,6 @@ def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
     _require_features(model, input_shape)
     if not model.takes_outer_steps:
         return None
-    model.know_classes(WAYS)
     dtype, values = next(model.parameters()).dtype, model.objective.name == "regression"
     batch = tiny_tasks(input_shape, dtype, values=values, ids=ids_of(model.network))
     _name_unused(model, batch)
@@ -198,7 +197,7 @@ def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         if isinstance(model, MAML):
             losses, _ = model.engine_for(batch).meta_gradient(batch, len(batch), model.inner.landmarks[-1])
         else:
-            losses, _ = model.meta_gradient(batch)
+            losses, *_ = model.meta_gradient(batch)
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
         return losses, torch.cat([gradient.flatten() for gradient in found]) if found else losses
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:

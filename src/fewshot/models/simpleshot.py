@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.backbones.statistics import MOMENTUM
+from fewshot.backbones.statistics import move_average
 from fewshot.errors import UserError, suggest
 from fewshot.models.classifier import Classifier
 from fewshot.models.embedding import class_means
@@ -32,11 +32,13 @@ class SimpleShot(Classifier):
         classifier: what all models of this kind take (`Classifier`).
     """
 
+    centre: Tensor
+
     def __init__(self, backbone: Backbone, transform: str = "cl2n", **classifier: Any) -> None:
         if transform not in TRANSFORMS:
             raise UserError(f"model.transform={transform} is unknown{suggest(transform, TRANSFORMS)}")
         super().__init__(backbone, **classifier)
-        self.centre = nn.Parameter(torch.zeros(backbone.out_features), requires_grad=False)
+        self.register_buffer("centre", torch.zeros(backbone.out_features))
         self._transform = transform
 
     def fit_head(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
@@ -45,19 +47,13 @@ class SimpleShot(Classifier):
     def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
         return -squared_distances(self._transformed(query), *head)
 
-    def see(self, features: Tensor, share: float) -> None:
-        distance = share * (self.centre - features.mean(dim=(0, 1)))
-        self.centre.grad = distance if self.centre.grad is None else self.centre.grad + distance
+    def averages(self, features: Tensor) -> tuple[Tensor, ...]:
+        return (features.mean(dim=(0, 1)),)
 
-    def moved(self) -> list[nn.Parameter]:
-        return [*super().moved(), self.centre]
-
-    def finish_step(self) -> None:
-        super().finish_step()
-        with torch.no_grad():
-            if self.centre.grad is not None:
-                self.centre.sub_(self.centre.grad, alpha=MOMENTUM)
-                self.centre.grad = None
+    def move_averages(self, *seen: Tensor) -> None:
+        *statistics, centre = seen
+        super().move_averages(*statistics)
+        move_average(self.centre, centre)
 
     def _transformed(self, features: Tensor) -> Tensor:
         if self._transform == "un":

@@ -120,13 +120,16 @@ class Run:
         Args:
             transductive: keep what makes answers depend on the other queries; else it is replaced.
         """
+        from fewshot.models.classifier import classes_of
+
         node = deepcopy(self.config["model"])
         backbone = node.get("backbone") or {}
         if str(backbone.get("_target_", "")).endswith("Pretrained"):
             backbone["weights"] = None  # the checkpoint has them: nothing is downloaded
         if not transductive:
             node |= self.inductive
-        model: MetaLearner = build(node, self.trust)
+        classes = classes_of(self.checkpoint)
+        model: MetaLearner = build(node if classes is None else {**node, "classes": classes}, self.trust)
         model.on_load_checkpoint(self.checkpoint)
         model.load_state_dict(self.checkpoint["state_dict"])
         return model.eval()

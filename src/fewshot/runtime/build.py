@@ -25,6 +25,7 @@ from fewshot.data.parts import Part
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner
+from fewshot.models.classifier import Classifier
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 from fewshot.runtime.config_check import SHARED
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices
@@ -125,8 +126,11 @@ def require_objective(datamodule: EpisodicDataModule, model: MetaLearner) -> Non
             raise UserError(f"objective={asked} but data.{name} is of {name_of}; set objective={found}, or other data")
 
 
-def build_model(cfg: DictConfig) -> MetaLearner:
+def build_model(cfg: DictConfig, classes: int | None = None) -> MetaLearner:
     """The model, its weights drawn from the seed.
+
+    Args:
+        classes: of the training split, which a `Classifier` learns to tell apart; None leaves out its head.
 
     Raises:
         UserError: it does not learn what tasks ask for.
@@ -139,10 +143,11 @@ def build_model(cfg: DictConfig) -> MetaLearner:
     elif inputs not in getattr(kind, "inputs", (inputs,)):
         unfit = f"{kind.__name__} does not take {inputs}, which the data are"
     if unfit is not None:
-        classes = {name: _model_class(name) for name in choices("model")}
-        fitting = ", ".join(name for name, one in classes.items() if objective in one.objectives and inputs in one.inputs)
+        models = {name: _model_class(name) for name in choices("model")}
+        fitting = ", ".join(name for name, one in models.items() if objective in one.objectives and inputs in one.inputs)
         raise UserError(f"{unfit}; choose a model among: {fitting}")
-    model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all")
+    more = {"classes": classes} if issubclass(kind, Classifier) else {}
+    model: MetaLearner = instantiate(deepcopy(cfg).model, _convert_="all", **more)
     return model
 
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
+from fewshot.models.classifier import classes_of
 from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint
@@ -57,7 +58,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
 
     datamodule = build_data(cfg)
     require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
-    model = build_model(cfg)
+    model = build_model(cfg, classes_of(content))
     require_objective(datamodule, model)
     try_out(cfg, model)
     model.on_load_checkpoint(content)

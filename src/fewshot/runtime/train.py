@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
@@ -91,15 +92,17 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     """
     refuse_unfit(cfg.callbacks)
     initial = InitialWeights()
-    model, datamodule = build_model(cfg), build_data(cfg)  # a model that does not fit is refused before its tasks are looked at
+    with isolate_rng():
+        draft = build_model(cfg)  # a model that does not fit is refused before its tasks are looked at
+    datamodule = build_data(cfg)
     if cfg.init_from is not None:
         start = checkpoint or initial.read(cfg.init_from)
         datamodule.seen_before = start.get(type(datamodule).__qualname__, {}).get("classes", [])
-    require_objective(datamodule, model)
+    require_objective(datamodule, draft)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
+    model = build_model(cfg, datamodule.train_classes)
     try_out(cfg, model)
-    model.know_classes(datamodule.train_classes)
     if checkpoint is None:
         initial.load_into(model, cfg.init_part)
     if cfg.control != "random_init" and model.takes_outer_steps:

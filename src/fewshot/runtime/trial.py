@@ -61,7 +61,7 @@ def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> MetaLearner:
                 wide: Any = node.backbone[key]
                 node.backbone[key] = [value] * len(wide) if key in ("widths", "hidden") else value
     torch.set_default_dtype(torch.float32)
-    model = build_model(cfg)
+    model = build_model(cfg, classes=WAYS)
     features = model.network.get_submodule("features")
     if sum(parameter.numel() for parameter in model.parameters()) < LARGE:
         # What a network makes itself in its forward is to have the precision of its weights.
