@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from fewshot.backbones import fused
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.fused import conv_norm_pool_relu, differentiated_once
-from fewshot.backbones.norm import statistics_from_first
+from fewshot.backbones.norm import norm_mode
 from fewshot.backbones.statistics import by_task
 
 SHAPES = ((7, 2, 6, 9), (3, 2, 3, 3), (3,), (3,), (3,))
@@ -68,7 +68,7 @@ def test_it_is_used_where_one_derivative_is_enough_and_nowhere_else(monkeypatch)
     network, x = Conv4((2, 16, 16), filters=3), torch.rand(4, 2, 16, 16)
     network(x)
     with differentiated_once():
-        with statistics_from_first(2):
+        with norm_mode(rows=2):
             network(x)
         with by_task(2):
             network(x)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot.backbones.norm import BatchNorm, adaptation_step, statistics_from_first
+from fewshot.backbones.norm import BatchNorm, norm_mode
 
 
 @pytest.fixture(params=[(7, 3), (7, 3, 5, 4)], ids=["vectors", "images"])
@@ -35,13 +35,13 @@ def test_it_has_no_buffers_and_does_the_same_in_evaluation(norm, x):
 
 
 def test_support_rows_are_normalised_as_if_alone(norm, x):
-    with statistics_from_first(4):
+    with norm_mode(rows=4):
         together = norm(x)
     torch.testing.assert_close(together[:4], norm(x[:4]), rtol=1e-12, atol=1e-12)
 
 
 def test_query_rows_do_not_see_each_other(norm, x):
-    with statistics_from_first(4):
+    with norm_mode(rows=4):
         together = norm(x)
         alone = torch.cat([norm(torch.cat([x[:4], x[i : i + 1]]))[4:] for i in range(4, 7)])
     torch.testing.assert_close(together[4:], alone, rtol=1e-12, atol=1e-12)
@@ -55,7 +55,7 @@ def test_query_rows_do_see_each_other_in_one_batch(norm, x):
 
 def test_normalising_by_the_support_set_can_be_differentiated_twice(norm, x):
     def through(x, weight, bias):
-        with statistics_from_first(4):
+        with norm_mode(rows=4):
             return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, x)
 
     inputs = tuple(t.detach().clone().requires_grad_() for t in (x, norm.weight, norm.bias))
@@ -70,9 +70,9 @@ def test_each_inner_step_has_its_own_scale_and_shift_and_later_ones_the_last(nor
         norm.weight[1], norm.bias[1] = 2 * norm.weight[0], 2 * norm.bias[0]
     assert torch.equal(norm(x), before), "all begin alike, and no step is the first"
     for step, factor in ((0, 1), (1, 2), (2, 2), (7, 2)):
-        with adaptation_step(step):
+        with norm_mode(step=step):
             torch.testing.assert_close(norm(x), factor * before)
-            with statistics_from_first(len(x)):
+            with norm_mode(rows=len(x)):
                 torch.testing.assert_close(norm(x), factor * before)
     assert torch.equal(norm(x), before), "outside of it the first step's again"
 
@@ -95,7 +95,7 @@ def test_single_precision_loses_a_few_roundings_only(images, rows, layout):
     first = x[:rows].double()
     mean, variance = first.mean((0, 2, 3), keepdim=True), first.var((0, 2, 3), correction=0, keepdim=True)
     exact = (x.double() - mean) / (variance + layer.eps).sqrt()
-    with statistics_from_first(rows or len(x)) if rows else nullcontext():
+    with norm_mode(rows=rows or len(x)) if rows else nullcontext():
         y = layer(x.contiguous(memory_format=layout))
     assert (y.double() - exact).abs().max() <= 2e-6 * exact.abs().max()
     assert (y.double() - exact).mean((0, 2, 3)).abs().max() <= 1e-7
@@ -109,5 +109,5 @@ def test_a_constant_channel_is_its_shift_to_the_bit(dtype, rows, layout):
     values = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=dtype) - 0.5
     x = values.view(1, -1, 1, 1).expand(30, -1, 13, 11).contiguous(memory_format=layout)
     layer = BatchNorm(50).to(dtype)
-    with statistics_from_first(rows or len(x)) if rows else nullcontext():
+    with norm_mode(rows=rows or len(x)) if rows else nullcontext():
         assert torch.equal(layer(x), torch.zeros_like(x))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,50 +11,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_statistics_rows: ContextVar[int | None] = ContextVar("statistics_rows", default=None)
-_step: ContextVar[int] = ContextVar("adaptation_step", default=0)
+Normaliser = Callable[["BatchNorm", Tensor], Tensor]
+"""What a layer makes of its input."""
+
+
+@dataclass(frozen=True)
+class NormMode:
+    """What every `BatchNorm` does.
+
+    Attributes:
+        step: 0, 1, ...; the inner step whose scale and shift are used, where there are some for each.
+        rows: first rows of an input that the statistics of all its rows are taken from; None takes all. This is how a query set
+            is normalised by its support set alone (inductive evaluation): the two pass through the network as one batch,
+            support first.
+        normaliser: replaces the forward of every layer. This is how the images of many tasks pass through a network as one
+            batch and are normalised task by task.
+    """
+
+    step: int = 0
+    rows: int | None = None
+    normaliser: Normaliser | None = None
+
+
+PLAIN = NormMode()
+_mode: ContextVar[NormMode] = ContextVar("norm_mode", default=PLAIN)
 
 
 @contextmanager
-def statistics_from_first(rows: int) -> Iterator[None]:
-    """Lets every `BatchNorm` normalise all rows of its input by the statistics of the first `rows`, within the context.
-
-    This is how a query set is normalised by its support set alone (inductive evaluation): the two pass through the network as
-    one batch, support first.
-    """
-    token = _statistics_rows.set(rows)
+def norm_mode(**changes: Any) -> Iterator[None]:
+    """Changes what every `BatchNorm` does, within the context (`NormMode`)."""
+    token = _mode.set(replace(_mode.get(), **changes))
     try:
         yield
     finally:
-        _statistics_rows.reset(token)
-
-
-@contextmanager
-def normalised_by(normaliser: "Normaliser") -> Iterator[None]:
-    """Lets `normaliser` replace the forward of every `BatchNorm`, of which it is given layer and input, within the context.
-
-    This is how the images of many tasks pass through a network as one batch and are normalised task by task.
-    """
-    token = _normaliser.set(normaliser)
-    try:
-        yield
-    finally:
-        _normaliser.reset(token)
+        _mode.reset(token)
 
 
 def of_whole_batch() -> bool:
     """Whether a `BatchNorm` takes its statistics from all rows of its input, and normalises these by itself."""
-    return _statistics_rows.get() is None and _normaliser.get() is None
-
-
-@contextmanager
-def adaptation_step(step: int) -> Iterator[None]:
-    """Lets every `BatchNorm` with a scale and shift for each inner step use those of step 0, 1, ..., within the context."""
-    token = _step.set(step)
-    try:
-        yield
-    finally:
-        _step.reset(token)
+    return _mode.get().rows is None and _mode.get().normaliser is None
 
 
 class BatchNorm(nn.Module):
@@ -89,11 +85,11 @@ class BatchNorm(nn.Module):
         """``(C,)`` each; those of the present inner step, or of the last that has its own, where there are several."""
         if self.weight.ndim == 1:
             return self.weight, self.bias
-        step = min(_step.get(), len(self.weight) - 1)
+        step = min(_mode.get().step, len(self.weight) - 1)
         return self.weight[step], self.bias[step]
 
     def forward(self, x: Tensor) -> Tensor:
-        normaliser = _normaliser.get()
+        normaliser = _mode.get().normaliser
         if normaliser is not None:
             return normaliser(self, x)
         if self.mean is None or self.training:
@@ -101,8 +97,8 @@ class BatchNorm(nn.Module):
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def by_batch(self, x: Tensor) -> Tensor:
-        """Normalised by the statistics of `x`, or of its first rows within `statistics_from_first`."""
-        rows, (weight, bias) = _statistics_rows.get(), self.scale_and_shift()
+        """Normalised by the statistics of `x`, or of its first rows (`NormMode.rows`)."""
+        rows, (weight, bias) = _mode.get().rows, self.scale_and_shift()
         if rows is None:
             return batch_norm(x, weight, bias, self.eps)
         distances, _, offset, inverse_std = _statistics(x, self.eps, rows)
@@ -113,12 +109,6 @@ class BatchNorm(nn.Module):
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether images of a batch are normalised by each other anywhere in it."""
     return any(isinstance(module, BatchNorm) for module in network.modules())
-
-
-Normaliser = Callable[[BatchNorm, Tensor], Tensor]
-"""What a layer makes of its input."""
-
-_normaliser: ContextVar[Normaliser | None] = ContextVar("normaliser", default=None)
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

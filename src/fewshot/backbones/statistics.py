@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.norm import BatchNorm, normalised_by, statistics_from_first
+from fewshot.backbones.norm import BatchNorm, norm_mode
 
 MOMENTUM = 0.1
 """Share of a training step in the running statistics, as in PyTorch."""
@@ -21,7 +21,7 @@ def by_task(tasks: int, first: int | None = None) -> Iterator[None]:
         tasks: as many rows each.
         first: rows of a task that its statistics are taken from, the support set; None takes all.
     """
-    with normalised_by(lambda norm, x: _by_task(norm, x, tasks, first)):
+    with norm_mode(normaliser=lambda norm, x: _by_task(norm, x, tasks, first)):
         yield
 
 
@@ -71,7 +71,7 @@ class RunningStatistics(nn.Module):
             variances[places[norm]] += variance.mean(dim=0)
             return _by_task(norm, x, tasks, first)
 
-        with normalised_by(normalise):
+        with norm_mode(normaliser=normalise):
             yield means, variances
 
     @contextmanager
@@ -83,7 +83,7 @@ class RunningStatistics(nn.Module):
             place = places[norm]
             return F.batch_norm(x, self.mean[place], self.variance[place], norm.weight, norm.bias, False, 0.0, norm.eps)
 
-        with normalised_by(normalise):
+        with norm_mode(normaliser=normalise):
             yield
 
     def show(self, network: nn.Module) -> None:
@@ -113,11 +113,8 @@ def move_average(average: Tensor, seen: Tensor) -> None:
 
 
 def _by_task(norm: BatchNorm, x: Tensor, tasks: int, first: int | None) -> Tensor:
-    parts = x.chunk(tasks)
-    if first is None:
-        return torch.cat([norm.by_batch(part) for part in parts])
-    with statistics_from_first(first):
-        return torch.cat([norm.by_batch(part) for part in parts])
+    with norm_mode(rows=first):
+        return torch.cat([norm.by_batch(part) for part in x.chunk(tasks)])
 
 
 def _norms(network: nn.Module) -> list[BatchNorm]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot.backbones.norm import statistics_from_first
+from fewshot.backbones.norm import norm_mode
 
 
 class Call:
@@ -62,7 +62,7 @@ def features(network: Callable[[Tensor], Tensor], support_x: Tensor, query_x: Te
     if batch_norm == "transductive":
         return network(support_x), network(query_x)
     support = len(support_x)
-    with statistics_from_first(support):
+    with norm_mode(rows=support):
         both = network(torch.cat([support_x, query_x]))
     return both[:support], both[support:]
 

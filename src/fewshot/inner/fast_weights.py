@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.norm import adaptation_step
+from fewshot.backbones.norm import norm_mode
 from fewshot.inner.call import Call
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch
@@ -70,7 +70,7 @@ class FastWeights(ABC):
 
     def support_gradients(self, fast: list[Tensor], step: int, chunk: TaskBatch, second_order: bool) -> Sequence[Tensor]:
         """Gradients of the support losses at a step (Algorithm 1, line 5); 0 for weights that no output depends on."""
-        with adaptation_step(step):
+        with norm_mode(step=step):
             loss = self.losses(self.outputs(fast, chunk.support_x), chunk.support_y).sum()
         gradients = torch.autograd.grad(loss, fast, create_graph=second_order, materialize_grads=True)
         if not self.proximal:
@@ -102,7 +102,7 @@ class FastWeights(ABC):
 
     def queries_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         """Outputs for the query sets ``(T, N*Q, outputs)`` after a number of steps."""
-        with adaptation_step(max(steps - 1, 0)):
+        with norm_mode(step=max(steps - 1, 0)):
             return self.queries(fast, chunk)
 
     def query_gradients(

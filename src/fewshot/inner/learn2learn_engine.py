@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.norm import adaptation_step
+from fewshot.backbones.norm import norm_mode
 from fewshot.errors import UserError
 from fewshot.inner.call import preserve_buffers, query_outputs, unfused_attention
 from fewshot.inner.engine import Engine
@@ -45,7 +45,7 @@ class Learn2LearnEngine(Engine):
             for step, weight in enumerate(self.inner.loss_weights(outer_step)):
                 self._adapt(learner, start, step, task, second_order=self.inner.second_order(outer_step))
                 if weight:
-                    with adaptation_step(step), preserve_buffers(learner):
+                    with norm_mode(step=step), preserve_buffers(learner):
                         query = query_outputs(learner, task.support_x, task.query_x, self.batch_norm)
                     loss = self.loss(query, task.query_y)
                     parts.append(weight * loss / tasks)
@@ -66,7 +66,7 @@ class Learn2LearnEngine(Engine):
                 if done:
                     with torch.enable_grad():
                         self._adapt(learner, start, done - 1, task, second_order=False)
-                with torch.no_grad(), adaptation_step(max(done - 1, 0)), preserve_buffers(learner):
+                with torch.no_grad(), norm_mode(step=max(done - 1, 0)), preserve_buffers(learner):
                     path.append(query_outputs(learner, task.support_x, task.query_x, self.batch_norm))
             paths.append(torch.stack(path))
         return torch.stack(paths)
@@ -88,7 +88,7 @@ class Learn2LearnEngine(Engine):
     def _adapt(self, learner: nn.Module, start: list[Tensor], step: int, task: TaskBatch, second_order: bool) -> None:
         """One inner step: ``learner.adapt(loss)``, but for the adapted parameters only, at the rates of `rates`."""
         parameters = list(learner.parameters())
-        with adaptation_step(step), preserve_buffers(learner):
+        with norm_mode(step=step), preserve_buffers(learner):
             loss = self.loss(learner(task.support_x), task.support_y)
         chosen, anchors = (
             [parameter for parameter, adapted in zip(of_all, self._adapted, strict=True) if adapted]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.norm import BatchNorm, normalised_by
+from fewshot.backbones.norm import BatchNorm, norm_mode
 from fewshot.inner.call import unfused_attention
 from fewshot.inner.engine import Engine
 from fewshot.inner.functional_engine import OneTask
@@ -43,7 +43,7 @@ def keep_statistics(network: nn.Module, support: Tensor) -> None:
         norm.mean, norm.variance = mean.to(x.dtype), variance.to(x.dtype)
         return F.batch_norm(x, norm.mean, norm.variance, norm.weight, norm.bias, False, 0.0, norm.eps)
 
-    with normalised_by(normalise):
+    with norm_mode(normaliser=normalise):
         network(support)
 
 

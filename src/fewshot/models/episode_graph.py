@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.norm import statistics_from_first
+from fewshot.backbones.norm import norm_mode
 from fewshot.errors import UserError
 from fewshot.models.base import MetaLearner
 from fewshot.models.embedding import EmbeddingLearner
@@ -40,7 +40,7 @@ class EpisodeGraph(nn.Module):
             query_x: rows ``(B, ...)``
         """
         shots = support_x.shape[0]
-        with statistics_from_first(shots):  # where the support set normalises; else layers have statistics of their own
+        with norm_mode(rows=shots):  # where the support set normalises; else layers have statistics of their own
             features = self.model.features(self.scale(torch.cat([support_x, query_x])))
         outputs: Tensor = self.model.compare(features[None, :shots], members[None], features[None, shots:])[0]
         return outputs

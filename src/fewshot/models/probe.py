@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import blank_inputs, ids_of
-from fewshot.backbones.norm import adaptation_step
+from fewshot.backbones.norm import norm_mode
 from fewshot.errors import UserError
 from fewshot.inner.call import preserve_buffers, query_outputs, unfused_attention
 from fewshot.inner.engine import Engine
@@ -311,7 +311,7 @@ def _descended(
                 network.get_parameter(name).copy_(value)
         anchors = [parameter.detach().clone() for parameter in adapted]
         for step, weight in enumerate(inner.loss_weights(inner.landmarks[-1])):
-            with adaptation_step(step), preserve_buffers(network), unfused_attention():
+            with norm_mode(step=step), preserve_buffers(network), unfused_attention():
                 if given is None:
                     for parameter in adapted:
                         parameter.requires_grad_()
@@ -319,7 +319,7 @@ def _descended(
                     used.append(torch.autograd.grad(loss, adapted, materialize_grads=True))
                 else:
                     used.append(given[step])
-            with torch.no_grad(), adaptation_step(step), preserve_buffers(network), unfused_attention():
+            with torch.no_grad(), norm_mode(step=step), preserve_buffers(network), unfused_attention():
                 pulls = [inner.proximal * (parameter - anchor) for parameter, anchor in zip(adapted, anchors, strict=True)]
                 gradients = rates.transformed([slope + pull for slope, pull in zip(used[-1], pulls, strict=True)])
                 for parameter, rate, slope in zip(adapted, rates.at(step), gradients, strict=True):
