@@ -9,6 +9,8 @@ from fewshot.inner.engine import engine_kind, fastest_engine
 from fewshot.inner.implicit import Implicit
 from fewshot.inner.reptile import Reptile
 from fewshot.inner.unrolled import Unrolled
+from fewshot.moved import renamed
+from fewshot.predict.targets import build
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of
 
@@ -92,3 +94,24 @@ def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message)
     with pytest.raises(UserError) as error:
         engine_kind(engine)(network, inner, rates, None, batch_norm)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ({"first_order": True, "annealing": None}, Unrolled(lr=0.1, steps=1, eval_steps=1, first_order=True)),
+        (
+            {"outer": "implicit", "cg_steps": 3, "proximal": 2.0, "first_order": False, "rates": "fixed"},
+            Implicit(lr=0.1, steps=1, eval_steps=1, cg_steps=3, proximal=2.0),
+        ),
+        (
+            {"outer": "displacement", "optimizer": None, "batch_size": 5, "checkpoint_steps": False},
+            Reptile(lr=0.1, steps=1, eval_steps=1, batch_size=5),
+        ),
+    ],
+)
+@pytest.mark.parametrize("module", ["loop", "inner_loop"])
+def test_inner_loops_of_older_runs_are_what_they_were(module, old, now):
+    """When one class had the settings of every outer gradient."""
+    node = {"_target_": f"fewshot.inner.{module}.InnerLoop", "lr": 0.1, "steps": 1, "eval_steps": 1, **old}
+    assert build(renamed(node)) == now
