@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.runtime.build import build_model
+from fewshot.runtime.build import _model_class, build_model
+from fewshot.runtime.config_groups import choices
 from fewshot.runtime.provenance import processor
 from fewshot.runtime.train import train
 from fewshot.tasks.batch import TaskBatch, TaskRows
@@ -23,8 +24,9 @@ from tests.experiments import stand_in
 from tests.models.model_tester import optimizer_of, outer_step
 
 FOLDER = Path(__file__).parent / "goldens"
-EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/experiment").glob("*.yaml"))
-MODELS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/model").glob("[!_]*.yaml") if "tfidf" not in path.stem)
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiment/*.yaml"))
+MODELS = [name for name in choices("model") if "images" in _model_class(name).inputs]
 SHORT = (
     "data.meta_batch_size=1", "data.val_tasks=2", "trainer=cpu", "trainer.max_steps=20", "trainer.val_check_interval=20",
     "trainer.log_every_n_steps=1", "test=false", "seed=0",

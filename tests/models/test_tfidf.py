@@ -74,13 +74,13 @@ def test_learned_weights_begin_where_counting_ends_and_move_by_the_query_loss():
     model = LearnedTfidf(backbone=EmbeddingBag([LENGTH], BUCKETS, 2), **options)
     model.fit_rows(blocks(TRAINING))
     torch.testing.assert_close(outputs(model), outputs(fitted("centroid")))
-    losses, _ = model.meta_gradient(batch())
+    losses, *_ = model.meta_gradient(batch())
     gradient = model._vectors.log_idf.grad.clone()
     assert gradient[rows_of(["zqxj"]).unique()].eq(0).all(), "n-grams that no sentence has"
     step = 1e-2 * gradient / gradient.norm()
     with torch.no_grad():
         model._vectors.log_idf -= step
-    lower, _ = model.meta_gradient(batch())
+    lower, *_ = model.meta_gradient(batch())
     assert lower.item() - losses.item() == pytest.approx(-1e-2 * gradient.norm().item(), rel=0.05)
 
 

@@ -42,7 +42,7 @@ def mistake(done):
         ("model.inner.lr=abc", "model.inner.lr=abc must be a number"),
         ("data.shots=0", "data.shots=0 must be a whole number of at least 1"),
         ("model.gradient_clip={val:1}", "model.gradient_clip={val: 1} must be {val: NUMBER, algorithm: value or norm}"),
-        ("~model.inner.lr", "model.inner.lr is missing, and fewshot.inner.inner_loop.InnerLoop needs it"),
+        ("~model.inner.lr", "model.inner.lr is missing, and fewshot.inner.unrolled.Unrolled needs it"),
         ("trainer.inference_mode=true", "trainer.inference_mode=true would leave validation without"),
         ("+trainer.gradient_clip_val=1", "trainer.gradient_clip_val does nothing here; use model.gradient_clip"),
         ("+trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches does nothing here; use data.meta_batch_size"),

@@ -83,10 +83,8 @@ class Unrolled(InnerLoop):
             towards, total = list(of_fast), add(total, of_outer)
             if step and shares[step - 1]:
                 _, _, of_fast, of_outer = weights.query_gradients(path[step], step, chunk, tasks)
-                towards, total = (
-                    add(towards, _scaled(of_fast, shares[step - 1])),
-                    add(total, _scaled(of_outer, shares[step - 1])),
-                )
+                towards = add(towards, _scaled(of_fast, shares[step - 1]))
+                total = add(total, _scaled(of_outer, shares[step - 1]))
         found = torch.autograd.grad(weights.start(chunk), learned, towards, allow_unused=True)
         return losses, outputs, add(total, list(found))
 

@@ -21,6 +21,7 @@ from fewshot.backbones.backbone import Backbone
 from fewshot.errors import UserError
 from fewshot.inner.fast_weights import TaskInit
 from fewshot.inner.inner_loop import InnerLoop
+from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
 
 
@@ -37,7 +38,8 @@ class ProtoMAML(MAML):
     def __init__(
         self, backbone: Backbone, ways: int | Sequence[int], eval_ways: int | Sequence[int], inner: InnerLoop, **others: Any
     ) -> None:
-        if eval_ways != ways and (inner.rates == "per_element" or inner.transform != "none"):
+        of_elements = isinstance(inner, Unrolled) and (inner.rates == "per_element" or inner.transform != "none")
+        if eval_ways != ways and of_elements:
             raise UserError(
                 f"data.eval.ways={eval_ways} but the inner loop learns rates or transforms for a head of {ways} classes "
                 f"(data.ways in training); choose data.eval.ways={ways}"
