@@ -78,7 +78,8 @@ class Engine(ABC):
 
     def fast_weights(self, kind: type[FastWeights], network: nn.Module) -> FastWeights:
         """Fast weights of a network like the engine's."""
-        return kind(network, self.rates, self.loss, self.batch_norm, self.inner.proximal, self.task_init)
+        names = self.inner.adapted_names(network)
+        return kind(network, names, self.rates, self.loss, self.batch_norm, self.inner.proximal, self.task_init)
 
 
 def fastest_engine(batch: TaskBatch) -> str:

@@ -32,7 +32,8 @@ class FastWeights(ABC):
 
     Args:
         network: maps inputs to outputs; not to be called by two threads at the same time.
-        rates: which parameters are adapted, and at what rates.
+        names: of the parameters that tasks adapt.
+        rates: of these parameters.
         loss: of support set and query set.
         batch_norm: ``transductive`` or ``inductive`` (`fewshot.inner.engine.Engine`).
         proximal: strength of the pull back to where a task began.
@@ -46,6 +47,7 @@ class FastWeights(ABC):
     """
 
     network: nn.Module
+    names: Sequence[str]
     rates: InnerRates
     loss: Loss
     batch_norm: str
@@ -55,10 +57,9 @@ class FastWeights(ABC):
     stacked = False
 
     def __post_init__(self) -> None:
-        adapted = {id(parameter) for parameter in self.rates.adapted}
         named = dict(self.network.named_parameters())
-        self.adapted = {name: parameter for name, parameter in named.items() if id(parameter) in adapted}
-        self._shared = {name: parameter for name, parameter in named.items() if id(parameter) not in adapted}
+        self.adapted = {name: parameter for name, parameter in named.items() if name in self.names}
+        self._shared = {name: parameter for name, parameter in named.items() if name not in self.names}
         self.outer = [p for p in (*named.values(), *self.rates.parameters()) if p.requires_grad]
         self.call = Call(self.network)
 

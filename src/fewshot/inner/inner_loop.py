@@ -84,8 +84,12 @@ class InnerLoop(ABC):
         """The learning rates of the parameters that are adapted."""
         return InnerRates(self._adapted_parameters(network), self.lr, self.steps)
 
+    def adapted_names(self, network: nn.Module) -> list[str]:
+        """The names of the parameters that are adapted."""
+        return [name for (name, _), yes in zip(network.named_parameters(), self.adapted(network), strict=True) if yes]
+
     def _adapted_parameters(self, network: nn.Module) -> list[nn.Parameter]:
-        return [p for p, adapted in zip(network.parameters(), self.adapted(network), strict=True) if adapted]
+        return [network.get_parameter(name) for name in self.adapted_names(network)]
 
     @property
     def landmarks(self) -> tuple[int, ...]:

@@ -27,22 +27,21 @@ class InnerRates(nn.Module):
         self, adapted: Sequence[nn.Parameter], lr: float, steps: int, rates: str = "fixed", transform: str = "none"
     ) -> None:
         super().__init__()
-        self.adapted = list(adapted)
-        self._lr, self._steps, self._rates = lr, steps, rates
-        like = self.adapted[0]
+        self._count, self._lr, self._steps, self._rates = len(adapted), lr, steps, rates
+        like = adapted[0]
         learned: list[Tensor] = []
         if rates == "per_step":
-            learned = [torch.full((steps, len(self.adapted)), lr, dtype=like.dtype)]
+            learned = [torch.full((steps, len(adapted)), lr, dtype=like.dtype)]
         elif rates == "per_element":
-            learned = [torch.full(p.shape, lr, dtype=like.dtype) for p in self.adapted]
+            learned = [torch.full(p.shape, lr, dtype=like.dtype) for p in adapted]
         self.learned = nn.ParameterList(nn.Parameter(values) for values in learned)
         kind = TRANSFORMS.get(transform)
-        self.transforms = nn.ModuleList(kind(p.detach()) for p in self.adapted) if kind else None
+        self.transforms = nn.ModuleList(kind(p.detach()) for p in adapted) if kind else None
 
     def at(self, step: int) -> list[float | Tensor]:
         """The rate of each adapted parameter, in their order, at step 0, 1, ..."""
         if self._rates == "fixed":
-            return [self._lr] * len(self.adapted)
+            return [self._lr] * self._count
         if self._rates == "per_step":
             return list(self.learned[0][min(step, self._steps - 1)])
         return list(self.learned)

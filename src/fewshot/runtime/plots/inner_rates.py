@@ -15,8 +15,7 @@ class LearnedRates(AtValidation):
 
     def show(self, trainer: L.Trainer, model: MetaLearner, step: int) -> None:
         if isinstance(model, MAML) and len(model.rates.learned):
-            named = zip(model.network.named_parameters(), model.inner.adapted(model.network), strict=True)
-            names = [name for (name, _), adapted in named if adapted]
+            names = model.inner.adapted_names(model.network)
             show_figure(trainer, "train/inner_rates", rate_map(rate_table(model).numpy(), names), step)
 
 
