@@ -4,10 +4,15 @@ from typing import ClassVar
 
 import pytest
 
-from tests.inner.engine_tester import EngineTester, VariantTester
+from tests.inner.engine_tester import DifferencesTester, VariantTester
 
 
-class TestFunctionalEngine(EngineTester):
+class TestFunctionalEngine(VariantTester):
+    engine = "functional"
+
+
+@pytest.mark.proof
+class TestFunctionalEngineByDifferences(DifferencesTester):
     engine = "functional"
 
 

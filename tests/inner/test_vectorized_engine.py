@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from fewshot.inner.vectorized_engine import ManyTasks
-from tests.inner.engine_tester import EngineTester, VariantTester, gradients, network_of, random_tasks
+from tests.inner.engine_tester import DifferencesTester, VariantTester, gradients, network_of, random_tasks
 
 
-class TestVectorizedEngine(EngineTester):
+class TestVectorizedEngine(VariantTester):
+    engine = "vectorized"
+
+
+@pytest.mark.proof
+class TestVectorizedEngineByDifferences(DifferencesTester):
     engine = "vectorized"
 
 
