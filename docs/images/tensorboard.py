@@ -1,6 +1,6 @@
 """Photographs TensorBoard on a folder of runs, into tensorboard.png beside this file.
 
-Needs Chromium (Debian: apt install chromium) and playwright: ``uv run --with playwright docs/images/tensorboard.py FOLDER``.
+Needs Chromium (Debian: apt install chromium): ``.venv/bin/python docs/images/tensorboard.py FOLDER``.
 """
 
 import io
