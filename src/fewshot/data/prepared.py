@@ -77,9 +77,10 @@ class PreparedSplit:
         path = self.folder / ROW_DIGESTS
         with suppress(OSError, ValueError):
             kept: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
-            if kept.shape == (len(self.x),) and kept.dtype == np.uint64:
+            if kept.shape == (len(self.table),) and kept.dtype == np.uint64:
                 return kept
-        taken = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in self.x.numpy())
+        inputs = _mapped(self.folder / inputs_file(self.source)).numpy()  # `x` is mapped by whoever gathers rows
+        taken = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in inputs)
         digests = np.frombuffer(b"".join(taken), np.uint64)
         with suppress(OSError), written_whole(path) as file:  # a folder that is read only is hashed by each process
             np.save(file, digests)
