@@ -46,6 +46,7 @@ def in_one_line(cfg):
     return None
 
 
+@pytest.mark.slow
 def test_what_an_experiment_file_says_holds(tmp_path):
     """Over the recipe of any model, which holds over MAML's numbers, which no run has a key for."""
     (tmp_path / "experiment").mkdir()
@@ -148,8 +149,9 @@ def test_no_experiment_is_for_one_backbone_alone():
 def test_any_backbone_takes_any_experiment(experiment, backbone):
     more = ["model.backbone.weights=null"] if backbone == "pretrained" else []
     message = in_one_line(composed(f"experiment={experiment}", f"model/backbone={backbone}", "trainer=cpu", *more))
-    if backbone in ("embedding_bag", "word_conv"):
-        assert "takes sentences, but the data, of shape" in message
+    takes = {"embedding_bag": "sentences", "word_conv": "sentences", "items": "rated items"}.get(backbone)
+    if takes:
+        assert f"takes {takes}, but the data, of shape" in message
     else:
         assert message is None or (more and "Pretrained, which are frozen" in message), message
 
