@@ -46,6 +46,25 @@ class Backbone(nn.Module):
             )
         return tuple(shape)
 
+    def require_ids(self, shape: Sequence[int], ids: int | None, takes: str, data: str) -> int:
+        """How many ids the inputs are made of, if they are rows of ids.
+
+        Args:
+            shape: of one input.
+            ids: that there are; None of data of another kind.
+            takes: what the network takes, as in ``sentences``.
+            data: a choice of the group ``data`` that is so.
+
+        Raises:
+            UserError: they are not.
+        """
+        if ids is None or len(shape) != 1:
+            raise UserError(
+                f"model.backbone: {type(self).__name__} takes {takes}, but the data, of shape {list(shape)}, are none; choose "
+                f"data of {takes}, as data={data}, or another network, as model/backbone=conv4 for images"
+            )
+        return ids
+
 
 def ids_of(network: nn.Module) -> int | None:
     """What whole numbers a network's inputs are below; None where they are real numbers."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.errors import UserError, check_int
+from fewshot.errors import check_int
 
 
 class ItemVectors(Backbone):
@@ -37,14 +37,9 @@ class ItemVectors(Backbone):
         super().__init__()
         for name, value in {"items": items, "width": width}.items():
             check_int(f"model.backbone.{name}", value, least=1)
-        if tokens is None or len(image_shape) != 1:
-            raise UserError(
-                f"model.backbone: {type(self).__name__} takes rated items, but the data, of shape {list(image_shape)}, are "
-                "none; choose data of ratings, as data=movielens, or another network, as model/backbone=conv4 for images"
-            )
-        self.input_shape, self.ids = tuple(image_shape), tokens
+        self.input_shape, self.ids = tuple(image_shape), self.require_ids(image_shape, tokens, "rated items", "movielens")
         self.item = nn.Parameter(torch.zeros(items, width))
-        self.token = nn.Parameter(torch.empty(tokens, width).normal_(std=width**-0.5))
+        self.token = nn.Parameter(torch.empty(self.ids, width).normal_(std=width**-0.5))
         sizes = [width, *hidden]
         layers = [part for m, n in pairwise(sizes) for part in (nn.Linear(m, n), nn.ReLU())]
         self.layers = nn.Sequential(*layers)

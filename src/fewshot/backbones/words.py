@@ -78,13 +78,8 @@ class SentenceBackbone(Backbone):
         super().__init__()
         for name, value in {"width": width, "words": words}.items():
             check_int(f"model.backbone.{name}", value, least=1)
-        if buckets is None or len(image_shape) != 1:
-            raise UserError(
-                f"model.backbone: {type(self).__name__} takes sentences, but the data, of shape {list(image_shape)}, are no "
-                "text; choose data of text, as data=sentences, or another network, as model/backbone=conv4 for images"
-            )
-        self.input_shape, self.ids = tuple(image_shape), buckets
-        self.words = WordVectors(buckets, width, words)
+        self.input_shape, self.ids = tuple(image_shape), self.require_ids(image_shape, buckets, "sentences", "sentences")
+        self.words = WordVectors(self.ids, width, words)
 
 
 class EmbeddingBag(SentenceBackbone):

@@ -20,7 +20,7 @@ from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskSco
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.all_reduce import average_over_tasks, smallest
 from fewshot.objectives import Classification, Objective, Predictions
-from fewshot.tasks.batch import MetaBatch, RowBlock, TaskBatch, count_tasks
+from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key
 
 log = logging.getLogger(__name__)
@@ -56,15 +56,13 @@ class MetaLearner(L.LightningModule, ABC):
     Attributes:
         objectives: names of the objectives that this kind of model can have.
         inputs: what inputs it can have: ``images``, ``text``, ``vectors`` or ``ratings``.
-        fits_rows: whether it begins with `fit_rows`.
-        takes_outer_steps: whether it is trained by outer steps; else `fit_rows` is all.
+        takes_outer_steps: whether it is trained by outer steps; else `FitsRows.fit_rows` is all.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
     inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors", "ratings")
-    fits_rows: ClassVar[bool] = False
     takes_outer_steps: ClassVar[bool] = True
 
     def __init__(
@@ -160,10 +158,6 @@ class MetaLearner(L.LightningModule, ABC):
     def query_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of each query in evaluation ``(...)``, from outputs ``(..., N)`` and labels ``(...)``."""
         return self.objective.losses(outputs, targets)
-
-    def fit_rows(self, rows: Iterable[RowBlock]) -> None:
-        """Learns from all rows of the training part, some at a time, before any outer step."""
-        raise NotImplementedError(f"{type(self).__name__} is trained by outer steps alone")
 
     def move_averages(self, *seen: Tensor) -> None:
         """Moves running averages towards the means over all tasks of an outer step, once the optimizer has stepped."""

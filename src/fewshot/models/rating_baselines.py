@@ -14,6 +14,7 @@ from fewshot.backbones.items import ItemVectors
 from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner
 from fewshot.models.factors import biases, item_factors
+from fewshot.models.fits_rows import FitsRows
 from fewshot.models.ridge import ridge_weights
 from fewshot.tasks.batch import RowBlock
 
@@ -33,7 +34,7 @@ class ItemTable(Backbone):
         return self.table[x[:, 0] % len(self.table)]
 
 
-class RatingBaseline(EmbeddingLearner):
+class RatingBaseline(FitsRows, EmbeddingLearner):
     """Predicts the mean of all training ratings, plus what the method adds.
 
     Args:
@@ -51,7 +52,6 @@ class RatingBaseline(EmbeddingLearner):
 
     objectives: ClassVar[tuple[str, ...]] = ("regression",)
     inputs: ClassVar[tuple[str, ...]] = ("ratings",)
-    fits_rows: ClassVar[bool] = True
     takes_outer_steps: ClassVar[bool] = False
 
     def __init__(

@@ -15,6 +15,7 @@ from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.words import WORD
 from fewshot.errors import UserError, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner, class_means, one_hot
+from fewshot.models.fits_rows import FitsRows
 from fewshot.models.ridge import ridge_weights
 from fewshot.tasks.batch import RowBlock, TaskBatch
 
@@ -48,7 +49,7 @@ class TfidfVectors(Backbone):
         return (ids > WORD).to(self.log_idf.dtype)
 
 
-class Tfidf(EmbeddingLearner):
+class Tfidf(FitsRows, EmbeddingLearner):
     """Takes no outer step: training is counting.
 
     Args:
@@ -60,7 +61,6 @@ class Tfidf(EmbeddingLearner):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("text",)
-    fits_rows: ClassVar[bool] = True
     takes_outer_steps: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classifier: str, penalty: float, scale: float, **embedding: Any) -> None:

@@ -17,6 +17,7 @@ from fewshot.evaluation.model_card import write_model_card
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary, task_text
 from fewshot.models.base import MetaLearner
+from fewshot.models.fits_rows import FitsRows
 from fewshot.predict.calibration import calibrate
 from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
@@ -144,7 +145,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         _announce(cfg, datamodule, model, folder, done)
         show_config(trainer, cfg, done)
 
-        if model.fits_rows and checkpoint is None and cfg.init_from is None and cfg.control != "random_init":
+        if isinstance(model, FitsRows) and checkpoint is None and cfg.init_from is None and cfg.control != "random_init":
             model.fit_rows(datamodule.rows_of("train"))
         if cfg.val_at_start and not done:
             trainer.validate(model, datamodule, verbose=False)
