@@ -11,7 +11,7 @@ export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
 # What `make compare-algorithms` trains: on which experiment, for how many outer steps of 16 tasks of the tested size, which models
-# (all of configs/model but those for text alone), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
+# (all of configs/model that take images), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
 EXPERIMENT ?= omniglot_5w1s
 STEPS ?= 1000
 OVERRIDES ?= seed=0

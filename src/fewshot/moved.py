@@ -11,6 +11,8 @@ INNER_LOOPS = {
 """What was one class, by its key ``outer``."""
 OF_UNROLLED = ("first_order", "rates", "transform", "annealing", "checkpoint_steps")
 """Keys that the others had too, and could not use."""
+OF_IMPLICIT = ("cg_steps", "cg_damping")
+"""The same of the implicit gradient."""
 
 MOVED = {
     "fewshot.data.glyphs.": "fewshot.data.images.glyphs.",
@@ -38,7 +40,7 @@ def renamed(node: Any) -> Any:
 def _with_outer_gradient(inner: dict[str, Any]) -> dict[str, Any]:
     """An inner loop from when one class had the settings of every outer gradient."""
     outer = inner.get("outer", "unrolled")
-    dropped = ("outer",) if outer == "unrolled" else ("outer", *OF_UNROLLED)
+    dropped = {"outer", *(() if outer == "unrolled" else OF_UNROLLED), *(() if outer == "implicit" else OF_IMPLICIT)}
     kept = {key: value for key, value in inner.items() if key not in dropped and value is not None}
     return {**kept, "_target_": INNER_LOOPS.get(outer, INNER_LOOP)}
 

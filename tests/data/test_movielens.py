@@ -5,6 +5,8 @@ import logging
 import numpy as np
 import pytest
 
+from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.data.parts import Part
 from fewshot.data.prepared import prepare
 from fewshot.data.source import SPLITS, table_of
 from fewshot.data.splits import ColdStart, KFold
@@ -14,6 +16,7 @@ from fewshot.tasks.samplers import GroupSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import Column, Table
 from tests.data.fakes import refusal, silent
+from tests.toy import ToyRatings
 
 MOVIES = {"2": ("Old, Film, The (1950)", ["Drama", "Crime"]), "10": ("New One (2015–2016)", ["Comedy"]), "7": ("Nameless", [])}
 RATINGS = [("1", "2", 4.0, 5), ("1", "10", 3.0, 6), ("11", "7", 1.0, 7), ("2", "10", 5.0, 8)]
@@ -193,3 +196,25 @@ def test_no_user_of_the_real_release_is_on_both_sides(data_dir):
                 seen.setdefault(part, set()).update(of_tasks[:, 0].tolist())
         assert not seen["train"] & seen["val"]
         assert not seen["test"] & (seen["train"] | seen["val"])
+
+
+def rated(tmp_path, fold, **changes):
+    tasks = [GroupSampler("user", 4, 4, once=part != "train") for part in SPLITS]
+    parts = {part: Part(ToyRatings(), sampler) for part, sampler in zip(SPLITS, tasks, strict=True)}
+    arguments = {"image_shape": [6], "meta_batch_size": 2, "val_tasks": 2, "test_tasks": 4, "seed": 0} | changes
+    return EpisodicDataModule(**parts, cache_dir=str(tmp_path), split=KFold(folds=5, fold=fold, by="user"), **arguments)
+
+
+def test_users_that_were_trained_on_are_refused_in_an_evaluation(tmp_path):
+    trained = rated(tmp_path, fold=0)
+    trained.check(SPLITS)
+    assert len(trained.state_dict()["classes"]) == 12
+    same, other, allowed = (rated(tmp_path, fold, allow_seen_classes=fold == 3) for fold in (0, 2, 3))
+    for module in (same, other, allowed):
+        module.trained_on = trained.state_dict()
+    same.check(["test"])
+    message = refusal(other.check, ["test"])
+    assert "was trained on" in message
+    assert "of the 4 test values of user" in message
+    allowed.check(["test"])
+    assert (same.seen_classes["test"], allowed.seen_classes["test"]) == (0, 4)

@@ -91,7 +91,7 @@ def test_crops_that_are_listed_and_missing_are_refused_or_left_out(tmp_path, cap
     ("text", "said"),
     [
         ("file,class_name\n", "has no column source_image (it has file, class_name)"),
-        ('file,class_name,source_image\n"a,b,c\n', "crops.csv cannot be read (unexpected end of data)"),
+        ('file,class_name,source_image\n"a,b,c\n', "crops.csv, line 1: unexpected end of data; is a quote never closed?"),
         ("file,class_name,source_image\na,b\n", "line 2: not as many fields as the header"),
         ("file,class_name,source_image\n", "holds no image of chula_rbc12"),
     ],

@@ -7,6 +7,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
 from fewshot.backbones import words
+from fewshot.data.files.places import Place
+from fewshot.data.files.rows import read_rows
 from fewshot.data.prepared import prepare
 from fewshot.data.text.hashing import FIRST, PAD, WORD, bucket, ngrams, sentence_ids
 from fewshot.data.text.intents import Banking77, Clinc150
@@ -110,6 +112,13 @@ def test_own_files_may_have_groups_and_a_split(tmp_path):
 def test_broken_files_are_refused_in_a_line(tmp_path, content, words):
     message = refusal(own(tmp_path, content).classes, "all")
     assert all(word in message for word in words), message
+
+
+def test_other_signs_that_end_a_line_do_not_end_a_row(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_bytes('text,class\r\none\u2028two\x85three,a\r\n"four\nfive",b\r\n'.encode())
+    rows = [(2, {"text": "one\u2028two\x85three", "class": "a"}), (4, {"text": "four\nfive", "class": "b"})]
+    assert read_rows(Place(path)) == rows
 
 
 def test_empty_sentences_are_left_out_and_long_ones_cut_with_a_count(tmp_path, caplog):

@@ -99,7 +99,7 @@ def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message)
 @pytest.mark.parametrize(
     ("old", "now"),
     [
-        ({"first_order": True, "annealing": None}, Unrolled(lr=0.1, steps=1, eval_steps=1, first_order=True)),
+        ({"first_order": True, "annealing": None, "cg_steps": 5}, Unrolled(lr=0.1, steps=1, eval_steps=1, first_order=True)),
         (
             {"outer": "implicit", "cg_steps": 3, "proximal": 2.0, "first_order": False, "rates": "fixed"},
             Implicit(lr=0.1, steps=1, eval_steps=1, cg_steps=3, proximal=2.0),

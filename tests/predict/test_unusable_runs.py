@@ -141,4 +141,4 @@ def test_a_saved_learner_says_all_that_it_said(compose_config, tmp_path):
     loaded = FewShotLearner.load(tmp_path / "saved", trust=TRUST)
     said, expected = loaded.say(rows.query_x[0]), learner.say(rows.query_x[0])
     assert (said.probabilities == expected.probabilities).all()
-    assert (loaded.support.x[said.nearest] == rows.support_x[0][expected.nearest]).all()
+    assert (said.nearest == expected.nearest).all()

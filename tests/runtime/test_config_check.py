@@ -136,6 +136,11 @@ def test_a_file_is_held_to_the_keys_there_are(tmp_path, text, message):
     assert str(file) in done.err or "must be" in message
 
 
+def test_a_source_of_unknown_queries_is_of_no_use_without_their_number():
+    asked = ["experiment=clinc150_5w1s", "data/source@data.test.unknown=clinc150_oos"]
+    assert "data.test.unknown is set, but data.eval.unknown_ways=0" in in_one_line(composed(*asked))
+
+
 def test_no_experiment_is_for_one_backbone_alone():
     """All pairs follow: an experiment chooses a network, and whatever network is chosen instead is as its file has it."""
     for name in choices("experiment"):

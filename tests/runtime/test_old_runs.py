@@ -2,10 +2,13 @@
 
 from copy import deepcopy
 
+import pytest
 import yaml
 
 from fewshot import FewShotLearner
+from fewshot.errors import UserError
 from fewshot.runtime.old_runs import renewed
+from fewshot.runtime.run_folder import _require_same, write_config
 from tests.runs import tasks_of, untrained
 
 OLD = yaml.safe_load(
@@ -64,3 +67,18 @@ def test_a_predictor_reads_an_old_run(compose_config, tmp_path):
     assert learner.predictor.run.source.name == "glyphs"
     learner.predictor.reader = lambda x: x
     assert learner.fit(rows.support_x[0], [0, 1, 2]).predict(rows.query_x[0]).shape == (12,)
+
+
+def test_an_old_run_goes_on_where_nothing_else_has_changed(compose_config, tmp_path):
+    cfg = compose_config(tmp_path, "seed=0")
+    write_config(cfg, tmp_path / "run", fresh=True)
+    path = tmp_path / "run/composed.yaml"
+    config = yaml.safe_load(path.read_text())
+    for key in ("name", "tags", "init_part"):
+        del config[key]
+    config["model"]["inner"] |= {"_target_": "fewshot.inner.inner_loop.InnerLoop", "outer": "unrolled"}
+    path.write_text(yaml.safe_dump(config))
+    assert _require_same(cfg, tmp_path / "run") == set()
+    cfg.model.inner.lr = 0.123
+    with pytest.raises(UserError, match=r"another model\.inner\.lr"):
+        _require_same(cfg, tmp_path / "run")

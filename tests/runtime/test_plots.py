@@ -18,19 +18,18 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard.summary import hparams
 
 from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
-from fewshot.runtime.build import build_data, build_model
+from fewshot.runtime.build import _model_class, build_data, build_model
+from fewshot.runtime.config_groups import choices
 from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
 from fewshot.runtime.train import train
-from tests.entry import ROOT, TINY, main
+from tests.entry import TINY, main
 from tests.forked import fork
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
 
-OF_IMAGES = sorted(
-    path.stem for path in (ROOT / "configs/model").glob("[!_]*.yaml") if not path.stem.startswith(("tfidf_", "rating_"))
-)
+OF_IMAGES = [name for name in choices("model") if "images" in _model_class(name).inputs]
 PICTURES = ("adaptation", "rates", "fixed_tasks", "worst_tasks", "projector")
 LEARNED = ("model.inner.steps=2", "model.inner.rates=per_step", "data.val_tasks=6", "model.backbone.filters=4")
 SEEN = (

@@ -189,9 +189,10 @@ class EpisodicDataModule(L.LightningDataModule):
         tables: dict[str, Table] = {}
         for name, part in self._drawn(parts):
             if part.unknown is not None:
-                part.unknown.obtain()
-                for published in part.unknown.parts:
-                    part.unknown.files(published)
+                with reading(part.unknown):
+                    part.unknown.obtain()
+                    for published in part.unknown.parts:
+                        part.unknown.files(published)
             listed = self._listed(name, part.source)
             tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
         self._refuse_seen_classes(tables)
@@ -235,6 +236,11 @@ class EpisodicDataModule(L.LightningDataModule):
         """The published parts of a source that a part takes rows from."""
         return self._split_of(source).needed(name, source.parts, source.name)
 
+    def split_of(self, part: str) -> Split:
+        """What deals a part's rows out."""
+        of_part = self.parts[part]
+        return self._split_of(of_part.source) if isinstance(of_part, Part) else self.split
+
     def _split_of(self, source: Source) -> Split:
         """Of a part's source. One that has no parts of its own, and that no other part takes rows from, is not divided."""
         users = [part for part in self.parts.values() if isinstance(part, Part) and part.source is source]
@@ -273,11 +279,15 @@ class EpisodicDataModule(L.LightningDataModule):
         return whole_table.select(rows), list(pieces)
 
     def _refuse_seen_classes(self, tables: Mapping[str, Table]) -> None:
-        """Counts and refuses tested classes that were trained on, where the split is meant to keep classes apart."""
+        """Counts and refuses tested classes (users) that were trained on, where the split is meant to keep them apart."""
         names = {name: self._originals(name, table) for name, table in tables.items()}
         trained: Sequence[str] = self.trained_on["classes"] if self.trained_on else [*names.get("train", []), *self.seen_before]
         self._train_originals = names.get("train", [])
-        seen = {name: sorted(set(trained) & set(originals)) for name, originals in names.items() if name != "train"}
+        seen = {
+            name: sorted(set(trained) & set(originals))
+            for name, originals in names.items()
+            if name != "train" and (tables[name].classes or not self.trained_on or self._is_of(self.trained_on, name))
+        }
         self.seen_classes = {name: len(shared) for name, shared in seen.items()}
         other_unit = self.split.by != CLASS and (not self.trained_on or self.trained_on["split"] == self.split.description)
         if self._allow_seen or other_unit:
@@ -288,15 +298,20 @@ class EpisodicDataModule(L.LightningDataModule):
             if shared and (self.trained_on or self.seen_before):
                 rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
                 raise UserError(
-                    f"the checkpoint was trained on {len(shared)} of the {len(tables[name].classes)} {name} classes "
+                    f"the checkpoint was trained on {len(shared)} of the {len(names[name])} {name} "
+                    f"{'classes' if tables[name].classes else f'values of {self.split.by}'} "
                     f"({', '.join(shared[:NAMED])}{rest}); evaluate it on the split that it was trained with, or set "
                     "allow_seen_classes=true"
                 )
 
     def _originals(self, name: str, table: Table) -> list[str]:
-        """The classes of a part, augmented copies by the name of their original."""
+        """The classes of a part, augmented copies by the name of their original; where rows have none, the users."""
         part = self.parts[name]
-        return sorted({part.source.original(one) for one in table.classes}) if isinstance(part, Part) else []
+        return sorted({part.source.original(one) for one in self._dealt(table)}) if isinstance(part, Part) else []
+
+    def _is_of(self, trained_on: Mapping[str, Any], name: str) -> bool:
+        """Whether a checkpoint's data and a part are of one source: numbers of users mean others elsewhere."""
+        return trained_on.get("source") == self.source_name(name)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the data that it was trained on."""

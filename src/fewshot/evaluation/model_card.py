@@ -101,7 +101,7 @@ def _adapted(patterns: Sequence[str]) -> str:
 
 def _seen(protocol: Mapping[str, Any]) -> str:
     """Whether the tested classes are new, as the summary of a run says it; rows without classes have none to tell."""
-    if not protocol.get("splits_classes"):
+    if not any((protocol.get("splits_classes") or {}).values()):
         return ""
     seen = protocol.get("seen_classes", {}).get("test", 0)
     return f", on classes of which {seen} were trained on" if seen else ", on classes that were not trained on"

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot.data.files.places import Place
+from fewshot.data.files.rows import read_rows
 from fewshot.data.images.folder_listing import SUFFIXES
-from fewshot.data.text.sentences import read_csv, read_text
+from fewshot.data.text.sentences import read_text
 from fewshot.errors import UserError
 from fewshot.predict.learner import FewShotLearner
 from fewshot.predict.run_files import Run
@@ -63,7 +65,7 @@ def read_queries(place: str) -> list[Example]:
     if path.suffix.lower() == ".csv":
         return _of_csv(path, "query")
     if path.suffix.lower() == ".txt":
-        lines = enumerate(_readable(path, "query", read_text).splitlines(), start=1)
+        lines = enumerate(_readable(path, "query", read_text).split("\n"), start=1)
         found = [Example(line, f"{path}:{number}") for number, line in lines if line.strip()]
     elif path.is_dir():
         found = [Example(file, str(file)) for file in sorted(path.rglob("*")) if _is_image(file)]
@@ -128,7 +130,7 @@ def _of_folders(root: Path) -> tuple[list[Example], int]:
 
 
 def _of_csv(path: Path, key: str) -> list[Example]:
-    rows = _readable(path, key, read_csv)
+    rows = _readable(path, key, lambda place: read_rows(Place(place)))
     if not rows:
         raise UserError(f"{key}={path} has no rows; give a header and a row for each example")
     headers = list(rows[0][1])

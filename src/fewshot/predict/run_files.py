@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -17,7 +18,7 @@ from fewshot.errors import UserError, suggest
 from fewshot.files import write_json
 from fewshot.moved import renamed
 from fewshot.predict.support_set import SupportSet
-from fewshot.predict.targets import build
+from fewshot.predict.targets import build, class_of
 from fewshot.predict.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
@@ -30,6 +31,8 @@ SAVED, TENSORS = "learner.json", "learner.safetensors"
 CHECKPOINTS = ("best", "last", "previous")
 WEIGHTS = "model."
 """Before the names of a saved model's weights."""
+ORDER = "support.order"
+"""The tensor of `SupportSet.order`."""
 PARTS = ("train", "val", "test")
 
 
@@ -56,8 +59,8 @@ class Run:
     @property
     def objective(self) -> str:
         """What its tasks ask for: ``classification`` or ``regression``."""
-        target = str(self.config.get("objective", {}).get("_target_", "Classification"))
-        return "regression" if target.endswith(("Regression", "Rating")) else "classification"
+        node = self.config.get("objective")  # runs of older versions have none
+        return str(getattr(class_of(node["_target_"], self.trust), "name", "")) if node else "classification"
 
     @cached_property
     def source(self) -> Source | None:
@@ -173,7 +176,11 @@ def save_run(run: Run, folder: Path, support: SupportSet) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SAVED).unlink(missing_ok=True)  # without it the folder is none
     weights = {f"{WEIGHTS}{name}": value for name, value in run.checkpoint["state_dict"].items()}
-    write_tensors(folder / TENSORS, {**weights, "support.x": support.x, "support.y": support.y}, {"format": "pt"})
+    write_tensors(
+        folder / TENSORS,
+        {**weights, "support.x": support.x, "support.y": support.y, ORDER: torch.from_numpy(support.order)},
+        {"format": "pt"},
+    )
     checkpoint = {"fewshot": run.checkpoint["fewshot"]}
     content = {"schema": 1, "config": run.config, "checkpoint": checkpoint, "calibration": run.calibration}
     write_json(folder / SAVED, {**content, "classes": [] if support.classes is None else support.classes.tolist()})
@@ -185,7 +192,9 @@ def _read_saved(folder: Path, trust: tuple[str, ...]) -> Run:
         config, fewshot = content["config"], content["checkpoint"]["fewshot"]
         tensors, _ = read_tensors(folder / TENSORS)
         state = {name.removeprefix(WEIGHTS): value for name, value in tensors.items() if name.startswith(WEIGHTS)}
-        support = SupportSet.saved(tensors["support.x"], tensors["support.y"], list(content["classes"]))
+        x, y, classes = tensors["support.x"], tensors["support.y"], list(content["classes"])
+        order = tensors.get(ORDER, torch.arange(len(x)))  # those of older versions are in the order of the rows
+        support = SupportSet(x, y, np.array(classes) if classes else None, order.numpy())
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / SAVED} cannot be read ({type(error).__name__}); save the learner anew") from error
     return Run(folder, config, {"state_dict": state, "fewshot": fewshot}, content.get("calibration"), trust, support)

@@ -1,6 +1,6 @@
 """A support set as tensors, and the tasks that it makes with a user's queries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,6 @@ class SupportSet:
             raise InputError(f"the support set has 1 class, {classes[0]}; give examples of two classes or more")
         order = np.argsort(numbers.reshape(-1), kind="stable")
         return cls(x[order], torch.from_numpy(numbers.reshape(-1)[order].astype(np.int64)), classes, order)
-
-    @classmethod
-    def saved(cls, x: Tensor, y: Tensor, classes: Sequence[Any]) -> "SupportSet":
-        """One that was sorted before it was saved; a regression's has no classes."""
-        return cls(x, y, np.array(classes) if classes else None, np.arange(len(x)))
 
     def task(self, queries: Tensor) -> TaskBatch:
         """The task of this support set and rows of queries, whose targets are not known."""

@@ -35,7 +35,7 @@ def build(node: Any, trust: Sequence[str] = ()) -> Any:
     if "_target_" not in node:
         return arguments
     target = str(node["_target_"])
-    kind = _class_of(target, trust)
+    kind = class_of(target, trust)
     if node.get("_partial_"):
         return partial(kind, **arguments)
     try:
@@ -45,7 +45,12 @@ def build(node: Any, trust: Sequence[str] = ()) -> Any:
                         "of fewshot: use that one") from error  # fmt: skip
 
 
-def _class_of(target: str, trust: Sequence[str]) -> Any:
+def class_of(target: str, trust: Sequence[str]) -> Any:
+    """The class that a ``_target_`` names.
+
+    Raises:
+        UserError: it is of another package, or is no class.
+    """
     module_name, _, name = target.rpartition(".")
     if not _within(module_name, (*OURS, *TORCH, *trust)):
         package = target.partition(".")[0]

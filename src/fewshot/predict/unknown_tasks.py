@@ -20,8 +20,9 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
 
     Labels of unknown queries are 0 and mean nothing.
     """
-    content = datamodule.prepared[part]
-    own = 0 if rows.query is None else rows.query.shape[1]
+    content, own = datamodule.prepared[part], 0 if rows.query is None else rows.query.shape[1]
+    if ways and rows.class_id is None:
+        raise UserError(f"data.eval.unknown_ways={ways} but these tasks have no classes; set it to 0")
     if ways and part in datamodule.unknown:
         return _with_rows_of_no_class(datamodule, part, rows, ways), own
     if ways:
@@ -40,7 +41,8 @@ def _with_rows_of_no_class(datamodule: EpisodicDataModule, part: str, rows: Task
     key = stream_key("no class", datamodule.source_name(part), part, datamodule.seed_of(part))
     random = uniforms(key, rows.index.tolist(), len(unknown.table))
     chosen = torch.from_numpy(random.argsort(axis=1)[:, :count])
-    found = unknown.gather(replace(rows, support=chosen, query=chosen, support_y=chosen, query_y=torch.zeros_like(chosen)))
+    none = chosen[:, :0]
+    found = unknown.gather(replace(rows, support=none, support_y=none, query=chosen, query_y=torch.zeros_like(chosen)))
     query, labels = torch.cat([batch.query_x, found.query_x], dim=1), torch.cat([batch.query_y, found.query_y], dim=1)
     return replace(batch, query_x=query, query_y=labels)
 

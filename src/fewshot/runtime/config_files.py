@@ -13,6 +13,8 @@ RESOLVED = "config.yaml"
 """The values that the run had."""
 COMPOSED = "composed.yaml"
 """The same config with its references, so that an override moves what refers to it."""
+UNCOMPUTED = ("paths", "resume", "name", "tags")
+"""Keys that have no part in what a run computes."""
 
 
 def load_config(path: Path) -> dict[str, Any]:

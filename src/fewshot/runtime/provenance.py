@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from fewshot.inner.threads import cores
+from fewshot.runtime.config_files import UNCOMPUTED
 
 COMMAND = "FEWSHOT_COMMAND"
 """Environment variable with the command line that started the processes of a run."""
@@ -52,9 +53,7 @@ def provenance(
             "threads_of_operation": torch.get_num_threads(),
             "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config_sha256": sha256(
-            {key: value for key, value in config.items() if key not in ("paths", "resume", "name", "tags")}
-        ),
+        "config_sha256": sha256({key: value for key, value in config.items() if key not in UNCOMPUTED}),
         "data_sha256": data_sha256,
     }
 

@@ -113,6 +113,7 @@ class Report:
             "split": self.split,
             "splits_sha256": data.splits_sha256,
             "split_rule": data.split.description,
+            "split_rules": {part: data.split_of(part).description for part in data.prepared},
             "seen_classes": data.seen_classes,
             "sources": {part: data.source_name(part) for part in data.prepared},
             "splits_classes": {split: len(prepared.table.classes) for split, prepared in data.prepared.items()},

@@ -15,7 +15,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.results import read_results
 from fewshot.files import written_whole
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
-from fewshot.runtime.config_files import COMPOSED, RESOLVED, load_config
+from fewshot.runtime.config_files import COMPOSED, RESOLVED, UNCOMPUTED, load_config
 from fewshot.runtime.old_runs import renewed
 from fewshot.runtime.plots.loggers import FINAL_FOLDER
 
@@ -123,7 +123,7 @@ def _require_same(cfg: DictConfig, folder: Path) -> set[str]:
     """
     here: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     different = _differences(renewed(load_config(folder / COMPOSED)), here)
-    different = {key for key in different if key not in ("resume", "name", "tags") and not key.startswith("paths.")}
+    different = {key for key in different if key.partition(".")[0] not in UNCOMPUTED}
     different -= {"seed"} if cfg.seed is None else set()
     essential = {key for key in different if not _changeable(key)}
     if essential or (different and not cfg.resume):

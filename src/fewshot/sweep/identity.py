@@ -9,10 +9,9 @@ from typing import Any, cast
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-PLACES = (
-    "launcher",
-    "paths",
-    "resume",
+from fewshot.runtime.config_files import UNCOMPUTED
+
+SHOWN = (
     "logger",
     "callbacks.progress",
     "callbacks.prune",
@@ -22,9 +21,11 @@ PLACES = (
     "data.cache_dir",
     "data.source.data_dir",
 )
-"""What the command of a sweep may change without meaning another sweep: where runs read, write and show themselves."""
-NEUTRAL = (*PLACES[1:], "name", "tags")
-"""Keys of a run that have no part in what it computes."""
+"""Keys that say where a run reads and shows itself, not what it computes."""
+NEUTRAL = (*UNCOMPUTED, *SHOWN)
+"""Keys of a run that do not make another job."""
+PLACES = ("launcher", "paths", "resume", *SHOWN)
+"""What the command of a sweep may change without meaning another sweep; a name is part of its folder's."""
 DIGITS = 12
 NAME_LENGTH = 60
 """Characters, at the most, of what a name adds to that of a folder."""

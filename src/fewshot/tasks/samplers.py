@@ -25,6 +25,7 @@ LARGEST_SUPPORT, LARGEST_OF_CLASS = 500, 100
 """Of Meta-Dataset's procedure: rows in a support set, and what a class counts for in its size."""
 
 
+@dataclass(frozen=True)
 class Sampler(ABC):
     """Draws tasks from a table."""
 
@@ -65,9 +66,9 @@ class Sampler(ABC):
         """
 
     @property
-    @abstractmethod
     def description(self) -> dict[str, object]:
         """The size of a task in plain values, as the protocol of a result has it."""
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), list | tuple) else v for f in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -218,10 +219,6 @@ class ClassSampler(Sampler):
             class_id=torch.from_numpy(chosen),
         )
 
-    @property
-    def description(self) -> dict[str, object]:
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), list | tuple) else v for f in fields(self)}
-
 
 @dataclass(frozen=True)
 class GroupSampler(Sampler):
@@ -295,7 +292,7 @@ class GroupSampler(Sampler):
 
     @property
     def description(self) -> dict[str, object]:
-        return {"ways": 1, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        return {"ways": 1, **super().description}
 
 
 @lru_cache(maxsize=64)

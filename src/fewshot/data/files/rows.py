@@ -1,4 +1,4 @@
-"""Tables in text files, as data sets are listed in."""
+"""Tables in text files, as data sets are listed in and users write them."""
 
 import csv
 import io
@@ -8,26 +8,30 @@ from fewshot.data.files.places import Place
 from fewshot.errors import UserError
 
 
-def read_rows(place: Place, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The lines of a csv file with a header, each by column.
+def read_rows(place: Place, columns: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a csv file by its header, each with the number of the line that it ends on.
 
     Args:
-        place: of the file.
+        place: of the file, in UTF-8.
         columns: that it must have.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or has a line of other length than its header.
+        UserError: it is no UTF-8, lacks a column, a quote is never closed, or a row has more or fewer fields than the header.
     """
     try:
-        reader = csv.DictReader(io.StringIO(place.read().decode("utf-8-sig"), newline=""), strict=True)
-        rows = []
+        text = place.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
         for row in reader:
             if None in row or None in row.values():
-                raise UserError(f"{place}, line {reader.line_num}: not as many fields as the header; replace the file")
-            rows.append(row)
-        header = reader.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{place} cannot be read ({error}); replace the file") from error
+                raise UserError(f"{place}, line {reader.line_num}: not as many fields as the header; put quotes around commas")
+            rows.append((reader.line_num, dict(row)))
+    except csv.Error as error:
+        raise UserError(f"{place}, line {reader.line_num}: {error}; is a quote never closed?") from error
+    header = reader.fieldnames or ()
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{place} has no column {missing[0]} (it has {', '.join(header)}); replace the file")
     return rows

@@ -68,8 +68,7 @@ class ListedImages(ImageSource):
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
             for _, of_class in groupby(self.listed(split), lambda image: image.label):
-                files = [(image.read(), image.origin) for image in of_class]
-                yield np.stack(list(pool.map(lambda file: self.pixels(*file), files)))
+                yield np.stack(list(pool.map(lambda image: self.pixels(image.read(), image.origin), of_class)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class PublishedImages(ListedImages):
         if place is None:
             raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.name} there or in its {self.folder}/")
         self._read.append(place)
-        return read_rows(place, columns)
+        return [row for _, row in read_rows(place, columns)]
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name, in whatever folder."""

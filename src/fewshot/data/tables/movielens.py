@@ -73,21 +73,21 @@ class Release:
 
 def _lines(separator: str) -> Callable[[Path], Iterator[tuple[str, Sequence[str]]]]:
     def read(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
-        for number, line in enumerate(Place(path).read().decode("latin-1").splitlines(), start=1):
+        for number, line in enumerate(Place(path).read().decode("latin-1").split("\n"), start=1):
             if line.strip():
-                yield f"{path}, line {number}", line.split(separator)
+                yield f"{path}, line {number}", line.rstrip("\r").split(separator)
 
     return read
 
 
 def _csv_ratings(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    for number, row in enumerate(read_rows(Place(path), ("userId", "movieId", "rating")), start=2):
+    for number, row in read_rows(Place(path), ("userId", "movieId", "rating")):
         times = (row["timestamp"],) if "timestamp" in row else ()
         yield f"{path}, line {number}", (row["userId"], row["movieId"], row["rating"], *times)
 
 
 def _csv_movies(path: Path) -> Iterator[Movie]:
-    for row in read_rows(Place(path), ("movieId", "title", "genres")):
+    for _, row in read_rows(Place(path), ("movieId", "title", "genres")):
         yield Movie(row["movieId"], row["title"], tuple(row["genres"].split("|")))
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot.data.files.places import Place
+from fewshot.data.files.rows import read_rows
 from fewshot.data.source import SPLITS
-from fewshot.data.text.sentences import Sentence, TextSource, found_in, read_csv, read_json
+from fewshot.data.text.sentences import Sentence, TextSource, found_in, read_json
 from fewshot.errors import UserError
 
 
@@ -59,7 +61,7 @@ class Banking77(TextSource):
         return [found_in(self._data_dir, "banking77", f"{name}.csv") for name in ("train", "test")]
 
     def listed(self) -> list[Sentence]:
-        rows = [row for path in self.files("all") for _, row in read_csv(path)]
+        rows = [row for path in self.files("all") for _, row in read_rows(Place(path))]
         if not rows or not {"text", "category"} <= rows[0].keys():
             raise UserError(f"{self.files('all')[0]} lacks the columns text and category; replace it")
         return [Sentence(row["text"], row["category"], "banking") for row in rows]

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +51,6 @@ class FewRel(TextSource):
         return [found_in(self._data_dir, "fewrel", f"{name}.json") for name in (*CORPORA, NAMES)]
 
     def listed(self) -> list[Sentence]:
-        return self._marked
-
-    @cached_property
-    def _marked(self) -> list[Sentence]:
         *paths, names_path = self.files("all")
         names = read_json(names_path)
         found: list[Sentence] = []

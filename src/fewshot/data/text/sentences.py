@@ -1,6 +1,5 @@
 """Sentences in classes: what all sources of text share, and a user's own file."""
 
-import csv
 import json
 import logging
 import re
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.files.places import Place
+from fewshot.data.files.rows import read_rows
 from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source
 from fewshot.data.text.hashing import FIRST, sentence_ids
 from fewshot.errors import UserError, check_int, suggest
@@ -113,11 +114,12 @@ class TextSource(Source):
     @cached_property
     def _sentences(self) -> list[Sentence]:
         """Those that are kept, sorted by class."""
-        listed = [s for s in self.listed() if s.text.strip()]
+        every = self.listed()
+        listed = [s for s in every if s.text.strip()]
         kept = list({(s.text.strip().lower(), s.label, s.part): s for s in listed}.values())
         if not kept:
             raise UserError(f"{self.name}: there is no sentence; see data.source")
-        for what, count in (("empty", len(self.listed()) - len(listed)), ("twice in a class", len(listed) - len(kept))):
+        for what, count in (("empty", len(every) - len(listed)), ("twice in a class", len(listed) - len(kept))):
             if count:
                 log.info(f"{self.name}: {count:,} sentences left out, {what}")
         return sorted(kept, key=lambda s: s.label)
@@ -152,7 +154,8 @@ class Sentences(TextSource):
         return [ImageClass(c.name, self._path.name, c.size) for c in super().classes(part)]
 
     def listed(self) -> list[Sentence]:
-        rows = read_csv(self._path) if self._path.suffix == ".csv" else read_jsonl(self._path)
+        rows: Sequence[tuple[int, dict[str, Any]]]
+        rows = read_rows(Place(existing(self._path))) if self._path.suffix == ".csv" else read_jsonl(self._path)
         for key in KEYS[:2]:
             if rows and key not in rows[0][1]:
                 raise UserError(
@@ -193,24 +196,6 @@ def read_text(path: Path) -> str:
         return existing(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
-
-
-def read_csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a csv file by its header, each with its number of line.
-
-    Raises:
-        UserError: a quote is never closed, or a row has more or fewer fields than the header.
-    """
-    reader = csv.DictReader(read_text(path).splitlines(keepends=True), strict=True)
-    rows = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path}, line {reader.line_num}: not as many fields as the header; put quotes around commas")
-            rows.append((reader.line_num, dict(row)))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}; is a quote never closed?") from error
-    return rows
 
 
 def read_json(path: Path) -> Any:
