@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import tarfile
 import time
 import zipfile
 import zlib
@@ -58,6 +59,17 @@ def write_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return path
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """Compressed as its suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, {".tar": "w", ".bz2": "w:bz2"}.get(path.suffix, "w:gz")) as archive:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
     return path
 
 

@@ -1,14 +1,18 @@
 """Tests of reading archives that may be broken or hostile."""
 
+import io
 import struct
+import tarfile
 import tracemalloc
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 
-from fewshot.data.files.archives import LARGEST_MEMBER, members, open_zip, read_member
-from tests.data.fakes import image_bytes, photo, refusal, write_zip
+from fewshot.data.files import archives
+from fewshot.data.files.archives import LARGEST_MEMBER, members, open_member, open_zip, read_member
+from tests.data.fakes import image_bytes, photo, refusal, write_tar, write_zip
 
 NAME = "images/one.png"
 
@@ -146,3 +150,60 @@ def test_a_name_that_is_there_twice_with_the_same_content_counts_once(twice):
 def test_a_name_with_two_contents_is_refused(twice):
     path = twice(b"one", b"two")
     assert f"{path} holds {NAME} twice" in refusal(members, path)
+
+
+# Members of any size
+
+
+def test_a_large_member_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
+    path = write_zip(tmp_path / "a.zip", {"data.pkl": bytes(2**20)}, zipfile.ZIP_DEFLATED)
+    assert len(open_member(path, "data.pkl").read()) == 2**20
+    monkeypatch.setattr(archives, "SUSPECT", 2**19)
+    assert "unpack to 1048576 and more, which are no data" in refusal(open_member, path, "data.pkl")
+
+
+# Tar archives
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz", "a.tar.gz", "a.tar.bz2"])
+def test_members_of_a_tar_are_read_by_name_and_the_last_of_a_name_holds(tmp_path, name):
+    path = write_tar(tmp_path / name, {"./x/1": b"one", NAME: b"bytes"})
+    assert list(members(path)) == ["x/1", NAME]
+    assert [read_member(path, member) for member in (NAME, "x/1")] == [b"bytes", b"one"]
+    assert open_member(path, NAME).read() == b"bytes"
+    assert "has no member y" in refusal(read_member, path, "y")
+
+
+def test_links_devices_and_folders_in_a_tar_are_no_files(tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            entry = tarfile.TarInfo(f"of type {kind!r}")
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+        entry = tarfile.TarInfo("../outside")
+        entry.size = 2
+        archive.addfile(entry, io.BytesIO(b"ok"))
+    assert list(members(path)) == ["../outside"]
+    assert read_member(path, "../outside") == b"ok", "a name is a name: nothing is extracted"
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+@pytest.mark.parametrize("kept", [0, 1, 30, 700, 0.25, 0.4])
+def test_a_truncated_tar_is_refused(tmp_path, name, kept):
+    path = write_tar(tmp_path / name, {NAME: np.random.default_rng(0).bytes(3000), "other": b"x"})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    assert str(path) in refusal(lambda: [read_member(path, member) for member in (NAME, "other")])
+
+
+def test_a_tar_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "a.tgz", {NAME: bytes(2**22)})
+    monkeypatch.setattr(archives, "SUSPECT", 2**20)
+    assert "which are no data" in refusal(members, path)
+
+
+def test_a_member_of_a_tar_larger_than_any_image_is_refused(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "a.tar", {NAME: bytes(2000)})
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 1000)
+    assert "has 2000 bytes, more than any image" in refusal(read_member, path, NAME)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fewshot.data.files.pickles import load_pickle
+from fewshot.data.files.pickles import load_dict, load_pickle
 from tests.data.fakes import photo, refusal
 
 CONTENT = {"image_data": np.stack([photo(i) for i in range(3)]), "class_dict": {"n01": [0, 1], "n02": [2]}}
@@ -95,6 +96,20 @@ def test_a_name_that_is_no_data_is_refused(tmp_path, name):
     short = b"\x80\x04\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(attribute)]) + attribute + b"\x93."
     for data in (b"c" + module + b"\n" + attribute + b"\n.", short):
         assert name.replace(" ", ".") in refusal(load_pickle, saved(tmp_path, data))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_images_of_pillow_are_refused_with_the_reason(tmp_path, protocol):
+    """They are objects, as in the caches of libraries."""
+    image = Image.fromarray(photo(0))
+    message = refusal(load_pickle, saved(tmp_path, pickle.dumps({"x": [image]}, protocol=protocol)))
+    assert ("Pillow's images" in message) or (protocol == 0 and "_reconstructor" in message)
+
+
+def test_keys_may_be_bytes(tmp_path):
+    """As in pickles of Python 2 that were written again by Python 3."""
+    assert load_dict(saved(tmp_path, pickle.dumps({b"labels": [1], "data": [2]}))) == {"labels": [1], "data": [2]}
+    assert "holds list instead of a dict" in refusal(load_dict, saved(tmp_path, pickle.dumps([1])))
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

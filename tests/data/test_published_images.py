@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from fewshot.data.files.places import places_below
+from fewshot.data.files.places import all_places, by_folder_and_name
 from fewshot.data.images.chestx import ChestX
 from fewshot.data.images.chula_rbc12 import ChulaRBC12
 from fewshot.data.images.class_folders import ClassFolders
@@ -17,7 +17,7 @@ from fewshot.data.source import table_of
 from fewshot.data.splits import KFold
 from fewshot.tasks.samplers import ClassSampler
 from fewshot.tasks.streams import stream_key
-from tests.data.fakes import data_module, image_bytes, refusal, silent, write_zip
+from tests.data.fakes import data_module, image_bytes, refusal, silent, write_tar, write_zip
 from tests.toy import EvalTasks, Toy
 
 SHAPE = (3, 8, 8)
@@ -44,13 +44,21 @@ def levels(source):
 
 
 def test_files_are_found_in_folders_and_archives_and_loose_ones_come_first(tmp_path):
-    write_zip(tmp_path / "deep/a.zip", {"top/cat/1.png": b"packed", "top/cat/2.png": b"two", "__MACOSX/cat/3.png": b"no"})
+    packed = {"top/cat/1.png": b"packed", "top/cat/2.png": b"two", "__MACOSX/cat/3.png": b"no", "cat/._1.png": b"no"}
+    write_zip(tmp_path / "deep/a.zip", packed)
+    write_tar(tmp_path / "b.tgz", {"./top/dog/1.png": b"in a tar"})
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/1.png").write_bytes(b"loose")
     (tmp_path / ".hidden").write_bytes(b"no")
-    found = places_below(tmp_path)
-    assert {name: place.read() for name, place in found.items()} == {"cat/1.png": b"loose", "cat/2.png": b"two"}
+    found = by_folder_and_name(all_places(tmp_path))
+    assert {name: place.read() for name, place in found.items()} == {
+        "cat/1.png": b"loose",
+        "cat/2.png": b"two",
+        f"{tmp_path.name}/b.tgz": (tmp_path / "b.tgz").read_bytes(),
+    }
     assert (found["cat/2.png"].folder, str(found["cat/2.png"])) == ("cat", f"{tmp_path / 'deep/a.zip'}: top/cat/2.png")
+    found = by_folder_and_name(all_places(tmp_path, ["b.tgz"]))
+    assert (found["dog/1.png"].read(), found["dog/1.png"].open().read()) == (b"in a tar", b"in a tar")
 
 
 # Chula RBC-12
@@ -225,8 +233,11 @@ def test_class_folders_in_an_archive(tmp_path):
 
 
 def test_class_folders_below_one(tmp_path):
-    write_zip(tmp_path / "x/all.zip", {f"data/{part}/Apple___rust/a b.JPG": grey(3) for part in ("train", "test")})
-    assert sizes(ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train")) == {"Apple___rust": 1}
+    greys = {"valid": 2, "train": 3, "test": 4}
+    write_zip(tmp_path / "x/all.zip", {f"data/{part}/Apple___rust/a b.JPG": grey(of) for part, of in greys.items()})
+    assert levels(ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train")) == {"Apple___rust": [3]}
+    elsewhere = ClassFolders("cropdisease", "y", str(tmp_path), SHAPE, below="train")
+    assert f"{tmp_path / 'y'} is missing" in refusal(elsewhere.classes, "all"), "these classes may be of any data set"
 
 
 # MedMNIST

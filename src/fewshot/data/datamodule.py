@@ -103,6 +103,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self.parts = _with_shared_sources({"train": train, "val": val, "test": test})
         self.split = split or Published()
         self.image_shape = tuple(image_shape)
+        self._require_split()
         self._require_inputs(shuffled_labels)
         self._require_image_options(mean, std, augment)
         self.meta_batch_size = meta_batch_size
@@ -126,6 +127,14 @@ class EpisodicDataModule(L.LightningDataModule):
         self.prepared: dict[str, Content] = {}
         self.unknown: dict[str, Content] = {}
         self._opened: dict[str, Content] = {}
+
+    def _require_split(self) -> None:
+        """Refuses the name of a published split that no source is divided by."""
+        which = self.split.which if isinstance(self.split, Published) else None
+        if which and all(part.source.split != which for part in self.parts.values() if isinstance(part, Part)):
+            raise UserError(
+                f"data.split.which={which} but {self.source_name('train')} has one published split; leave it at null"
+            )
 
     def _require_inputs(self, shuffled_labels: bool) -> None:
         """Refuses what no data could mend, before anything is looked for."""

@@ -51,6 +51,7 @@ class Source(ABC):
         x: inputs, of each row.
         y: targets, of each row; None where a row's class is its target.
         parts: that it is published in; of one part alone, ``("all",)``, where it has no split of its own.
+        split: that it is divided by, where several are in circulation.
         group: the column of what classes belong to.
     """
 
@@ -59,6 +60,7 @@ class Source(ABC):
     x: ArraySpec
     y: ArraySpec | None = None
     parts: tuple[str, ...] = SPLITS
+    split: str | None = None
     group: str = "group"
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 

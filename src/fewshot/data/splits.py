@@ -52,14 +52,20 @@ class Split(ABC):
     def description(self) -> dict[str, object]:
         """The rule and its settings, in plain values."""
         settings: dict[str, object] = asdict(self)  # type: ignore[call-overload]
-        asked = {key: value for key, value in settings.items() if value is not False}  # an option that is off says nothing
+        # an option that is off, or left to the source, says nothing
+        asked = {key: value for key, value in settings.items() if value is not False and value is not None}
         return {"rule": self.rule, **asked}
 
 
 @dataclass(frozen=True)
 class Published(Split):
-    """The split that a source is published with."""
+    """The split that a source is published with.
 
+    Attributes:
+        which: of several in circulation; None leaves it to the source. The source divides itself by it.
+    """
+
+    which: str | None = None
     rule = "published"
     by = CLASS
 

@@ -1,13 +1,30 @@
 """Reading archives that nobody vouches for: members are read by name, never extracted, and stay data."""
 
+import bz2
+import gzip
+import io
+import logging
+import lzma
+import os
+import tarfile
+import tempfile
 import zipfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import IO, BinaryIO
 
 from fewshot.errors import UserError
 
+log = logging.getLogger(__name__)
+
 LARGEST_MEMBER = 16 * 2**20
 """Bytes; no image of a few-shot data set comes near, a zip bomb does not stop before."""
+LARGEST_RATIO, SUSPECT = 100, 64 * 2**20
+"""How many times its compressed bytes a member of so many bytes may have: a bomb has a thousand times, pixels a few."""
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+COMPRESSIONS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+"""By the first bytes of a file."""
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -17,23 +34,19 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         UserError: it is no zip, or truncated.
     """
     try:
-        stat = path.stat()
-        return _opened(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return _opened_zip(path, *_stamp(path))
     except Exception as error:  # a broken table of contents raises whatever it likes
         raise UserError(f"{path} is not a whole zip archive ({error}); download it again") from error
 
 
-@lru_cache(maxsize=16)
-def _opened(path: Path, *_stamp: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
 def members(path: Path) -> dict[str, tuple[int, int]]:
-    """An archive's files in its own order, each once: name -> checksum and size, which tell contents apart.
+    """An archive's files in its own order, each once: name -> checksum (of a tar: place) and size, which tell contents apart.
 
     Raises:
-        UserError: it is no zip, or holds a name twice with different content.
+        UserError: it is no archive, or a zip that holds a name twice with different content.
     """
+    if _is_tar(path):
+        return dict(_open_tar(path).members)
     found: dict[str, tuple[int, int]] = {}
     for entry in open_zip(path).infolist():
         content = (entry.CRC, entry.file_size)
@@ -48,14 +61,125 @@ def read_member(path: Path, name: str) -> bytes:
     Raises:
         UserError: the archive is corrupt there, or the member is larger than any image.
     """
-    archive = open_zip(path)
     try:
-        size, content = archive.getinfo(name).file_size, b""
-        if size <= LARGEST_MEMBER:
-            with archive.open(name) as member:
-                content = member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
-    except Exception as error:  # what the table of contents says of a member is believed until it makes no sense
-        raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
+        size = _open_tar(path).members[name][1] if _is_tar(path) else open_zip(path).getinfo(name).file_size
+    except KeyError as error:
+        raise UserError(f"{path} has no member {name}; download the archive again") from error
     if size > LARGEST_MEMBER:
         raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
-    return content
+    with open_member(path, name) as member:
+        try:
+            return member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
+        except Exception as error:  # what the table of contents says of a member is believed until it makes no sense
+            raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
+
+
+def open_member(path: Path, name: str) -> IO[bytes]:
+    """A member of any size, to be read.
+
+    Raises:
+        UserError: the archive is corrupt there, or the member would unpack to far more than data do.
+    """
+    try:
+        if _is_tar(path):
+            return io.BytesIO(_open_tar(path).read(name))
+        entry = open_zip(path).getinfo(name)
+        refuse_bomb(entry.file_size, entry.compress_size)
+        return open_zip(path).open(name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
+
+
+def refuse_bomb(size: int, compressed: int) -> None:
+    """Raises a ValueError where a few bytes unpack to more than data do."""
+    if size > SUSPECT and size > LARGEST_RATIO * max(1, compressed):
+        raise ValueError(f"{compressed} bytes unpack to {size} and more, which are no data")
+
+
+@lru_cache(maxsize=16)
+def _opened_zip(path: Path, *_stamp: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+class _Tar:
+    """The files in a tar archive: name -> place and size; links, devices and folders are none.
+
+    A compressed one is unpacked into a nameless temporary file, as it could else be read from front to back alone.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.members: dict[str, tuple[int, int]] = {}
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for entry in archive:
+                if entry.isreg() and not entry.issparse():
+                    self.members[entry.name.removeprefix("./")] = (entry.offset_data, entry.size)  # the last of a name holds
+
+    def read(self, name: str) -> bytes:
+        place, size = self.members[name]
+        data = os.pread(self._file.fileno(), size, place)  # by several threads at once
+        if len(data) < size:
+            raise ValueError(f"it ends after {len(data)} of {size} bytes")
+        return data
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+def _open_tar(path: Path) -> _Tar:
+    """A tar archive, opened once a process unless it is replaced.
+
+    Raises:
+        UserError: it is no tar, or truncated.
+    """
+    try:
+        return _opened_tar(path, *_stamp(path))
+    except Exception as error:
+        raise UserError(f"{path} is not a whole tar archive ({error}); download it again") from error
+
+
+@lru_cache(maxsize=4)
+def _opened_tar(path: Path, *_stamp: int) -> _Tar:
+    file = _unpacked(path)
+    try:
+        return _Tar(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The tar archive itself; of a compressed one, what is in it."""
+    file = path.open("rb")
+    start = file.read(8)
+    file.seek(0)
+    decompress = next((function for magic, function in COMPRESSIONS.items() if start.startswith(magic)), None)
+    if decompress is None:
+        return file
+    total, compressed = 0, path.stat().st_size
+    if compressed > SUSPECT:
+        log.info(f"{path.name} is unpacked at each start; unpack it there to start faster")
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the archive
+    try:
+        with file, decompress(file) as stream:
+            while chunk := stream.read(2**20):
+                total += len(chunk)
+                refuse_bomb(total, compressed)
+                unpacked.write(chunk)
+        unpacked.flush()
+        unpacked.seek(0)
+    except BaseException:
+        unpacked.close()
+        raise
+    return unpacked
+
+
+def _is_tar(path: Path) -> bool:
+    return path.name.lower().endswith(TAR_SUFFIXES)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -1,11 +1,12 @@
-"""Where the files of a data set are: in folders, or in zip archives there, which are not unpacked."""
+"""Where the files of a data set are: in folders, or in archives there, which are not unpacked."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from fewshot.data.files.archives import members, read_member
+from fewshot.data.files.archives import members, open_member, read_member
 from fewshot.data.source import require
 from fewshot.errors import UserError
 
@@ -37,6 +38,11 @@ class Place:
         """The name of the folder that it is in."""
         return self.name.parent.name
 
+    def beside(self, name: str) -> "Place":
+        """A file of that name in the same folder."""
+        other = self.name.with_name(name)
+        return Place(self.path, other.as_posix()) if self.member else Place(Path(other))
+
     def read(self) -> bytes:
         """The file's bytes.
 
@@ -48,37 +54,59 @@ class Place:
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({error.strerror}); replace the file") from error
 
+    def open(self) -> IO[bytes]:
+        """The file, of whatever size, to be read.
 
-def places_below(folder: Path) -> dict[str, Place]:
-    """All files below a folder and in the zip archives there: the last two parts of their names, ``folder/file`` -> place.
+        Raises:
+            UserError: it cannot be.
+        """
+        try:
+            return open_member(self.path, self.member) if self.member else self.path.open("rb")
+        except OSError as error:
+            raise UserError(f"{self} cannot be read ({error.strerror}); put it there") from error
 
-    A file comes before a member of an archive that is called the same.
+
+def all_places(folder: Path, tars: Collection[str] = ()) -> list[Place]:
+    """All files below a folder, and then those in the archives there; hidden ones are none.
+
+    Args:
+        tars: names of the tar archives that are opened; zip archives all are.
 
     Raises:
         UserError: the folder is missing, or an archive is broken.
     """
+    return list(_places(require(folder), tars))
+
+
+def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
+    """Places by the last two parts of their names, ``folder/file``; the first of each, as a file is before a member."""
     found: dict[str, Place] = {}
-    for place in _places(require(folder)):
+    for place in places:
         found.setdefault(f"{place.folder}/{place.name.name}", place)
     return found
 
 
-def _places(folder: Path) -> Iterator[Place]:
+def _places(folder: Path, tars: Collection[str]) -> Iterator[Place]:
     archives = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
         for name in sorted(names):
-            if name.lower().endswith(".zip"):
+            if name.lower().endswith(".zip") or name in tars:
                 archives.append(Path(parent, name))
-            elif not name.startswith("."):
+            elif not _is_hidden(name):
                 yield Place(Path(parent, name))
     for archive in archives:
         for member, content in members(archive).items():
-            if not member.startswith("__MACOSX"):
+            if not any(_is_hidden(part) for part in member.split("/")):
                 yield Place(archive, member, content)
 
 
-def own_folder(data_dir: str, name: str) -> Path:
-    """A data set's folder: that of its name in `data_dir`, else `data_dir` itself."""
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the data set's: ``.DS_Store``, ``._image.jpg``."""
+    return name.startswith((".", "__MACOSX"))
+
+
+def own_folder(data_dir: str, *names: str) -> Path:
+    """A data set's folder: the first of these in `data_dir` that there is, else `data_dir` itself."""
     root = Path(data_dir).absolute()
-    return root / name if (root / name).is_dir() else root
+    return next((root / name for name in names if (root / name).is_dir()), root)

@@ -1,9 +1,12 @@
 """Published data sets that are a folder of images for each class."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from fewshot.data.files.places import by_folder_and_name
 from fewshot.data.images.folder_listing import SUFFIXES
 from fewshot.data.images.listed import PlacedImage, PublishedImages
+from fewshot.data.source import require
 from fewshot.errors import UserError
 
 
@@ -16,7 +19,8 @@ class ClassFolders(PublishedImages):
         data_dir: holds the class folders or archives, directly or in `folder`.
         image_shape: ``(C, H, W)`` that images are brought to.
         classes: that there must be; others are left out. None takes all.
-        below: the folder that the class folders are in; None takes them wherever they are.
+        below: the folder that the class folders are in; None takes them wherever they are. Without a list of classes, the data
+            set must then be in its own folder.
         allow_partial: accept fewer classes.
     """
 
@@ -34,14 +38,19 @@ class ClassFolders(PublishedImages):
         self.name, self.folder, self._classes, self._below = name, folder, classes, below
 
     def found(self) -> Iterator[PlacedImage]:
+        if self._classes is None and self._below:
+            require(Path(self._data_dir, self.folder))  # whatever else lies in `data_dir` has such folders too
+        wanted = [
+            place
+            for place in self.every
+            if place.name.suffix.lower() in SUFFIXES
+            and (not self._classes or place.folder in self._classes)
+            and self._below in (None, place.name.parent.parent.name)
+        ]
         seen = set()
-        for key, place in self.places.items():
-            label = place.folder
-            if place.name.suffix.lower() not in SUFFIXES or (self._classes and label not in self._classes):
-                continue
-            if self._below in (None, place.name.parent.parent.name):
-                seen.add(label)
-                yield PlacedImage(place, label, {"file": key})
+        for key, place in by_folder_and_name(wanted).items():
+            seen.add(place.folder)
+            yield PlacedImage(place, place.folder, {"file": key})
         if not self._allow_partial and (missing := sorted(set(self._classes or ()) - seen)):
             raise UserError(
                 f"paths.data_dir={self._data_dir} lacks class {missing[0]} of {self.name}; put the data set there or in its "

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.places import Place, own_folder, places_below
+from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
 from fewshot.data.files.rows import read_rows
-from fewshot.data.images.decode import MODES
+from fewshot.data.images.decode import MODES, channels_first
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
@@ -38,8 +38,8 @@ class ImageEntry(Protocol):
     def origin(self) -> str:
         """What to call it in an error."""
 
-    def read(self) -> bytes:
-        """The image file."""
+    def read(self) -> bytes | npt.NDArray[np.uint8]:
+        """The image file, or its pixels ``(H, W, C)``."""
 
 
 class ListedImages(ImageSource):
@@ -68,7 +68,19 @@ class ListedImages(ImageSource):
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
             for _, of_class in groupby(self.listed(split), lambda image: image.label):
-                yield np.stack(list(pool.map(lambda image: self.pixels(image.read(), image.origin), of_class)))
+                yield np.stack(list(pool.map(self.decoded, of_class)))
+
+    def decoded(self, image: ImageEntry) -> npt.NDArray[np.uint8]:
+        """An image ``(C, H, W)`` that is listed.
+
+        Raises:
+            UserError: it cannot be decoded.
+        """
+        content = image.read()
+        if isinstance(content, bytes):
+            return self.pixels(content, image.origin)
+        as_they_are = channels_first(content)
+        return as_they_are if as_they_are.shape == self.image_shape else self.encode(content)
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class PlacedImage:
 
 
 class PublishedImages(ListedImages):
-    """A published data set as it is downloaded: a folder of files and zip archives, which need not be unpacked.
+    """A published data set as it is downloaded: a folder of files and archives, which need not be unpacked.
 
     Its rows have a column ``file`` beside what the listing says.
 
@@ -101,11 +113,15 @@ class PublishedImages(ListedImages):
 
     Attributes:
         folder: the name of the data set's own folder in `data_dir`.
+        other_folders: what else that folder is called.
+        tars: names of the tar archives that the data set is published in; zip archives are all read.
     """
 
     version = 1
     parts = ("all",)
     folder: str
+    other_folders: tuple[str, ...] = ()
+    tars: tuple[str, ...] = ()
 
     def __init__(self, data_dir: str, image_shape: Sequence[int], allow_partial: bool = False) -> None:
         channels, height, width = image_shape
@@ -138,6 +154,10 @@ class PublishedImages(ListedImages):
         self._read.append(place)
         return [row for _, row in read_rows(place, columns)]
 
+    def file(self, name: str) -> Place | None:
+        """The file of that name, in whatever folder."""
+        return self._by_name.get(name)
+
     def has(self, name: str) -> bool:
         """Whether there is a file of that name, in whatever folder."""
         return name in self._by_name
@@ -151,9 +171,19 @@ class PublishedImages(ListedImages):
             yield PlacedImage(place, label, {"file": name, **columns})
 
     @cached_property
+    def where(self) -> Path:
+        """The folder that holds the data set."""
+        return own_folder(self._data_dir, self.folder, *self.other_folders)
+
+    @cached_property
+    def every(self) -> list[Place]:
+        """All files."""
+        return all_places(self.where, self.tars)
+
+    @cached_property
     def places(self) -> dict[str, Place]:
         """All files, by the last two parts of their names."""
-        return places_below(own_folder(self._data_dir, self.folder))
+        return by_folder_and_name(self.every)
 
     @cached_property
     def _by_name(self) -> dict[str, Place]:
@@ -162,14 +192,13 @@ class PublishedImages(ListedImages):
     @cached_property
     def _listed(self) -> list[PlacedImage]:
         images = sorted(self.found(), key=lambda image: (image.label, image.columns["file"]))
-        where = own_folder(self._data_dir, self.folder)
         if self._missing and not self._allow_partial:
             raise UserError(
-                f"{where} lacks {len(self._missing):,} images that are listed (first: {self._missing[0]}); put them there, or "
-                "leave them out with data.allow_partial=true"
+                f"{self.where} lacks {len(self._missing):,} images that are listed (first: {self._missing[0]}); put them "
+                "there, or leave them out with data.allow_partial=true"
             )
         if not images:
-            raise UserError(f"{where} holds no image of {self.name}; put the data set there, or set paths.data_dir=FOLDER")
+            raise UserError(f"{self.where} holds no image of {self.name}; put the data set there, or set paths.data_dir=FOLDER")
         left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
         log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")
         return images

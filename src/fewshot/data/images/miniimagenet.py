@@ -1,13 +1,11 @@
 """mini-ImageNet: 100 classes of 600 images, 84x84, split 64/16/20 (Vinyals et al. 2016; Ravi & Larochelle 2017)."""
 
 import csv
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +17,7 @@ from fewshot.data.files.download import download, fetch_json
 from fewshot.data.files.pickles import load_pickle
 from fewshot.data.files.places import Place
 from fewshot.data.images.decode import decode
+from fewshot.data.published import published_classes
 from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
 from fewshot.errors import UserError
 
@@ -62,7 +61,7 @@ class MiniImageNet(ImageSource):
 
     def classes(self, split: str) -> list[ImageClass]:
         sizes = self._form.sizes(split)
-        expected = sorted(_labels()[split])
+        expected = list(_labels()[split])
         if self._allow_partial:
             expected = [label for label in expected if label in sizes]
         if sorted(sizes) != expected:
@@ -272,12 +271,9 @@ FORMS: tuple[type[_Form], ...] = (_Listed, _Folders, _Pickles)
 """In the order in which they are looked for."""
 
 
-@cache
-def _labels() -> dict[str, list[str]]:
+def _labels() -> dict[str, tuple[str, ...]]:
     """The classes of each split."""
-    text = (resources.files("fewshot.data.images") / "splits" / "miniimagenet_ravi.json").read_text("utf-8")
-    labels: dict[str, list[str]] = json.loads(text)
-    return labels
+    return published_classes("miniimagenet", "ravi")
 
 
 @cache
