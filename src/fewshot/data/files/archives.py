@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any
 
 from fewshot.errors import UserError
 
@@ -23,7 +23,7 @@ LARGEST_MEMBER = 16 * 2**20
 LARGEST_RATIO, SUSPECT = 100, 64 * 2**20
 """How many times its compressed bytes a member of so many bytes may have: a bomb has a thousand times, pixels a few."""
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-COMPRESSIONS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """By the first bytes of a file."""
 
 

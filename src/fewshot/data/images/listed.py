@@ -118,7 +118,7 @@ class PublishedImages(ListedImages):
     """
 
     version = 1
-    parts = ("all",)
+    parts: tuple[str, ...] = ("all",)
     folder: str
     other_folders: tuple[str, ...] = ()
     tars: tuple[str, ...] = ()
