@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from fewshot.backbones.word_transformer import WordTransformer
 from fewshot.backbones.words import EmbeddingBag, WordConv
 from fewshot.errors import UserError
 from tests.data.fakes import refusal
 
-KINDS = {"bag": EmbeddingBag, "conv": WordConv}
+KINDS = {"bag": EmbeddingBag, "conv": WordConv, "transformer": WordTransformer}
 IDS = torch.tensor([[1, 5, 6, 1, 7, 0, 0, 0], [1, 9, 1, 9, 1, 9, 5, 0], [0] * 8])
 
 
@@ -38,6 +39,21 @@ def test_a_convolution_sees_words_side_by_side():
     first, second = (table[5] + table[6]) / 2**0.5, table[7]
     windows = torch.stack([torch.cat([zero, first, second]), torch.cat([first, second, zero])])
     assert model(IDS)[0].allclose(model.conv(windows).relu().amax(dim=0), atol=1e-6)
+
+
+def test_a_transformer_attends_to_the_words_that_there_are():
+    """A sentence of two words is the same without the places that it does not fill; the order of its words counts."""
+    model, alone = network("transformer"), network("transformer")
+    alone.words._words, alone.places = 2, torch.nn.Parameter(model.places[:2].clone())
+    two = torch.tensor([[1, 5, 6, 1, 7, 0, 0, 0]])
+    assert model(two).allclose(alone(two), atol=1e-6)
+    assert not model(two).allclose(model(torch.tensor([[1, 7, 1, 5, 6, 0, 0, 0]])), atol=1e-3)
+    assert model(torch.zeros(1, 8, dtype=torch.long)).eq(0).all()
+
+
+def test_heads_share_the_width_out():
+    with pytest.raises(UserError, match="width=4 is no multiple of model.backbone.heads=3"):
+        network("transformer", heads=3)
 
 
 def test_words_beyond_the_last_do_not_count():

@@ -53,6 +53,7 @@ def sentences(tmp_path_factory):
         ("embedding_bag", ["model=maml", "model.engine=vectorized"]),
         ("word_conv", ["model=maml", "model.engine=functional"]),
         ("word_conv", ["model=maml", "model.engine=learn2learn"]),
+        ("word_transformer", ["model=maml", "model.backbone.words=8"]),
         ("word_conv", ["model=r2d2"]),
     ],
 )

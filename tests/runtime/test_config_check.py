@@ -154,7 +154,8 @@ def test_no_experiment_is_for_one_backbone_alone():
 def test_any_backbone_takes_any_experiment(experiment, backbone):
     more = ["model.backbone.weights=null"] if backbone == "pretrained" else []
     message = in_one_line(composed(f"experiment={experiment}", f"model/backbone={backbone}", "trainer=cpu", *more))
-    takes = {"embedding_bag": "sentences", "word_conv": "sentences", "items": "rated items"}.get(backbone)
+    sentences = dict.fromkeys(("embedding_bag", "word_conv", "word_transformer"), "sentences")
+    takes = (sentences | {"items": "rated items"}).get(backbone)
     if takes:
         assert f"takes {takes}, but the data, of shape" in message
     else:
