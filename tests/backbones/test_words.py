@@ -52,7 +52,7 @@ def test_a_transformer_attends_to_the_words_that_there_are():
 
 
 def test_heads_share_the_width_out():
-    with pytest.raises(UserError, match="width=4 is no multiple of model.backbone.heads=3"):
+    with pytest.raises(UserError, match=r"width=4 is no multiple of model\.backbone\.heads=3"):
         network("transformer", heads=3)
 
 

@@ -108,7 +108,8 @@ def test_splits_that_cannot_be_are_refused(make, message):
 
 
 def folded(tmp_path, source=None, **changes):
-    return data_module(source or Toy(), tmp_path / "cache", eval=EvalTasks(2, 1, 4), ways=2, queries=4, **changes)
+    sizes = {"eval": EvalTasks(2, 1, 4), "ways": 2, "queries": 4}
+    return data_module(source or Toy(), tmp_path / "cache", **(sizes | changes))
 
 
 def test_folds_share_no_class_and_no_image_as_sampled(tmp_path):
@@ -193,3 +194,35 @@ def test_shared_classes_of_two_sources_are_refused_in_training(tmp_path):
     module = folded(tmp_path, test=class_tasks(Copy(), 2, 1, 4))
     with pytest.raises(UserError, match="the train and test splits share 10 of their classes"):
         module.check(SPLITS)
+
+
+def test_another_source_is_compared_by_classes_whatever_unit_the_split_keeps_apart(tmp_path):
+    """Patients are kept apart within one source, where classes may be the same; those of another source may not."""
+
+    class Whole(Toy):
+        parts = ("all",)
+
+        def __init__(self, name, of):
+            super().__init__(patients=3)
+            self.name, self._of = name, of
+
+        def classes(self, split):
+            return super().classes(self._of)
+
+        def images(self, split):
+            return super().images(self._of)
+
+    by_patient = LeaveOneGroupOut("patient", "patient0")
+    own, other, copy = (Whole(*given) for given in (("own", "train"), ("other", "test"), ("copy", "train")))
+    for tested in (own, other):
+        module = folded(tmp_path, own, split=by_patient, eval=EvalTasks(2, 1, 1), queries=2, test=class_tasks(tested, 2, 1, 1))
+        module.check(SPLITS)
+        module.prepare(SPLITS)
+        checkpoint = module.state_dict()
+    with pytest.raises(UserError, match="the train and test splits share 10 of their classes"):
+        folded(tmp_path, own, split=by_patient, eval=EvalTasks(2, 1, 1), queries=2, test=class_tasks(copy, 2, 1, 1)).check(
+            SPLITS
+        )
+    again = folded(tmp_path, own, split=by_patient, eval=EvalTasks(2, 1, 1), queries=2, test=class_tasks(copy, 2, 1, 1))
+    again.trained_on = checkpoint
+    assert "was trained on 10 of the 10 test classes" in refusal(again.check, ["test"])

@@ -1,4 +1,4 @@
-"""A transformer encoder over the words of a sentence (Vaswani et al. 2017), normalised before each layer (Xiong et al. 2020)."""
+"""A transformer encoder over the words of a sentence (Vaswani et al. 2017), normalised before layers (Xiong et al. 2020)."""
 
 from collections.abc import Sequence
 
@@ -40,9 +40,7 @@ class WordTransformer(SentenceBackbone):
             raise UserError(f"model.backbone.width={width} is no multiple of model.backbone.heads={heads}; choose one that is")
         self.places = nn.Parameter(torch.empty(words, width).normal_(std=0.02))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-            )
+            nn.TransformerEncoderLayer(width, heads, hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)

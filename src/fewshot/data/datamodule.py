@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,8 @@ class EpisodicDataModule(L.LightningDataModule):
             if part.unknown is not None:
                 pieces = [prepare(part.unknown, piece, self._cache_dir, log.info, self._verify) for piece in part.unknown.parts]
                 self.unknown[name] = Content(Table.joined([piece.table for piece in pieces]), tuple((p, None) for p in pieces))
-        if self.split.by == CLASS and not self._allow_seen:
-            refuse_shared_images({name: self.prepared[name] for name, _ in self._drawn(parts)}, log.info)
+        if not self._allow_seen:
+            refuse_shared_images(self.prepared, self._kept_apart([name for name, _ in self._drawn(parts)]), log.info)
 
     def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
         """Those of some parts whose tasks are drawn from a source."""
@@ -298,13 +299,14 @@ class EpisodicDataModule(L.LightningDataModule):
             if name != "train" and (tables[name].classes or not self.trained_on or self._is_of(self.trained_on, name))
         }
         self.seen_classes = {name: len(shared) for name, shared in seen.items()}
-        other_unit = self.split.by != CLASS and (not self.trained_on or self.trained_on["split"] == self.split.description)
-        if self._allow_seen or other_unit:
+        if self._allow_seen:
             return
         if not self.trained_on:
-            refuse_shared_names({name: (self.source_name(name), originals) for name, originals in names.items()})
+            refuse_shared_names(names, self._kept_apart([name for name in names if tables[name].classes]), self.source_name)
         for name, shared in seen.items():
-            if shared and (self.trained_on or self.seen_before):
+            rule = self.split_of(name)
+            same_split = not self.trained_on or self.trained_on["split"] == rule.description
+            if shared and (self.trained_on or self.seen_before) and (rule.by == CLASS or not same_split):
                 rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
                 raise UserError(
                     f"the checkpoint was trained on {len(shared)} of the {len(names[name])} {name} "
@@ -312,6 +314,14 @@ class EpisodicDataModule(L.LightningDataModule):
                     f"({', '.join(shared[:NAMED])}{rest}); evaluate it on the split that it was trained with, or set "
                     "allow_seen_classes=true"
                 )
+
+    def _kept_apart(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Pairs of parts whose classes must differ: all but those of one source that is split by another unit, as patients."""
+        return [
+            (one, other)
+            for one, other in combinations(names, 2)
+            if self.split_of(one).by == CLASS or self.source_name(one) != self.source_name(other)
+        ]
 
     def _originals(self, name: str, table: Table) -> list[str]:
         """The classes of a part, augmented copies by the name of their original; where rows have none, the users."""

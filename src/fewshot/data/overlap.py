@@ -1,7 +1,6 @@
 """Classes and examples that two splits share, which would make unseen classes of seen ones."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +14,30 @@ NAMED = 5
 """Shared classes that a message names."""
 
 
-def refuse_shared_names(parts: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+def refuse_shared_names(
+    classes: Mapping[str, Sequence[str]], kept_apart: Iterable[tuple[str, str]], source_name: Callable[[str], str]
+) -> None:
     """Refuses classes of one name in two parts, before any content is read.
 
     Args:
-        parts: name of the source and of the classes, of each.
+        classes: of each part.
+        kept_apart: pairs of parts.
+        source_name: of a part.
     """
-    for one, other in combinations(parts, 2):
-        (source, classes), (_, others) = parts[one], parts[other]
-        _refuse(source, one, other, sorted(set(classes) & set(others)))
+    for one, other in kept_apart:
+        _refuse(source_name(one), one, other, sorted(set(classes[one]) & set(classes[other])))
 
 
-def refuse_shared_images(parts: Mapping[str, Content], say: Callable[[str], None]) -> None:
+def refuse_shared_images(
+    parts: Mapping[str, Content], kept_apart: Iterable[tuple[str, str]], say: Callable[[str], None]
+) -> None:
     """Refuses classes of two parts with half of their examples in common, whatever their names; counts what else is shared.
 
     Args:
+        kept_apart: pairs of parts.
         say: told of examples that two parts share without sharing a class.
     """
-    for one, other in combinations(parts, 2):
+    for one, other in kept_apart:
         pairs = _examples_shared(parts[one], parts[other])
         source, classes, others = parts[one].pieces[0][0].source.name, parts[one].table.classes, parts[other].table.classes
         sizes, other_sizes = (parts[part].table.column(CLASS, f"data.{part}").sizes for part in (one, other))
