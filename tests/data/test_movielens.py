@@ -218,3 +218,16 @@ def test_users_that_were_trained_on_are_refused_in_an_evaluation(tmp_path):
     assert "of the 4 test values of user" in message
     allowed.check(["test"])
     assert (same.seen_classes["test"], allowed.seen_classes["test"]) == (0, 4)
+
+
+def test_users_that_the_first_weights_were_trained_on_are_refused(tmp_path):
+    first, same, other = (rated(tmp_path, fold) for fold in (0, 0, 2))
+    first.check(SPLITS)
+    same.started_from = other.started_from = first.state_dict()
+    same.check(SPLITS)
+    assert same.seen_classes["test"] == 0
+    assert "was trained on" in refusal(other.check, SPLITS)
+    elsewhere = rated(tmp_path, 2)
+    elsewhere.started_from = first.state_dict() | {"source": "other ratings"}
+    elsewhere.check(SPLITS)
+    assert elsewhere.seen_classes["test"] == 0

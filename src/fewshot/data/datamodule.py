@@ -68,7 +68,7 @@ class EpisodicDataModule(L.LightningDataModule):
         unknown: of the parts that have a source of rows of no class: these.
         tasks: number of tasks in the lists of ``val`` and ``test``.
         trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
-        seen_before: classes that the weights were trained on before this run.
+        started_from: the same of the checkpoint that the weights start from; None where they are drawn.
         seen_classes: how many classes of each checked part were trained on.
     """
 
@@ -116,7 +116,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self._shuffled_labels = shuffled_labels
         self._allow_seen = allow_seen_classes
         self.trained_on: dict[str, Any] | None = None
-        self.seen_before: Sequence[str] = ()
+        self.started_from: dict[str, Any] | None = None
         self.seen_classes: dict[str, int] = {}
         self._train_originals: list[str] = []
         self.first_step = 0
@@ -291,27 +291,26 @@ class EpisodicDataModule(L.LightningDataModule):
     def _refuse_seen_classes(self, tables: Mapping[str, Table]) -> None:
         """Counts and refuses tested classes (users) that were trained on, where the split is meant to keep them apart."""
         names = {name: self._originals(name, table) for name, table in tables.items()}
-        trained: Sequence[str] = self.trained_on["classes"] if self.trained_on else [*names.get("train", []), *self.seen_before]
         self._train_originals = names.get("train", [])
-        seen = {
-            name: sorted(set(trained) & set(originals))
-            for name, originals in names.items()
-            if name != "train" and (tables[name].classes or not self.trained_on or self._is_of(self.trained_on, name))
-        }
-        self.seen_classes = {name: len(shared) for name, shared in seen.items()}
+        here: Sequence[str] = () if self.trained_on else self._train_originals
+        earlier = self.trained_on or self.started_from or {}
+        tested = [name for name in names if name != "train"]
+        # numbers of users mean others in another source; names of classes mean the same
+        known = {name: tables[name].classes or earlier.get("source") == self.source_name(name) for name in tested}
+        seen_earlier = {name: set(earlier.get("classes", ()) if known[name] else ()) & set(names[name]) for name in tested}
+        self.seen_classes = {name: len(seen_earlier[name] | (set(here) & set(names[name]))) for name in tested}
         if self._allow_seen:
             return
         if not self.trained_on:
             refuse_shared_names(names, self._kept_apart([name for name in names if tables[name].classes]), self.source_name)
-        for name, shared in seen.items():
+        for name, shared in seen_earlier.items():
             rule = self.split_of(name)
-            same_split = not self.trained_on or self.trained_on["split"] == rule.description
-            if shared and (self.trained_on or self.seen_before) and (rule.by == CLASS or not same_split):
+            if shared and (rule.by == CLASS or earlier["split"] != rule.description):
                 rest = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
                 raise UserError(
                     f"the checkpoint was trained on {len(shared)} of the {len(names[name])} {name} "
                     f"{'classes' if tables[name].classes else f'values of {self.split.by}'} "
-                    f"({', '.join(shared[:NAMED])}{rest}); evaluate it on the split that it was trained with, or set "
+                    f"({', '.join(sorted(shared)[:NAMED])}{rest}); evaluate it on the split that it was trained with, or set "
                     "allow_seen_classes=true"
                 )
 
@@ -328,13 +327,9 @@ class EpisodicDataModule(L.LightningDataModule):
         part = self.parts[name]
         return sorted({part.source.original(one) for one in self._dealt(table)}) if isinstance(part, Part) else []
 
-    def _is_of(self, trained_on: Mapping[str, Any], name: str) -> bool:
-        """Whether a checkpoint's data and a part are of one source: numbers of users mean others elsewhere."""
-        return trained_on.get("source") == self.source_name(name)
-
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the data that it was trained on."""
-        classes = sorted({*self._train_originals, *self.seen_before})
+        classes = sorted({*self._train_originals, *(self.started_from or {}).get("classes", [])})
         return {
             "source": self.source_name("train"),
             "classes": classes,

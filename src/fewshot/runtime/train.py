@@ -98,7 +98,7 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     datamodule = build_data(cfg)
     if cfg.init_from is not None:
         start = checkpoint or initial.read(cfg.init_from)
-        datamodule.seen_before = start.get(type(datamodule).__qualname__, {}).get("classes", [])
+        datamodule.started_from = start.get(type(datamodule).__qualname__)
     require_objective(datamodule, draft)
     require_limits(cfg, datamodule.tasks)
     datamodule.check(_splits(cfg))
