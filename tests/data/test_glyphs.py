@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fewshot.data.images.glyphs import DRAWINGS, FACES, Glyphs, draw, load_faces
+from fewshot.data.images.glyphs import DRAWINGS, FACES, Glyphs, draw, load_faces, turned
+from fewshot.data.images.rotated_glyphs import LARGEST, RotatedGlyphs
 from fewshot.data.prepared import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import silent, split_list
@@ -121,3 +122,28 @@ def test_a_split_is_the_same_on_every_machine(split, tmp_path):
     assert prepared.images_sha256 == PREPARED[split]
     assert hashlib.sha256(prepared.x.numpy().tobytes()).hexdigest() == PREPARED[split]
     assert len(np.unique(prepared.x.numpy().reshape(len(prepared.x.numpy()), -1), axis=0)) == len(prepared.x.numpy())
+
+
+def test_a_drawing_is_turned_anticlockwise():
+    arrow = ord("→")
+    right = np.array([[[-1.0, 0.0], [1.0, 0.0]]])
+    assert np.allclose(turned(right, np.pi / 2), [[[0.0, 1.0], [0.0, -1.0]]])  # y points downward
+    assert np.array_equal(draw(arrow, load_faces(), np.zeros(DRAWINGS)), draw(arrow, load_faces()))
+    up = draw(arrow, load_faces(), np.full(DRAWINGS, np.pi / 2)).astype(float)
+    across, along = (up.sum(axis=axis) > 0 for axis in (1, 2))
+    assert (along.sum(axis=1) > across.sum(axis=1)).all()  # it is higher than wide
+
+
+def test_angles_are_the_targets_of_turned_drawings():
+    source = RotatedGlyphs()
+    images, shares = next(source.read("val"))
+    assert (images.shape, shares.shape, shares.dtype) == ((DRAWINGS, 1, 28, 28), (DRAWINGS,), np.float32)
+    assert -1 <= shares.min() < -0.5
+    assert 0.5 < shares.max() <= 1
+    (first, *_), columns = names("val"), source.columns("val")["character"]
+    assert columns[:DRAWINGS] == [first] * DRAWINGS
+    assert len(columns) == DRAWINGS * CLASSES["val"]
+    straight = draw(int(first.removeprefix("U+"), 16), load_faces(), shares.astype(float) * 0)
+    again = draw(int(first.removeprefix("U+"), 16), load_faces(), shares.astype(float) * LARGEST)
+    assert (images[:, 0] != straight).any(axis=(1, 2)).all()
+    assert np.abs(images[:, 0].astype(int) - again).max() <= 1  # float32 shares differ in the last bit

@@ -236,7 +236,8 @@ class EpisodicDataModule(L.LightningDataModule):
                 pieces = [prepare(part.unknown, piece, self._cache_dir, log.info, self._verify) for piece in part.unknown.parts]
                 self.unknown[name] = Content(Table.joined([piece.table for piece in pieces]), tuple((p, None) for p in pieces))
         if not self._allow_seen:
-            refuse_shared_images(self.prepared, self._kept_apart([name for name, _ in self._drawn(parts)]), log.info)
+            classed = [name for name, _ in self._drawn(parts) if self.prepared[name].table.classes]
+            refuse_shared_images(self.prepared, self._kept_apart(classed), log.info)
 
     def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
         """Those of some parts whose tasks are drawn from a source."""

@@ -54,11 +54,11 @@ class Glyphs(ImageSource):
         return [font_path(face) for face in FACES]
 
     def classes(self, split: str) -> list[ImageClass]:
-        return [ImageClass(_name(c), group, DRAWINGS) for c, group in _characters(split)]
+        return [ImageClass(class_name(c), group, DRAWINGS) for c, group in characters(split)]
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         faces = load_faces()
-        for character, _ in _characters(split):
+        for character, _ in characters(split):
             yield draw(character, faces)[:, None]
 
     def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
@@ -78,16 +78,24 @@ def load_faces() -> tuple[Face, ...]:
     return tuple(Face(font_path(name)) for name in FACES)
 
 
-def draw(character: int, faces: tuple[Face, ...]) -> npt.NDArray[np.uint8]:
+def draw(character: int, faces: tuple[Face, ...], angles: FloatArray | None = None) -> npt.NDArray[np.uint8]:
     """A character's 20 drawings ``(20, 28, 28)``.
 
     Faces that have the character take turns in a shuffled order; every drawing has its own affine and elastic distortion.
+
+    Args:
+        character: its code point.
+        faces: to draw it in.
+        angles: that each drawing is turned by, anticlockwise, in radians ``(20,)``.
     """
     outlines = [outline for face in faces if (outline := outline_of(face, character)) is not None]
     key = stream_key("glyphs", character)
     order = sample_without_replacement(np.array([len(outlines)]), uniforms(key, [0], len(outlines)))[0]
     random = uniforms(key, range(1, DRAWINGS + 1), 6 + 2 * GRID * GRID) * 2.0 - 1.0
-    edges = [_distort(outlines[order[i % len(order)]], random[i]) for i in range(DRAWINGS)]
+    shapes = [outlines[order[i % len(order)]] for i in range(DRAWINGS)]
+    if angles is not None:
+        shapes = [turned(shape, angle) for shape, angle in zip(shapes, angles, strict=True)]
+    edges = [_distort(shape, numbers) for shape, numbers in zip(shapes, random, strict=True)]
     image = np.repeat(np.arange(DRAWINGS), [len(e) for e in edges])
     return rasterize(np.concatenate(edges), image, DRAWINGS, SIZE)
 
@@ -100,6 +108,13 @@ def outline_of(face: Face, character: int) -> FloatArray | None:
     low, high = outline.min(axis=(0, 1)), outline.max(axis=(0, 1))
     centred: FloatArray = (outline - (low + high) * 0.5) * np.array([1.0, -1.0]) / ((high - low).max() * 0.5)
     return centred
+
+
+def turned(outline: FloatArray, angle: float) -> FloatArray:
+    """Edges turned anticlockwise about their centre; y points downward."""
+    sine, cosine = np.sin(angle), np.cos(angle)
+    rotated: FloatArray = outline @ np.array([[cosine, -sine], [sine, cosine]])
+    return rotated
 
 
 def _distort(outline: FloatArray, random: FloatArray) -> FloatArray:
@@ -131,12 +146,12 @@ def _cell(position: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
 
 
 @cache
-def _characters(split: str) -> list[tuple[int, str]]:
+def characters(split: str) -> list[tuple[int, str]]:
     """Code point and script of each character of a split, sorted by class name."""
     text = (resources.files("fewshot.data.images") / "splits" / "glyphs.json").read_text("utf-8")
     return sorted((ord(c), script) for script, characters in json.loads(text)[split].items() for c in characters)
 
 
-def _name(character: int) -> str:
+def class_name(character: int) -> str:
     """The class name, as in ``U+0041``; of one width up to U+FFFF, so sorting names sorts characters."""
     return f"U+{character:04X}"

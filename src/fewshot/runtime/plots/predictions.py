@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.data.parts import Part
 from fewshot.models.base import MetaLearner
 from fewshot.tasks.batch import TaskBatch
 
@@ -55,8 +56,9 @@ class Answers:
 
 
 def are_pictures(datamodule: EpisodicDataModule) -> bool:
-    """Whether a data set's inputs are images that can be shown."""
-    return len(datamodule.image_shape) == 3 and datamodule.image_shape[0] in (1, 3)
+    """Whether a data set's inputs are images that can be shown, of classes."""
+    shape, part = datamodule.image_shape, datamodule.parts["test"]
+    return len(shape) == 3 and shape[0] in (1, 3) and isinstance(part, Part) and part.source.y is None
 
 
 def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[int]) -> Answers:
