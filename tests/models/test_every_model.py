@@ -11,6 +11,7 @@ from fewshot.errors import UserError
 from fewshot.runtime.train import train
 from tests.entry import CONFIG_DIR, TINY, main
 from tests.experiments import SENTENCES, stand_in
+from tests.runtime.test_plots import SEEN, pictures, read
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -57,8 +58,8 @@ def test_every_pair_composes(experiment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model):
-    cfg = compose_config(tmp_path, f"model={model}", *SHORT)
+def test_every_model_learns_images_and_can_be_seen_or_is_refused(compose_config, tmp_path, model):
+    cfg = compose_config(tmp_path, f"model={model}", *SHORT, *SEEN)
     if model in NOT_OF_IMAGES:
         with pytest.raises(
             UserError, match="does not (take images,|learn it;) .*: " + ", ".join(sorted({*MODELS} - NOT_OF_IMAGES)) + "$"
@@ -67,6 +68,7 @@ def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model
         return
     metrics = train(cfg)
     assert 0 <= metrics["test/acc"] <= 1
+    assert {"val/tasks", "val/worst_tasks"} <= set(pictures(read(tmp_path / "run")))
     protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
     assert protocol["parameters"] > 0
     assert protocol["forward_multiply_adds"] > 0

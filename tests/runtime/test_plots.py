@@ -18,8 +18,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard.summary import hparams
 
 from fewshot.inner.diagnostics import inner_gradient_norms, order_cosine
-from fewshot.runtime.build import _model_class, build_data, build_model
-from fewshot.runtime.config_groups import choices
+from fewshot.runtime.build import build_data, build_model
 from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
@@ -29,7 +28,6 @@ from tests.forked import fork
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
 
-OF_IMAGES = [name for name in choices("model") if "images" in _model_class(name).inputs]
 PICTURES = ("adaptation", "rates", "fixed_tasks", "worst_tasks", "projector")
 LEARNED = ("model.inner.steps=2", "model.inner.rates=per_step", "data.val_tasks=6", "model.backbone.filters=4")
 SEEN = (
@@ -255,10 +253,3 @@ def test_a_model_without_an_inner_loop_shows_what_it_has(compose_config, tmp_pat
     }  # fmt: skip
     assert {tag for tag in events.Tags()["scalars"] if tag.startswith("train/gradients/")} == {"train/gradients/outer"}
     assert len((tmp_path / "run/projector/features.tsv").read_text().splitlines()) == 5 * 3 * 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", OF_IMAGES)
-def test_every_model_can_be_seen(compose_config, tmp_path, model):
-    train(compose_config(tmp_path, *SEEN, f"model={model}", "test=false", "trainer.max_steps=2"))
-    assert {"val/tasks", "val/worst_tasks"} <= set(pictures(read(tmp_path / "run")))

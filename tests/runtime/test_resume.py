@@ -3,6 +3,7 @@
 import math
 import os
 import shlex
+import shutil
 import signal
 import time
 
@@ -32,12 +33,25 @@ def arguments(folder, *more):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """What the run leaves when nothing interrupts it, and the seconds that it takes."""
+def undisturbed(tmp_path_factory):
+    """The folder of the run that nothing interrupts, and the seconds that it takes."""
     folder = tmp_path_factory.mktemp("reference")
     process, started = fork("train.py", *arguments(folder), output=folder / "out"), time.monotonic()
     assert process.wait() == 0, (folder / "out").read_text()
-    return what_a_run_left(folder / "run"), time.monotonic() - started
+    return folder, time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def reference(undisturbed):
+    """What that run leaves."""
+    return what_a_run_left(undisturbed[0] / "run")
+
+
+@pytest.fixture
+def complete(undisturbed, tmp_path):
+    """A copy of that run, for a test to do something to."""
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 def finish(folder, *more, script="train.py"):
@@ -70,16 +84,16 @@ def kill_at_random(folder, moment):
 
 
 @pytest.mark.proof
-def test_killed_at_any_moment(reference, tmp_path):
+def test_killed_at_any_moment(undisturbed, reference, tmp_path):
     """FEWSHOT_KILLS says how many moments, drawn at random over the whole run."""
-    expected, seconds = reference
+    seconds = undisturbed[1]
     moments = uniforms(
         stream_key("kills", os.environ.get("FEWSHOT_KILLS_SEED", "0")), [0], int(os.environ.get("FEWSHOT_KILLS", "6"))
     )[0]
     for number, moment in enumerate(moments):
         folder = tmp_path / str(number)
         folder.mkdir()
-        require_same(kill_at_random(folder, moment * seconds), expected)
+        require_same(kill_at_random(folder, moment * seconds), reference)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_killed_where_it_hurts(reference, tmp_path, where, step):
     """In the middle of writing a checkpoint, of a validation, of the test: on the n-th call of a function."""
     process = fork("train.py", *arguments(tmp_path), output=tmp_path / "out", kill_in=(where, step))
     assert process.wait() == -signal.SIGKILL, (tmp_path / "out").read_text()
-    require_same(finish(tmp_path), reference[0])
+    require_same(finish(tmp_path), reference)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
@@ -118,7 +132,7 @@ def test_asked_to_stop(reference, tmp_path, signum, code):
     words = [word.replace("'", "") for word in shlex.split(command)]
     assert words[:2] == ["python", "train.py"]
     assert sorted(words[2:]) == sorted(word.replace("'", "") for word in arguments(tmp_path))
-    require_same(finish(tmp_path), reference[0])
+    require_same(finish(tmp_path), reference)
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(reference, tmp_path):
@@ -127,21 +141,20 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(reference, 
     whole = last.read_bytes()
     last.unlink()  # the one before it may be another name of the same file
     last.write_bytes(whole[:-500])
-    require_same(finish(tmp_path), reference[0])
+    require_same(finish(tmp_path), reference)
     said = (tmp_path / "out").read_text()
     assert "last.ckpt is no whole checkpoint of plain data" in said
     assert "previous.ckpt, outer step" in said
 
 
-def test_a_complete_run_does_nothing(reference, tmp_path):
-    finish(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/checkpoints").iterdir()}
-    results = (tmp_path / "run/results.json").read_bytes()
-    (tmp_path / "out").unlink()
-    require_same(finish(tmp_path, "resume=true"), reference[0])
-    assert "This run is complete" in (tmp_path / "out").read_text()
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run/checkpoints").iterdir()} == before
-    assert (tmp_path / "run/results.json").read_bytes() == results
+def test_a_complete_run_does_nothing(reference, complete):
+    before = {path: path.stat().st_mtime_ns for path in (complete / "run/checkpoints").iterdir()}
+    results = (complete / "run/results.json").read_bytes()
+    (complete / "out").unlink()
+    require_same(finish(complete, "resume=true"), reference)
+    assert "This run is complete" in (complete / "out").read_text()
+    assert {path: path.stat().st_mtime_ns for path in (complete / "run/checkpoints").iterdir()} == before
+    assert (complete / "run/results.json").read_bytes() == results
 
 
 def test_more_steps_prolong_a_run_as_if_they_had_been_asked_for_at_once(tmp_path):
@@ -174,32 +187,30 @@ def test_a_prolonged_schedule_goes_on_from_where_the_longer_one_would_be(tmp_pat
         (["trainer.max_steps=3", "resume=true"], "trainer.max_steps=3 but the run in"),
     ],
 )
-def test_another_config_is_not_mixed_into_a_run(tmp_path, more, message):
-    finish(tmp_path)
+def test_another_config_is_not_mixed_into_a_run(complete, more, message):
     left, files = (
-        what_a_run_left(tmp_path / "run"),
-        [tmp_path / "run" / name for name in (".hydra/overrides.yaml", "train.log")],
+        what_a_run_left(complete / "run"),
+        [complete / "run" / name for name in (".hydra/overrides.yaml", "train.log")],
     )
     before = [file.read_text() for file in files]
     assert "experiment=tiny" in before[0]
-    done = main("train.py", *arguments(tmp_path), *more)
+    done = main("train.py", *arguments(complete), *more)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
-    assert what_a_run_left(tmp_path / "run") == left
+    assert what_a_run_left(complete / "run") == left
     assert [file.read_text() for file in files] == before
 
 
-def test_other_images_behind_the_data_set_are_refused(tmp_path, monkeypatch):
+def test_other_images_behind_the_data_set_are_refused(complete, monkeypatch):
     """Such as files replaced between a kill and the same command."""
-    finish(tmp_path, "trainer.max_steps=8")
-    before, images = what_a_run_left(tmp_path / "run"), Toy.images
+    before, images = what_a_run_left(complete / "run"), Toy.images
     monkeypatch.setattr(Toy, "images", lambda toy, split: (255 - part for part in images(toy, split)))
-    done = main("train.py", *arguments(tmp_path, "trainer.max_steps=16", "resume=true", f"paths.cache_dir={tmp_path / 'new'}"))
+    done = main("train.py", *arguments(complete, "trainer.max_steps=40", "resume=true", f"paths.cache_dir={complete / 'new'}"))
     assert done.code == 2
     assert "last.ckpt was trained with other images: those of the train split of toy have been replaced since" in done.err
     assert done.err.count("\n") == 1
-    assert what_a_run_left(tmp_path / "run") == before
+    assert what_a_run_left(complete / "run") == before
 
 
 def test_two_runs_in_one_folder(tmp_path):
@@ -226,4 +237,4 @@ def test_a_run_that_was_moved_goes_on(reference, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()
     (tmp_path / "run").rename(moved / "run")
-    require_same(finish(moved), reference[0])
+    require_same(finish(moved), reference)
