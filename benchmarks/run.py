@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.markdown import Markdown
 from benchmarks.environment import environment
 from benchmarks.plan import WORKS, Work
 from benchmarks.report import markdown, plot, summary
+from fewshot.files import write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,24 +25,37 @@ def measure(contender: str, work: Work, setting: str) -> dict[str, Any]:
     about = [contender, work.does, setting, str(work.count(setting))]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.contender", *about]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = done.stderr.strip().splitlines()
+        return {"error": said[-1] if said else f"exit code {done.returncode}"}
     return found
 
 
-def measure_all(name: str, work: Work, repeats: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Setting -> contender -> repeats. All contenders take a turn before any takes the next: noise meets them alike."""
-    plan = list(product(range(min(repeats, work.repeats)), work.settings, work.contenders))
+def measure_all(name: str, work: Work, repeats: int) -> Iterator[dict[str, dict[str, list[dict[str, Any]]]]]:
+    """Setting -> contender -> repeats, after each round of all contenders in all settings.
+
+    All contenders take a turn before any takes the next: noise meets them alike.
+    """
+    rounds, turns = min(repeats, work.repeats), list(product(work.settings, work.contenders))
     raw: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for number, (_, setting, contender) in enumerate(plan, start=1):
-        print(f"{name}, {number} of {len(plan)}: {setting}, {contender}", file=sys.stderr, flush=True)
+    for number, (turn, (setting, contender)) in product(range(rounds), enumerate(turns, start=1)):
+        print(
+            f"{name}, {number * len(turns) + turn} of {rounds * len(turns)}: {setting}, {contender}",
+            file=sys.stderr,
+            flush=True,
+        )
         raw.setdefault(setting, {}).setdefault(contender, []).append(measure(contender, work, setting))
-    return raw
+        if turn == len(turns):
+            yield raw
 
 
 def main() -> None:
-    """Measures, prints, and writes ``benchmarks/results/<machine>.{json,md,png}``; work left out keeps its figures."""
+    """Measures, prints, and writes ``benchmarks/results/<machine>.{json,md,png}``; work left out keeps its figures.
+
+    The raw numbers are written after each round of contenders, so that an interruption loses one round at the most.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--repeats", type=int, default=5, help="processes of each contender, at most")
@@ -51,10 +66,10 @@ def main() -> None:
     path.parent.mkdir(exist_ok=True)
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"environment": {}, "raw": {}}
     for work in asked.work:
-        known["raw"][work] = measure_all(work, WORKS[work], asked.repeats)
-        known["environment"][work] = about
-        known["summary"] = summary(known["raw"])
-        path.write_text(json.dumps(known, indent=1) + "\n")
+        for raw in measure_all(work, WORKS[work], asked.repeats):
+            known["raw"][work], known["environment"][work] = raw, about
+            known["summary"] = summary(known["raw"])
+            write_json(path, known)
     rows = known["summary"]
     text = markdown(rows, f"{about['gpu'] or about['processor']}, {about['cores']} cores, {about['time']}")
     path.with_suffix(".md").write_text(text)

@@ -157,9 +157,9 @@ class Report:
         tasks = task_figure(self.trainer, self.model.eval(), self.split, shown)
         drawn |= {"tasks": tasks} if tasks is not None else {}
         for name, figure in drawn.items():
+            png = show_figure(self.trainer, f"{FINAL}/{self.split}/{name}", figure, self.trainer.global_step)
             with written_whole(self.folder / f"{name}.png") as file:
-                figure.savefig(file, format="png", dpi=120)
-            show_figure(self.trainer, f"{FINAL}/{self.split}/{name}", figure, self.trainer.global_step)
+                file.write(png)
 
 
 def train_cost(trainer: L.Trainer, started: float) -> dict[str, float]:

@@ -1,10 +1,13 @@
 """Where everything that is shown of a run goes: to its loggers, except metrics.csv."""
 
 from collections.abc import Mapping
+from io import BytesIO
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fewshot.runtime.metrics_csv import MetricsCsv
 
@@ -12,6 +15,9 @@ FINAL = "when trained"
 """Group of what the best checkpoint makes of the test, in TensorBoard: it comes after the curves, ``train`` and ``val``."""
 FINAL_FOLDER = "final"
 """Folder below that of TensorBoard's curves with what HPARAMS shows, which lists every figure of a folder that it finds."""
+
+DPI = 120
+"""Pixels per inch of a picture."""
 
 
 def boards(trainer: L.Trainer) -> list[Logger]:
@@ -31,15 +37,23 @@ def show_scalars(trainer: L.Trainer, figures: Mapping[str, float], step: int) ->
             logger.log_metrics(dict(figures), step)
 
 
-def show_figure(trainer: L.Trainer, tag: str, figure: Figure, step: int) -> None:
-    """Shows a picture of an outer step, beside those of earlier ones."""
+def show_figure(trainer: L.Trainer, tag: str, figure: Figure, step: int) -> bytes:
+    """Shows a picture of an outer step, beside those of earlier ones.
+
+    Returns:
+        the picture as a PNG file, so that nothing is drawn twice.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    image = Image.open(drawn).convert("RGB")
     for logger in boards(trainer):
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(tag, figure, step, close=False)
+            logger.experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
-            logger.log_image(tag, [figure], step)
+            logger.log_image(tag, [image], step)
         elif isinstance(logger, MLFlowLogger):
-            logger.experiment.log_figure(logger.run_id, figure, f"{tag}/{step}.png")
+            logger.experiment.log_image(logger.run_id, image, f"{tag}/{step}.png")
+    return drawn.getvalue()
 
 
 def show_text(trainer: L.Trainer, tag: str, markdown: str, step: int) -> None:
