@@ -190,6 +190,11 @@ class EpisodicDataModule(L.LightningDataModule):
         of_part = self.parts[part]
         return of_part.sampler.description if isinstance(of_part, Part) else of_part.description
 
+    def replacement(self, part: str) -> bool | None:
+        """Whether a part's tasks are drawn with replacement; None where they are computed."""
+        of_part = self.parts[part]
+        return of_part.sampler.replacement if isinstance(of_part, Part) else None
+
     def check(self, parts: Sequence[str]) -> None:
         """Finds every mistake that can be found without reading content: downloads if need be, then reads listings.
 
@@ -348,6 +353,16 @@ class EpisodicDataModule(L.LightningDataModule):
     def splits_sha256(self) -> dict[str, str]:
         """Of the names of each prepared part's classes; where rows have none, of what the split deals out (users)."""
         return {name: classes_sha256(self._dealt(content.table)) for name, content in self.prepared.items()}
+
+    @property
+    def splits_units(self) -> dict[str, int]:
+        """How many of what its split deals out each prepared part has: values of a column, or classes without their copies."""
+        units = {}
+        for name, content in self.prepared.items():
+            by = self.split_of(name).by
+            dealt = by != CLASS and by in content.table.columns
+            units[name] = len(content.table.columns[by].names if dealt else self._originals(name, content.table))
+        return units
 
     def _dealt(self, table: Table) -> Sequence[str]:
         return table.columns[self.split.by].names if not table.classes and self.split.by in table.columns else table.classes

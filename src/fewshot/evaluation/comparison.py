@@ -15,8 +15,8 @@ from fewshot.errors import UserError
 from fewshot.evaluation.intervals import mean_interval
 from fewshot.evaluation.results import deciding_score
 
-TASK_LIST = ("data", "splits_sha256", "ways", "shots", "queries", "within_group", "eval_seed", "test_tasks")
-"""Of a protocol, what decides which test tasks there are."""
+TASK_LIST = ("data", "splits_sha256", "ways", "shots", "queries", "within_group", "apart", "eval_seed")
+"""Of a protocol, what decides which test tasks there are; how many of them were taken does not."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class EvaluatedRun:
         seed: of the run.
         score: name of the score that decides.
         figures: of that score, ``(tasks,)`` after the last adaptation step, in the order of the tasks' numbers.
-        tasks: the same for runs tested on the same tasks.
+        tasks: names the list of tasks, of which a run takes the first: the same for runs tested on the same tasks.
+        test_to_train: classes (or other units of the split) that are tested, for one that is trained on; NaN where not known.
     """
 
     seed: int
     score: str
     figures: npt.NDArray[np.float64]
     tasks: str
+    test_to_train: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ def evaluated_run(folder: Path, results: dict[str, Any]) -> EvaluatedRun | None:
     identity = {"score": decides, **{key: protocol.get(key) for key in TASK_LIST}}
     identity["splits_sha256"] = (protocol.get("splits_sha256") or {}).get("test")
     identity["images"] = (results["provenance"].get("data_sha256") or {}).get("test")
-    return EvaluatedRun(int(protocol["seed"]), decides, figures, json.dumps(identity, sort_keys=True))
+    identity["partition"] = (
+        protocol.get("replacement") is False and protocol.get("ways") != 1
+    )  # of users, older runs do not say
+    units = protocol.get("splits_units") or {}
+    ratio = units["test"] / units["train"] if units.get("train") and units.get("test") else math.nan
+    return EvaluatedRun(int(protocol["seed"]), decides, figures, json.dumps(identity, sort_keys=True), ratio)
 
 
 def spread(figures: npt.NDArray[np.floating]) -> Spread:
@@ -97,7 +104,7 @@ def over_seeds(runs: Sequence[EvaluatedRun]) -> Spread:
     Raises:
         ValueError: they were tested on different tasks.
     """
-    if len({run.tasks for run in runs}) != 1:
+    if len({(run.tasks, len(run.figures)) for run in runs}) != 1:
         raise ValueError("runs of one config were tested on different tasks")
     return spread(np.stack([run.figures for run in runs]))
 
@@ -110,7 +117,7 @@ def paired_difference(runs: Sequence[EvaluatedRun], baseline: Sequence[Evaluated
     Returns:
         None where they were tested on different tasks: such a difference is no paired one.
     """
-    if len({run.tasks for run in (*runs, *baseline)}) != 1:
+    if len({(run.tasks, len(run.figures)) for run in (*runs, *baseline)}) != 1:
         return None
     ours, theirs = ({run.seed: run.figures for run in group} for group in (runs, baseline))
     shared = sorted(ours.keys() & theirs.keys())

@@ -198,6 +198,7 @@ def _conclude(
             **datamodule.task_size("train"),
             "meta_batch_size": datamodule.meta_batch_size,
             "steps": trainer.global_step,
+            "checkpoint": "best" if path else None,
         },
         max_steps=0 if cfg.control == "random_init" or not model.takes_outer_steps else cfg.trainer.max_steps,
         val_metrics=kept["val_metrics"],

@@ -34,6 +34,11 @@ class Sampler(ABC):
     def unit(self) -> str:
         """The column of what must have enough rows for a task."""
 
+    @property
+    def replacement(self) -> bool:
+        """Whether rows of one task may be in others."""
+        return True
+
     def tasks(self, table: Table) -> int | None:
         """How many tasks there are; None where there is no end."""
         return None
@@ -242,6 +247,10 @@ class GroupSampler(Sampler):
     @property
     def unit(self) -> str:
         return self.group
+
+    @property
+    def replacement(self) -> bool:
+        return not self.once
 
     def tasks(self, table: Table) -> int | None:
         return len(table.columns[self.group].names) if self.once else None
