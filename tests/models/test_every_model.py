@@ -39,6 +39,8 @@ IMAGES_OF_A_CLASS = {
     "intents": 75,
     "relations": 100,
     "chula_rbc12": 261,
+    "tieredimagenet": 700,
+    "cifar100": 600,
 }
 
 
