@@ -43,6 +43,25 @@ def test_colours_are_made_of_grey():
     np.testing.assert_array_equal(decode(image_bytes(grey), "RGB", (84, 84), "x"), np.stack([grey] * 3, axis=2))
 
 
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((2, 1, 10, 5), slice(1, 5), slice(2, 10)),
+        ((0, 0, None, -4), slice(0, 12), slice(0, 16)),
+        ((-3, 4, 99, None), slice(4, 16), slice(0, 16)),
+    ],
+)
+def test_a_part_of_an_image(box, rows, columns):
+    """Its edges count from the image's right and bottom where they are less than 0; what lies outside is left out."""
+    wanted = GREY[rows, columns]
+    np.testing.assert_array_equal(decode(image_bytes(GREY), "L", wanted.shape, "x", box=box), wanted)
+
+
+@pytest.mark.parametrize("box", [(16, 0, None, None), (5, 5, 5, 9), (0, 0, None, -16)])
+def test_a_part_outside_of_an_image_is_refused(box):
+    assert "is outside of 16x16 pixels" in refusal(decode, image_bytes(GREY), "L", (16, 16), "x", box=box)
+
+
 def test_one_bit_becomes_black_and_white():
     bits = photo(2)[:, :, 0] > 99
     np.testing.assert_array_equal(decode(image_bytes(bits), "L", (84, 84), "x"), bits.astype(np.uint8) * 255)

@@ -4,12 +4,14 @@ import logging
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from fewshot.data.files.places import all_places, by_folder_and_name
 from fewshot.data.images.chestx import ChestX
 from fewshot.data.images.chula_rbc12 import ChulaRBC12
 from fewshot.data.images.class_folders import ClassFolders
 from fewshot.data.images.isic2018 import ISIC2018
+from fewshot.data.images.listed import PublishedImages
 from fewshot.data.images.medmnist import MedMNIST
 from fewshot.data.parts import class_tasks
 from fewshot.data.prepared import prepare
@@ -59,6 +61,59 @@ def test_files_are_found_in_folders_and_archives_and_loose_ones_come_first(tmp_p
     assert (found["cat/2.png"].folder, str(found["cat/2.png"])) == ("cat", f"{tmp_path / 'deep/a.zip'}: top/cat/2.png")
     found = by_folder_and_name(all_places(tmp_path, ["b.tgz"]))
     assert (found["dog/1.png"].read(), found["dog/1.png"].open().read()) == (b"in a tar", b"in a tar")
+
+
+class Lists(PublishedImages):
+    """Two images of one class, named by files of every kind."""
+
+    name = folder = "lists"
+
+    def found(self):
+        boxes = {name: tuple(map(int, box.split())) for name, box in self.lines("boxes.txt", fields=2)}
+        number = int(self.mat("labels.mat")["labels"][1])
+        for name in self.json("names.json"):
+            yield from self.image(f"deep/er/{name}", f"class {number}", box=boxes.get(name))
+
+
+def write_lists(root):
+    half = np.full((8, 8), 9, dtype=np.uint8)
+    half[:, 4:] = 200
+    for name in ("a.png", "b.png"):
+        (root / "er").mkdir(exist_ok=True)
+        (root / "er" / name).write_bytes(image_bytes(half))
+    (root / "boxes.txt").write_text("\ufeffb.png 4 0 8 8\n\n")
+    (root / "names.json").write_text('["a.png", "b.png"]')
+    savemat(root / "labels.mat", {"labels": np.array([[3, 7]], dtype=np.uint8)}, do_compression=True)
+    return Lists(str(root), SHAPE)
+
+
+def test_listings_of_every_kind_and_parts_of_images(tmp_path):
+    source = write_lists(tmp_path)
+    assert levels(source) == {"class 7": [9, 200]}
+    assert {path.name for path in source.files("all")} == {"a.png", "b.png", "boxes.txt", "names.json", "labels.mat"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("boxes.txt", b"b.png\n", "boxes.txt: 'b.png' has not 2 fields"),
+        ("boxes.txt", b"\xff", "boxes.txt: byte 0 is no UTF-8"),
+        ("names.json", b"{", "names.json is no JSON"),
+        ("names.json", b"[" * 100_000, "names.json is no JSON"),
+        ("labels.mat", b"MATLAB", "labels.mat is no MATLAB file"),
+    ],
+)
+def test_broken_listings_of_every_kind_are_refused(tmp_path, name, content, said):
+    source = write_lists(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert said in refusal(source.classes, "all")
+
+
+def test_a_matlab_file_that_unpacks_to_gigabytes_is_refused(tmp_path, monkeypatch):
+    source = write_lists(tmp_path)
+    savemat(tmp_path / "labels.mat", {"labels": np.zeros(5000, dtype=np.uint8)}, do_compression=True)
+    monkeypatch.setattr("fewshot.data.files.mat.LARGEST", 4999)
+    assert "it unpacks to more than 4999 bytes" in refusal(source.classes, "all")
 
 
 # Chula RBC-12

@@ -18,11 +18,7 @@ def read_rows(place: Place, columns: Sequence[str] = ()) -> list[tuple[int, dict
     Raises:
         UserError: it is no UTF-8, lacks a column, a quote is never closed, or a row has more or fewer fields than the header.
     """
-    try:
-        text = place.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(place), newline=""), strict=True)
     rows = []
     try:
         for row in reader:
@@ -35,3 +31,15 @@ def read_rows(place: Place, columns: Sequence[str] = ()) -> list[tuple[int, dict
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{place} has no column {missing[0]} (it has {', '.join(header)}); replace the file")
     return rows
+
+
+def read_text(place: Place) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        UserError: it is in no UTF-8.
+    """
+    try:
+        return place.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: byte {error.start} is no UTF-8; save the file as UTF-8") from error

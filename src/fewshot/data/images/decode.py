@@ -26,9 +26,13 @@ PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 """Pillow's modes that a PNG keeps as they are, transparency too."""
 TIFF_BITS, TIFF_SAMPLE_FORMAT, TIFF_SIGNED = 258, 339, 2
 """Tags of a TIFF, and what the latter says of signed numbers."""
+Box = tuple[int, int, int | None, int | None]
+"""Left, top, right and bottom of a part of an image, pixels; None is the image's edge, and less than 0 counts from there."""
 
 
-def decode(data: bytes, mode: str, size: tuple[int, int], origin: str, crop: bool = False) -> npt.NDArray[np.uint8]:
+def decode(
+    data: bytes, mode: str, size: tuple[int, int], origin: str, crop: bool = False, box: Box | None = None
+) -> npt.NDArray[np.uint8]:
     """An image file as ``(H, W)`` (mode ``L``) or ``(H, W, 3)`` (mode ``RGB``).
 
     An image is turned as its EXIF says, scaled from its bit depth to 8 bits (floats are taken as 0 to 1), composited on white
@@ -39,9 +43,11 @@ def decode(data: bytes, mode: str, size: tuple[int, int], origin: str, crop: boo
         size: ``(H, W)`` wanted, pixels.
         origin: what to call the image in an error, its path.
         crop: keep the ratio of width to height by cutting off the longer side, the centre stays; else the image is stretched.
+        box: the part of the image that is taken, as far as it lies in it; None takes all.
 
     Raises:
-        UserError: it is no image of these kinds, truncated, absurdly large (Pillow's limit), or without a known range.
+        UserError: it is no image of these kinds, truncated, absurdly large (Pillow's limit), without a known range, or the box
+            lies outside.
     """
     from PIL import Image, ImageOps
 
@@ -50,6 +56,8 @@ def decode(data: bytes, mode: str, size: tuple[int, int], origin: str, crop: boo
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             converted = _opaque(_to_8_bits(image)).convert(mode)
+        if box is not None:
+            converted = converted.crop(_within(converted.size, box))
         if converted.size != size[::-1]:
             converted = converted.resize(size[::-1], Image.Resampling.LANCZOS, _centre(converted.size, size) if crop else None)
         return np.asarray(converted)
@@ -150,3 +158,14 @@ def _centre(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, floa
     scale = min(width / wanted[1], height / wanted[0])
     left, top = (width - scale * wanted[1]) / 2, (height - scale * wanted[0]) / 2
     return left, top, width - left, height - top
+
+
+def _within(size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
+    """The part of a box that lies in an image ``(W, H)``."""
+    edges = [
+        edge if edge is not None and edge >= 0 else length + (edge or 0) for edge, length in zip(box[2:], size, strict=True)
+    ]
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(edges[0], size[0]), min(edges[1], size[1])
+    if left >= right or top >= bottom:
+        raise ValueError(f"its box {box} is outside of {size[0]}x{size[1]} pixels")
+    return left, top, right, bottom

@@ -1,5 +1,6 @@
 """Images that a listing names one by one, each with its class and whatever else is known of it."""
 
+import json
 import logging
 from abc import abstractmethod
 from collections import Counter
@@ -8,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
-from fewshot.data.files.rows import read_rows
-from fewshot.data.images.decode import MODES, channels_first
+from fewshot.data.files.rows import read_rows, read_text
+from fewshot.data.images.decode import MODES, Box, channels_first, decode
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
@@ -85,11 +87,16 @@ class ListedImages(ImageSource):
 
 @dataclass(frozen=True)
 class PlacedImage:
-    """An image of a published data set."""
+    """An image of a published data set.
+
+    Attributes:
+        box: the part of it that is taken; None takes all.
+    """
 
     place: Place
     label: str
     columns: dict[str, str] = field(default_factory=dict)
+    box: Box | None = None
 
     @property
     def origin(self) -> str:
@@ -146,13 +153,37 @@ class PublishedImages(ListedImages):
     def files(self, part: str) -> list[Path]:
         return sorted({image.place.path for image in self._listed} | {place.path for place in self._read})
 
-    def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
-        """The lines of the data set's csv file of that name, which must have these columns."""
+    def required(self, name: str) -> Place:
+        """The data set's file of that name, in whatever folder; the data change with it."""
         place = self._by_name.get(name)
         if place is None:
             raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.name} there or in its {self.folder}/")
         self._read.append(place)
-        return [row for _, row in read_rows(place, columns)]
+        return place
+
+    def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
+        """The lines of the data set's csv file of that name, which must have these columns."""
+        return [row for _, row in read_rows(self.required(name), columns)]
+
+    def lines(self, name: str, fields: int) -> list[list[str]]:
+        """The lines of the data set's text file of that name, each parted at its first spaces into so many fields."""
+        place = self.required(name)
+        lines = [line.strip().split(" ", fields - 1) for line in read_text(place).splitlines() if line.strip()]
+        if wrong := [line for line in lines if len(line) != fields]:
+            raise UserError(f"{place}: {' '.join(wrong[0])[:80]!r} has not {fields} fields; replace the file")
+        return lines
+
+    def json(self, name: str) -> Any:
+        """The content of the data set's JSON file of that name."""
+        place = self.required(name)
+        try:
+            return json.loads(read_text(place))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place} is no JSON ({error}); replace the file") from error
+
+    def mat(self, name: str) -> dict[str, Any]:
+        """The arrays of the data set's MATLAB file of that name."""
+        return load_mat(self.required(name))
 
     def file(self, name: str) -> Place | None:
         """The file of that name, in whatever folder."""
@@ -162,13 +193,20 @@ class PublishedImages(ListedImages):
         """Whether there is a file of that name, in whatever folder."""
         return name in self._by_name
 
-    def image(self, name: str, label: str, **columns: str) -> Iterator[PlacedImage]:
+    def image(self, name: str, label: str, box: Box | None = None, **columns: str) -> Iterator[PlacedImage]:
         """The image that a listing names: with its folder, or by its own name alone; none where it is left out as missing."""
-        place = self.places.get(name) or self._by_name.get(name)
+        place = self.places.get("/".join(PurePosixPath(name).parts[-2:])) or self._by_name.get(PurePosixPath(name).name)
         if place is None:
             self._missing.append(name)
         else:
-            yield PlacedImage(place, label, {"file": name, **columns})
+            yield PlacedImage(place, label, {"file": name, **columns}, box)
+
+    def decoded(self, image: ImageEntry) -> npt.NDArray[np.uint8]:
+        box = image.box if isinstance(image, PlacedImage) else None
+        if box is None:
+            return super().decoded(image)
+        channels, height, width = self.image_shape
+        return channels_first(decode(image.read(), MODES[channels], (height, width), image.origin, box=box))
 
     @cached_property
     def where(self) -> Path:
