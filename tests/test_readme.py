@@ -16,6 +16,7 @@ from PIL import Image
 
 from fewshot.predict.demo_server import DemoServer
 from fewshot.sweep.job import Job
+from tests.data.test_published_images import CELLS, write_cells
 from tests.entry import CONFIG_DIR, ROOT, main
 from tests.experiments import IMAGES, stand_in
 from tests.forked import forked_jobs  # noqa: F401
@@ -55,6 +56,7 @@ def test_every_command_is_run_here():
         "python export.py",
         "python demo.py",
         "python -m fewshot.sweep",
+        "python -m fewshot.data",
     )
     assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
 
@@ -152,6 +154,16 @@ def test_looking_at_a_sweep(line, swept):
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "lr=0.1" in done.stdout
+
+
+@pytest.mark.parametrize("line", commands("python -m fewshot.data"))
+def test_looking_at_data(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_cells(tmp_path, CELLS)
+    folders = [] if line.endswith("list") else [f"paths.data_dir={tmp_path}", f"paths.cache_dir={tmp_path / 'cache'}"]
+    done = main("src/fewshot/data/__main__.py", *shlex.split(line)[3:], *folders)
+    assert done.code == 0, done.err
+    assert "chula_rbc12" in done.out
 
 
 def test_the_experiments_it_lists_are_those_that_exist():

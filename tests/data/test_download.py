@@ -16,6 +16,8 @@ from tests.data.fakes import refusal
 BODY = bytes(range(256)) * 10_000
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 REMEDY = "put it there yourself"
+asked: list[tuple[str, int]] = []
+"""Of each request: the page, and the byte from which on it was asked for."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,6 +25,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        begun = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        asked.append((self.path, begun))
         answers = {
             "/whole": (200, BODY, len(BODY)),
             "/unannounced": (200, BODY, None),
@@ -34,7 +38,12 @@ class Handler(BaseHTTPRequestHandler):
             "/half-record": (200, b'{"files": [', None),
         }
         code, body, length = answers.get(self.path, (404, b"", 0))
+        if self.path == "/resumable":
+            code, body, length = (206 if begun else 200), BODY[begun:], len(BODY) - begun
+            code = 416 if begun >= len(BODY) else code
         self.send_response(code)
+        if code == 206:
+            self.send_header("Content-Range", f"bytes {begun}-{len(BODY) - 1}/{len(BODY)}")
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -85,7 +94,51 @@ def test_a_file_arrives_whole_in_a_new_folder(server, tmp_path, name):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["missing", "dropped", "empty", "miscounted"])
+def test_a_download_goes_on_where_it_was_interrupted(server, tmp_path):
+    path, half = tmp_path / "a.zip", len(BODY) // 2
+    refused = refusal(download, f"{server}/dropped", path, MD5, REMEDY)
+    assert f"the connection ended after {half} of {len(BODY)} bytes" in refused
+    asked.clear()
+    download(f"{server}/resumable", path, MD5, REMEDY)
+    assert asked == [("/resumable", half)]
+    assert path.read_bytes() == BODY
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["whole", "resumable"])
+@pytest.mark.parametrize("part", [b"other bytes", BODY, BODY + b"more"])
+def test_what_has_arrived_is_not_believed(server, tmp_path, name, part):
+    """A server that cannot go on sends all of it; bytes of another file show in the digest and are not gone on from again."""
+    (tmp_path / ".a.zip.part").write_bytes(part)
+    if name == "resumable" and part == b"other bytes":
+        assert "instead of" in refusal(download, f"{server}/{name}", tmp_path / "a.zip", MD5, REMEDY)
+    download(f"{server}/{name}", tmp_path / "a.zip", MD5, REMEDY)
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+
+
+def test_mirrors_are_tried_in_order_and_go_on_from_each_other(server, no_server, tmp_path):
+    asked.clear()
+    mirrors = [f"{no_server}/whole", f"{server}/missing", f"{server}/dropped", f"{server}/resumable", f"{server}/whole"]
+    download(mirrors, tmp_path / "a.zip", None, REMEDY, sha256=hashlib.sha256(BODY).hexdigest(), size=len(BODY))
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+    assert asked == [("/missing", 0), ("/dropped", 0), ("/resumable", len(BODY) // 2)]
+
+
+def test_a_wrong_size_is_refused_and_every_mirror_named(server, tmp_path):
+    message = refusal(download, [f"{server}/whole", f"{server}/missing"], tmp_path / "a", None, REMEDY, size=7)
+    assert f"{server}/whole (it arrived with bytes {len(BODY)} instead of 7), nor from {server}/missing" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_size_and_digest_nothing_is_gone_on_from(server, tmp_path):
+    refusal(download, f"{server}/dropped", tmp_path / "a.gz", None, REMEDY)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".a.gz.part").write_bytes(b"left by a kill")
+    download(f"{server}/resumable", tmp_path / "a.gz", None, REMEDY)
+    assert (tmp_path / "a.gz").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "miscounted"])
 def test_what_does_not_arrive_leaves_nothing(server, tmp_path, name):
     message = refusal(download, f"{server}/{name}", tmp_path / "a.zip", MD5, REMEDY)
     assert f"{server}/{name}" in message

@@ -1,6 +1,7 @@
 """Tests of samplers: sizes that vary, columns that are kept together or apart, tasks that are groups."""
 
 from collections import Counter
+from math import ceil, exp, floor, log
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from fewshot.errors import UserError
 from fewshot.tasks.samplers import ClassSampler, GroupSampler
-from fewshot.tasks.streams import stream_key
+from fewshot.tasks.streams import stream_key, uniforms
 from fewshot.tasks.table import CLASS, Column, Table
 
 KEY = stream_key("toy", "train", 0)
@@ -78,6 +79,59 @@ def test_meta_datasets_procedure():
             shares.append(len(task.support))
     assert unequal > 250
     assert max(shares) > 10 * min(shares)
+
+
+def test_meta_datasets_formulas():
+    """The numbers of a task against the formulas one by one, from the same random numbers."""
+    sizes = [6, 40, 300, 20, 90, 15, 12]
+    table, sampler = table_of(sizes), ClassSampler((3, 50), "meta_dataset", 10)
+    uniform = {use: stream_key(use, *map(int, KEY)) for use in ("size", "shots")}
+    for (task,) in sampler.draw(table, KEY, range(60)):
+        index, chosen = int(task.index), task.class_id.tolist()
+        ways = 3 + int(uniforms(uniform["size"], [index], 1)[0, 0] * 5)  # 3 to min(50, 7 classes)
+        assert len(chosen) == ways
+        first, *rest = uniforms(uniform["shots"], [index], 1 + ways)[0].tolist()
+        queries = min(10, min(sizes[c] for c in chosen) // 2)
+        beta = 1 - first
+        support = min(500, sum(ceil(beta * min(100, sizes[c] - queries)) for c in chosen))
+        weights = [sizes[c] * exp(log(0.5) + u * (log(2) - log(0.5))) for c, u in zip(chosen, rest, strict=True)]
+        shots = [
+            min(floor(w / sum(weights) * (support - ways)) + 1, sizes[c] - queries)
+            for w, c in zip(weights, chosen, strict=True)
+        ]
+        assert list(Counter(task.support_y.tolist()).values()) == shots
+        assert Counter(task.query_y.tolist()) == dict.fromkeys(range(ways), queries)
+
+
+def test_meta_datasets_sources_and_alphabets():
+    """Each data set is as likely as the others, each alphabet within one; ways go from 5 to the classes, at most 50."""
+    alphabets = ["birds"] * 60 + ["greek"] * 8 + ["latin"] * 6 + ["tiny"] * 4
+    data_sets = ["birds"] * 60 + ["omniglot"] * 18
+    by_row = {"dataset": np.repeat(data_sets, 2), "alphabet": np.repeat(alphabets, 2)}
+    table = table_of([2] * 78, **by_row)
+    sampler = ClassSampler((5, 50), "meta_dataset", 10, within=("dataset", "alphabet"))
+    sampler.check_sizes("data.train")
+    sampler.check(table, "data.train", "train")
+    ways: dict[str, Counter[int]] = {}
+    for (task,) in sampler.draw(table, KEY, range(1200)):
+        (where,) = {alphabets[c] for c in task.class_id.tolist()}
+        ways.setdefault(where, Counter())[task.class_id.shape[0]] += 1
+    counts = {where: sum(of.values()) for where, of in ways.items()}
+    assert set(counts) == {"birds", "greek", "latin"}, "tiny has fewer than 5 classes"
+    assert counts["birds"] == pytest.approx(600, abs=70)
+    assert counts["greek"] == pytest.approx(300, abs=60)
+    assert set(ways["birds"]) == set(range(5, 51))
+    assert set(ways["greek"]) == set(range(5, 9))
+    assert set(ways["latin"]) == {5, 6}
+    assert min(ways["greek"].values()) > 50
+
+
+def test_several_columns_are_meta_datasets_alone():
+    with pytest.raises(UserError, match=r"data\.train\.within=\['a', 'b'\] goes with data\.train\.shots=meta_dataset alone"):
+        ClassSampler(5, 1, 1, within=("a", "b")).check_sizes("data.train")
+    table = table_of([4] * 6, a=["x"] * 12 + ["y"] * 12, b=["u"] * 12 + ["v"] * 12)
+    with pytest.raises(UserError, match=r"ways=5 with data\.val\.within=a, b, but the largest b of the val split, x u, has 3"):
+        ClassSampler((5, 50), "meta_dataset", 10, within=("a", "b")).check(table, "data.val", "val")
 
 
 def test_no_patient_is_on_both_sides_of_any_task():

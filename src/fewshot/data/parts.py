@@ -48,13 +48,13 @@ def class_tasks(
     ways: Range,
     shots: Range | Literal["meta_dataset"],
     queries: int,
-    within: str | None = None,
+    within: str | Sequence[str] | None = None,
     apart: str | None = None,
     seed: int = 0,
     unknown: Source | None = None,
 ) -> Part:
     """Tasks of classes (`ClassSampler`)."""
-    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, within, apart), seed, unknown)
+    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, _plain(within), apart), seed, unknown)
 
 
 def group_tasks(

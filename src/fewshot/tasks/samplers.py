@@ -1,13 +1,15 @@
 """Samplers: task number -> numbers of rows of a table, a pure function that touches no content."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import log
+from math import log, prod
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fewshot.errors import UserError, check_int
@@ -15,7 +17,7 @@ from fewshot.tasks.apart import draw_apart, fits_apart
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
 from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
-from fewshot.tasks.table import CLASS, Column, Table
+from fewshot.tasks.table import CLASS, Table
 
 Range = int | Sequence[int]
 """A number, or the smallest and the largest of those that are drawn uniformly."""
@@ -80,22 +82,24 @@ class Sampler(ABC):
 class ClassSampler(Sampler):
     """Tasks of classes: `ways` classes drawn uniformly without replacement, then rows within each class likewise.
 
-    Where `ways` or `shots` are ranges, a task's size is drawn first. With ``shots=meta_dataset`` it is that of Meta-Dataset
-    (Triantafillou et al. 2020, section 3.2 and appendix): at most `queries` queries a class, the same for all classes and at
-    most half of the smallest; a support set of at most 500 rows in all, whose shots differ by class.
+    Where `ways` or `shots` are ranges, a task's size is drawn first. With ``shots=meta_dataset`` tasks are Meta-Dataset's
+    (Triantafillou et al. 2020, section 3.2 and appendix): what a task is `within` is drawn first; then its ways, of which
+    there are at most as many as that has classes. It has at most `queries` queries a class, the same for all classes and at
+    most half of the smallest, and a support set of at most 500 rows in all, whose shots differ by class.
 
     Attributes:
         ways: classes in a task.
         shots: support rows of each class.
         queries: query rows of each class.
-        within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly.
+        within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly. Of Meta-Dataset's
+            tasks also several (data set, alphabet), of which one after another is drawn.
         apart: a column of rows (patient); no value is on both sides of a task.
     """
 
     ways: Range
     shots: Range | Literal["meta_dataset"]
     queries: int
-    within: str | None = None
+    within: str | tuple[str, ...] | None = None
     apart: str | None = None
 
     @property
@@ -128,6 +132,8 @@ class ClassSampler(Sampler):
             raise UserError(f"{prefix}.ways={self.ways} leaves nothing to tell apart; choose 2 or more")
         if self.shots == META_DATASET and self.apart is not None:
             raise UserError(f"{prefix}.apart={self.apart} does not go with {prefix}.shots=meta_dataset; set a range of shots")
+        if self.shots != META_DATASET and isinstance(self.within, tuple):
+            raise UserError(f"{prefix}.within={list(self.within)} goes with {prefix}.shots=meta_dataset alone; give one column")
 
     def unfit(self, table: Table) -> dict[str, int]:
         classes = table.columns[CLASS]
@@ -136,19 +142,22 @@ class ClassSampler(Sampler):
 
     def check(self, table: Table, prefix: str, part: str) -> None:
         size, classes = self.size, table.column(CLASS, prefix)
-        if size.ways > len(classes.names):
+        needed = _bounds(self.ways)[0] if self.shots == META_DATASET else size.ways
+        if needed > len(classes.names):
             raise UserError(
-                f"{prefix}.ways={size.ways} but the {part} split has {len(classes.names)} classes; "
+                f"{prefix}.ways={needed} but the {part} split has {len(classes.names)} classes; "
                 f"choose {prefix}.ways<={len(classes.names)}"
             )
-        if self.within is not None:
-            groups = table.columns[self.within].names if self.within in table.columns else ()
-            members = np.bincount(table.by_class(self.within, f"{prefix}.within"))
-            if members.max() < size.ways:
+        if self._columns:
+            named = {by: table.column(by, f"{prefix}.within").names for by in self._columns}
+            members = Counter(zip(*(table.by_class(by, f"{prefix}.within") for by in self._columns), strict=True))
+            largest, most = max(members.items(), key=lambda item: item[1])
+            if most < needed:
+                where = " ".join(names[value] for names, value in zip(named.values(), largest, strict=True))
+                by = ", ".join(named)
                 raise UserError(
-                    f"{prefix}.ways={size.ways} with {prefix}.within={self.within}, but the largest {self.within} of the "
-                    f"{part} split, {groups[int(members.argmax())]}, has {members.max()} classes; "
-                    f"choose {prefix}.ways<={members.max()}"
+                    f"{prefix}.ways={needed} with {prefix}.within={by}, but the largest {self._columns[-1]} of the "
+                    f"{part} split, {where}, has {most} classes; choose {prefix}.ways<={most}"
                 )
         small = self.unfit(table)
         if small:
@@ -167,9 +176,16 @@ class ClassSampler(Sampler):
                         f"{size.queries} query rows without one {self.apart} on both sides; choose fewer, or leave it out"
                     )
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """What `within` names."""
+        return () if self.within is None else (self.within,) if isinstance(self.within, str) else self.within
+
     def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
         if not len(indices):
             return []
+        if self.shots == META_DATASET:
+            return [self._meta_dataset(table, key, index) for index in indices]
         sizes = self._sizes(table, key, indices)
         found = []
         for size in dict.fromkeys(sizes):  # in the order in which they come
@@ -188,33 +204,33 @@ class ClassSampler(Sampler):
         return [TaskSize(n, k, self.queries) for n, k in zip(*drawn, strict=True)]
 
     def _draw(self, table: Table, size: TaskSize, key: Key, indices: Sequence[int]) -> list[TaskRows]:
-        classes, pool = table.columns[CLASS], _pool(table, self.within, size.ways)
+        classes, pool = table.columns[CLASS], _pool(table, self._columns, size.ways)
         if self.apart is not None:
             chosen, rows = draw_apart(pool, classes, table.columns[self.apart].values, size, key, indices)
-        elif self.shots == META_DATASET:
-            return [self._meta_dataset(pool, classes, size, key, index) for index in indices]
         else:
             chosen, numbers = draw_tasks(pool, size, key, indices)
             rows = classes.rows[classes.starts[chosen][:, :, None] + numbers]
         return [_of_classes(indices, chosen, rows[:, :, : size.shots], rows[:, :, size.shots :])]
 
-    def _meta_dataset(self, pool: ClassPool, classes: Column, size: TaskSize, key: Key, index: int) -> TaskRows:
-        """One task by Meta-Dataset's procedure, once its number of ways is drawn."""
-        chosen, _ = draw_tasks(pool, TaskSize(size.ways, 1, 1), key, [index])
+    def _meta_dataset(self, table: Table, key: Key, index: int) -> TaskRows:
+        """One task by Meta-Dataset's procedure."""
+        classes, (fewest, most) = table.columns[CLASS], _bounds(self.ways)
+        groups, edges = _groups(table, self._columns, fewest)
+        group = groups[int(np.searchsorted(edges, uniforms(_derived(key, "group"), [index], 1)[0, 0], side="right"))]
+        ways = fewest + int(uniforms(_derived(key, "size"), [index], 1)[0, 0] * (min(most, len(group)) + 1 - fewest))
+        chosen, _ = draw_tasks(ClassPool(classes.sizes, (group,)), TaskSize(ways, 1, 1), key, [index])
         available = classes.sizes[chosen[0]]
         queries = int(min(self.queries, (available // 2).min()))
-        random = uniforms(_derived(key, "shots"), [index], 1 + size.ways)[0]
+        random = uniforms(_derived(key, "shots"), [index], 1 + ways)[0]
         beta, alpha = 1 - random[0], log(0.5) + random[1:] * (log(2) - log(0.5))
         counted = np.minimum(LARGEST_OF_CLASS, available - queries)
         support = min(LARGEST_SUPPORT, int(np.ceil(beta * counted).sum()))
         shares = np.exp(alpha) * available
         shares /= shares.sum()
-        shots = np.minimum((shares * (support - size.ways)).astype(np.int64) + 1, available - queries)
-        order = [
-            uniforms(_derived(key, "rows"), [index * size.ways + way], int(n))[0].argsort() for way, n in enumerate(available)
-        ]
+        shots = np.minimum((shares * (support - ways)).astype(np.int64) + 1, available - queries)
+        order = [uniforms(_derived(key, "rows"), [index * ways + way], int(n))[0].argsort() for way, n in enumerate(available)]
         rows = [classes.rows_of(int(number))[by] for number, by in zip(chosen[0], order, strict=True)]
-        labels = np.arange(size.ways)
+        labels = np.arange(ways)
         return TaskRows(
             index=torch.tensor([index]),
             support=_tensor(np.concatenate([of_class[queries : queries + k] for of_class, k in zip(rows, shots, strict=True)])),
@@ -305,13 +321,34 @@ class GroupSampler(Sampler):
 
 
 @lru_cache(maxsize=64)
-def _pool(table: Table, within: str | None, ways: int) -> ClassPool:
+def _pool(table: Table, within: tuple[str, ...], ways: int) -> ClassPool:
     """The classes that tasks are drawn from."""
     sizes = table.columns[CLASS].sizes
-    if within is None:
+    if not within:
         return ClassPool.of(sizes)
-    names = table.columns[within].names
-    return ClassPool.of(sizes, [names[value] for value in table.by_class(within, "within")]).with_room_for(ways)
+    (column,) = within
+    names = table.columns[column].names
+    return ClassPool.of(sizes, [names[value] for value in table.by_class(column, "within")]).with_room_for(ways)
+
+
+@lru_cache(maxsize=64)
+def _groups(table: Table, within: tuple[str, ...], ways: int) -> tuple[list[IntArray], npt.NDArray[np.float64]]:
+    """The groups of at least `ways` classes that tasks are drawn from, and up to which number in [0, 1) each is.
+
+    Each value of the first column is as likely as the others; below it, each value of the next one; and so on.
+    """
+    members: dict[tuple[int, ...], list[int]] = {}
+    of_classes = [table.by_class(column, "within").tolist() for column in within]
+    for number in range(len(table.classes)):
+        members.setdefault(tuple(values[number] for values in of_classes), []).append(number)
+    kept = {path: np.array(classes) for path, classes in sorted(members.items()) if len(classes) >= ways}
+    shares = [
+        1 / prod(len({other[depth] for other in kept if other[:depth] == path[:depth]}) for depth in range(len(path)))
+        for path in kept
+    ]
+    edges = np.cumsum(shares)
+    edges[-1] = 1.0  # not a rounding error less
+    return list(kept.values()), edges
 
 
 def _bounds(value: Range | str) -> tuple[int, int]:

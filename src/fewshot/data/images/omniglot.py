@@ -9,17 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.catalogue import facts
 from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download
 from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, suggest
 
-URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
-ARCHIVES = {  # upstream's archive -> its md5
-    "images_background": "68d2efa1b9178cc56df9314c21c6e718",
-    "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811",
-}
+ARCHIVES = ("images_background", "images_evaluation")
 SIZE = 28
 DRAWINGS = 20
 PARTITIONS = ("vinyals", "lake")
@@ -53,11 +50,11 @@ class Omniglot(ImageSource):
         self.name = f"omniglot-{partition}" + "-rotations" * rotations + "-partial" * allow_partial
 
     def obtain(self) -> None:
-        for archive, md5 in ARCHIVES.items():
+        for archive, file in zip(ARCHIVES, facts("omniglot").files, strict=True):
             if self._find(archive) is None:
                 target = self._root / "omniglot" / f"{archive}.zip"
                 remedy = f"put {archive}.zip into {target.parent}, or set paths.data_dir=FOLDER where it is"
-                download(f"{URL}/{archive}.zip", target, md5, remedy)
+                download(file.urls, target, file.md5, remedy)
 
     def original(self, name: str) -> str:
         return f"{name.rpartition('/')[0]}/rot000"

@@ -1,0 +1,86 @@
+"""What is known of each data set beside its content: what it is, under which licence, how large, where it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from fewshot.errors import UserError, suggest
+
+FILE = "catalogue.yaml"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file that a data set is downloaded as.
+
+    Attributes:
+        name: in the data set's folder.
+        urls: mirrors, tried in this order; empty where a browser (an account, terms to agree to) is needed.
+        bytes: its size, where it is published.
+        md5, sha256: its digests, where one is published; never of ``.gz``, which are compressed anew by who hands them on.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    bytes: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one data set.
+
+    Attributes:
+        name: of its config, ``data=NAME``.
+        title: what it is, in one line.
+        licence: its terms.
+        page: where it is published.
+        classes, images: how many (rows, of text and ratings), where that is fixed.
+        files: that it is downloaded as.
+        note: what its page does not say, or no longer.
+    """
+
+    name: str
+    title: str
+    licence: str
+    page: str
+    classes: int | None = None
+    images: int | None = None
+    files: tuple[PublishedFile, ...] = ()
+    note: str = ""
+
+    @property
+    def bytes(self) -> int | None:
+        """Of all files, where all sizes are known."""
+        sizes = [file.bytes for file in self.files if file.bytes is not None]
+        return sum(sizes) if sizes and len(sizes) == len(self.files) else None
+
+
+@cache
+def catalogue() -> Mapping[str, Facts]:
+    """All data sets, by name."""
+    entries = yaml.safe_load((resources.files("fewshot.data") / FILE).read_text("utf-8"))
+    return {name: _facts(name, entry) for name, entry in sorted(entries.items())}
+
+
+def facts(name: str) -> Facts:
+    """Of a data set.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in catalogue():
+        raise UserError(f"{name} is no data set{suggest(name, catalogue())}")
+    return catalogue()[name]
+
+
+def _facts(name: str, entry: dict[str, object]) -> Facts:
+    files = tuple(
+        PublishedFile(**{**file, "urls": tuple(file.get("urls", ()))})
+        for file in entry.pop("files", ())  # type: ignore[attr-defined]
+    )
+    return Facts(name, files=files, **entry)  # type: ignore[arg-type]

@@ -1,0 +1,132 @@
+"""What is known of data sets beside their content, and the command that says it."""
+
+import subprocess
+import sys
+from pathlib import PurePath
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from fewshot.data import catalogue as module
+from fewshot.data.catalogue import Facts, PublishedFile, catalogue
+from fewshot.data.files.download import _digest
+from fewshot.runtime.config_groups import CONFIGS
+from tests.data.fakes import image_bytes, write_zip
+from tests.data.test_download import server  # noqa: F401
+from tests.data.test_published_images import CELLS, write_cells
+from tests.entry import ROOT, main
+
+OWN = {"folder", "sentences"}
+"""Sources of the user's own data."""
+
+
+def test_every_published_data_set_has_its_facts():
+    """A variant of another source (the cells of no shape) is no data set of its own."""
+    contents = {path.stem: yaml.safe_load(path.read_text()) for path in (CONFIGS / "data/source").glob("*.yaml")}
+    assert set(catalogue()) == {name for name, content in contents.items() if "_target_" in content} - OWN
+
+
+@pytest.mark.parametrize("known", catalogue().values(), ids=catalogue())
+def test_facts_are_whole(known):
+    assert known.title
+    assert known.licence
+    assert known.page.startswith(("http://", "https://", "embedded"))
+    for file in known.files:
+        assert PurePath(file.name).name == file.name
+        assert all(url.startswith(("http://", "https://")) for url in file.urls)
+        assert len(file.md5 or "0" * 32) == 32
+        assert len(file.sha256 or "0" * 64) == 64
+        assert not (file.name.endswith("ubyte.gz") and (file.md5 or file.sha256)), "compressed anew by who hands them on"
+
+
+def command(*arguments):
+    return main("src/fewshot/data/__main__.py", *arguments)
+
+
+def test_the_list_names_every_data_set_before_pytorch_is_there():
+    code = "import runpy, sys; sys.argv = ['data', 'list']\n"
+    code += "try: runpy.run_module('fewshot.data', run_name='__main__')\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name, known in catalogue().items():
+        assert f"{name:<15} {known.title}\n" in done.stdout
+    assert "1,623 classes, 32,460 images, MIT" in done.stdout
+
+
+def write_eurosat(folder, classes):
+    pixels = np.full((8, 8, 3), 90, dtype=np.uint8)
+    return write_zip(folder / "EuroSAT.zip", {f"2750/{c}/{c}_{i}.jpg": image_bytes(pixels) for c in classes for i in range(3)})
+
+
+LAND = ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop", "Residential")
+LAND += ("River", "SeaLake")
+
+
+def test_a_data_set_is_told_with_what_is_found_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_eurosat(tmp_path / "eurosat", LAND)
+    done = command("check", "eurosat", f"paths.data_dir={tmp_path}", "data.image_shape=[3,8,8]", "--sheet")
+    assert done.code == 1, done.err
+    for line in (
+        "eurosat: EuroSAT (Helber et al. 2019), land seen by Sentinel-2",
+        "  licence    MIT",
+        "  published  10 classes, 27,000 images, 90 MiB, https://github.com/phelber/EuroSAT",
+        "  file       EuroSAT.zip (94,280,567 bytes, md5 c8fa014336c82ac7804f0398fcb19387)",
+        f"  looked in  {tmp_path} and its eurosat/",
+        "  found      all: 10 classes, 30 rows",
+        "  whole      no: 30 of 27,000 images",
+        "  sheet      eurosat.png",
+    ):
+        assert f"{line}\n" in done.out
+    with Image.open(tmp_path / "eurosat.png") as sheet:
+        assert sheet.size[0] > 600
+        assert (90, 90, 90) in {colour for _, colour in sheet.convert("RGB").getcolors(maxcolors=10_000)}
+
+
+def test_of_a_part_of_a_data_set_is_told_what_is_missing(tmp_path):
+    write_eurosat(tmp_path / "eurosat", LAND[:4])
+    done = command("check", "eurosat", f"paths.data_dir={tmp_path}")
+    assert "  found      all: 4 classes, 12 rows\n" in done.out
+    assert f"  whole      no: paths.data_dir={tmp_path} lacks class Industrial of eurosat; " in done.out
+    assert done.code == 1
+
+
+def test_several_data_sets_of_which_one_is_not_there(tmp_path):
+    write_cells(tmp_path, CELLS)
+    done = command("check", "chestx", "chula_rbc12", f"paths.data_dir={tmp_path}")
+    assert f"  whole      no: paths.data_dir={tmp_path} lacks Data_Entry_2017.csv; " in done.out
+    assert "  found      all: 2 classes, 3 rows\n  whole      yes\n" in done.out
+    assert done.code == 1
+    assert command("check", "chula_rbc12", f"paths.data_dir={tmp_path}").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "eurosta"), "error: eurosta is no data set; did you mean 'eurosat'?"),
+        (("check", "eurosat", "data.shot=1"), "error: data.shot is no key of this config"),
+        (("prepare", "eurosat", "data.image_shape=[2,8,8]"), "error: data.image_shape=[2, 8, 8] must have 1 channel"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, arguments, said):
+    done = command(*arguments, f"paths.data_dir={tmp_path}")
+    assert done.code == 2
+    assert done.err.startswith(said)
+    assert done.err.count("\n") == 1
+
+
+def test_preparing_downloads_what_is_missing(server, tmp_path, monkeypatch):  # noqa: F811
+    """Once; the second time, everything is there."""
+    body = write_eurosat(tmp_path / "upstream", LAND)
+    monkeypatch.setattr("tests.data.test_download.BODY", body.read_bytes())
+    file = PublishedFile("EuroSAT.zip", (f"{server}/missing", f"{server}/resumable"), body.stat().st_size, _digest(body, "md5"))
+    known = Facts("eurosat", "title", "licence", "https://page", files=(file,))
+    monkeypatch.setattr(module, "catalogue", lambda: {"eurosat": known})
+    folders = (f"paths.data_dir={tmp_path / 'data'}", f"paths.cache_dir={tmp_path / 'cache'}", "data.image_shape=[3,8,8]")
+    done = command("prepare", "eurosat", *folders)
+    assert done.code == 0, done.err
+    assert f"eurosat all: 30 rows in {tmp_path / 'cache/eurosat/all'}\n" in done.out
+    assert np.load(tmp_path / "cache/eurosat/all/images.npy").shape == (30, 3, 8, 8)
+    monkeypatch.setattr("fewshot.data.files.download.download", None)
+    assert command("prepare", "eurosat", *folders).code == 0
