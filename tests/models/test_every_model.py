@@ -41,6 +41,10 @@ IMAGES_OF_A_CLASS = {
     "chula_rbc12": 261,
     "tieredimagenet": 700,
     "cifar100": 600,
+    "aircraft": 100,
+    "flowers102": 40,
+    "split_folders": 120,
+    "fungi": 20,  # smaller classes are left out
 }
 
 

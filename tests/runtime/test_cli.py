@@ -28,7 +28,7 @@ def mistake(done):
     ("override", "message"),
     [
         ("experiment=omniglot_5w1", "experiment=omniglot_5w1 is unknown; did you mean 'omniglot_5w1s'?"),
-        ("data=qqqqqq", "data=qqqqqq is unknown; choose one of: banking77, chula_rbc12, cifar_fs, clinc150, cropdisease,"),
+        ("data=qqqqqq", "data=qqqqqq is unknown; choose one of: aircraft, banking77, "),
         ("model=mmal", "model=mmal is unknown; did you mean 'maml'?"),
         ("model/backbone=conv5", "model/backbone=conv5 is unknown; did you mean 'conv4'?"),
         ("model.inner.ls=1", "model.inner.ls is no key of this config; did you mean 'model.inner.lr'?"),

@@ -1,6 +1,7 @@
 """ISIC 2018, task 3: dermatoscopic images of pigmented skin lesions in seven diagnoses (Codella et al. 2019; HAM10000)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from fewshot.data.images.listed import PlacedImage, PublishedImages
 from fewshot.errors import UserError
@@ -37,5 +38,5 @@ class ISIC2018(PublishedImages):
             if len(marked) != 1 or (lesions and row["image"] not in lesions):
                 what = "no lesion" if len(marked) == 1 else f"{len(marked)} diagnoses"
                 raise UserError(f"{TRUTH}: {row['image']} has {what}; replace the file, and {LESIONS}")
-            known = {"lesion": lesions[row["image"]]} if lesions else {}
+            known: dict[str, Any] = {"lesion": lesions[row["image"]]} if lesions else {}
             yield from self.image(f"{row['image']}.jpg", marked[0].lower(), **known)

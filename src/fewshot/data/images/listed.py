@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.catalogue import facts
 from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
 from fewshot.data.files.rows import read_rows, read_text
@@ -122,6 +123,7 @@ class PublishedImages(ListedImages):
         folder: the name of the data set's own folder in `data_dir`.
         other_folders: what else that folder is called.
         tars: names of the tar archives that the data set is published in; zip archives are all read.
+        counted: whether there must be as many classes and images as the catalogue says.
     """
 
     version = 1
@@ -129,6 +131,7 @@ class PublishedImages(ListedImages):
     folder: str
     other_folders: tuple[str, ...] = ()
     tars: tuple[str, ...] = ()
+    counted = False
 
     def __init__(self, data_dir: str, image_shape: Sequence[int], allow_partial: bool = False) -> None:
         channels, height, width = image_shape
@@ -157,7 +160,7 @@ class PublishedImages(ListedImages):
         """The data set's file of that name, in whatever folder; the data change with it."""
         place = self._by_name.get(name)
         if place is None:
-            raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.name} there or in its {self.folder}/")
+            raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.folder} there or in its {self.folder}/")
         self._read.append(place)
         return place
 
@@ -193,20 +196,31 @@ class PublishedImages(ListedImages):
         """Whether there is a file of that name, in whatever folder."""
         return name in self._by_name
 
-    def image(self, name: str, label: str, box: Box | None = None, **columns: str) -> Iterator[PlacedImage]:
-        """The image that a listing names: with its folder, or by its own name alone; none where it is left out as missing."""
-        place = self.places.get("/".join(PurePosixPath(name).parts[-2:])) or self._by_name.get(PurePosixPath(name).name)
+    def image(
+        self, name: str, label: str, box: Box | None = None, anywhere: bool = True, **columns: str
+    ) -> Iterator[PlacedImage]:
+        """The image that a listing names; none where it is left out as missing.
+
+        Args:
+            name: with the folders above it, of which the last one counts.
+            label: its class.
+            box: the part of it that is taken.
+            anywhere: where that folder has none, one of the file's name in any other will do.
+            columns: what else is known of it.
+        """
+        place = self.places.get("/".join(PurePosixPath(name).parts[-2:]))
+        if place is None and anywhere:
+            place = self._by_name.get(PurePosixPath(name).name)
         if place is None:
             self._missing.append(name)
         else:
             yield PlacedImage(place, label, {"file": name, **columns}, box)
 
     def decoded(self, image: ImageEntry) -> npt.NDArray[np.uint8]:
-        box = image.box if isinstance(image, PlacedImage) else None
-        if box is None:
+        if not isinstance(image, PlacedImage) or image.box is None:
             return super().decoded(image)
         channels, height, width = self.image_shape
-        return channels_first(decode(image.read(), MODES[channels], (height, width), image.origin, box=box))
+        return channels_first(decode(image.read(), MODES[channels], (height, width), image.origin, box=image.box))
 
     @cached_property
     def where(self) -> Path:
@@ -237,6 +251,18 @@ class PublishedImages(ListedImages):
             )
         if not images:
             raise UserError(f"{self.where} holds no image of {self.name}; put the data set there, or set paths.data_dir=FOLDER")
+        self._refuse_other_numbers(len({image.label for image in images}), len(images))
         left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
         log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")
         return images
+
+    def _refuse_other_numbers(self, classes: int, images: int) -> None:
+        """Refuses fewer classes or images than are published, and more."""
+        if not self.counted or self._allow_partial:
+            return
+        known = facts(self.folder)
+        if (classes, images) != (known.classes, known.images):
+            raise UserError(
+                f"{self.where} holds {classes:,} classes and {images:,} images of {self.name} instead of {known.classes:,} and "
+                f"{known.images:,}; put all of them there, or accept what there is with data.allow_partial=true"
+            )

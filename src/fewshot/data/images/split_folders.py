@@ -1,0 +1,56 @@
+"""Published data sets that are a folder of images for each class, divided by one of the splits in circulation."""
+
+from collections.abc import Iterator, Sequence
+
+from fewshot.data.files.places import by_folder_and_name
+from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.images.listed import PlacedImage
+from fewshot.data.images.split_images import SplitImages
+from fewshot.data.published import part_of_class
+
+
+class SplitFolders(SplitImages):
+    """Images in a folder for each class that a split names, unpacked or in an archive; others are left out.
+
+    Args:
+        folder: the data set, and its own folder in `data_dir`.
+        data_dir: holds the class folders or archives, directly or in `folder`.
+        image_shape: ``(C, H, W)`` that images are brought to.
+        usual: the split where none is named.
+        below: the folder that the class folders are in; None takes them wherever they are.
+        other_folders: what else the own folder is called.
+        tars: names of the tar archives that are read.
+        split: of the classes; None takes `usual`.
+        allow_partial: accept fewer classes and images.
+    """
+
+    counted = True
+    forms = "a folder of images for each class"
+
+    def __init__(
+        self,
+        folder: str,
+        data_dir: str,
+        image_shape: Sequence[int],
+        usual: str,
+        below: str | None = None,
+        other_folders: Sequence[str] = (),
+        tars: Sequence[str] = (),
+        split: str | None = None,
+        allow_partial: bool = False,
+    ) -> None:
+        self.folder, self.usual, self.other_folders, self.tars = folder, usual, tuple(other_folders), tuple(tars)
+        super().__init__(data_dir, image_shape, split, allow_partial)
+        self._below = below
+
+    def found(self) -> Iterator[PlacedImage]:
+        classes = part_of_class(self.folder, self.split)
+        wanted = [
+            place
+            for place in self.every
+            if place.name.suffix.lower() in SUFFIXES
+            and place.folder in classes
+            and self._below in (None, place.name.parent.parent.name)
+        ]
+        for key, place in by_folder_and_name(wanted).items():
+            yield PlacedImage(place, place.folder, {"file": key})
