@@ -41,6 +41,8 @@ MAY_KNOW = {
     "predict": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation"},
     "runtime": EVERYBODY | {"moved", "data", "backbones", "inner", "models", "evaluation", "predict"},
     "sweep": {"errors", "files", "evaluation", "runtime"},
+    "report": {"errors", "files", "data", "evaluation", "predict", "runtime", "sweep"},
+    "matrix": {"errors", "files", "evaluation", "runtime", "sweep"},
 }
 
 

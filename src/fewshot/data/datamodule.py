@@ -218,6 +218,11 @@ class EpisodicDataModule(L.LightningDataModule):
         if "train" in tables:
             self.train_classes = len(tables["train"].classes)
 
+    def is_prepared(self, parts: Sequence[str]) -> bool:
+        """Whether what some parts need has been prepared: then nothing is downloaded or decoded for them."""
+        needed = [(part.source, one) for name, part in self._drawn(parts) for one in self._needed(name, part.source)]
+        return all(find(source, published, self._cache_dir, self._verify) for source, published in needed)
+
     def prepare(self, parts: Sequence[str]) -> None:
         """Reads what has not been prepared yet; nothing of it is shown to a model here.
 

@@ -40,13 +40,15 @@ class Training:
 
 
 def training_of(job: Job) -> Training | None:
-    """How far a job has come; None before it has first said so."""
+    """How far a job has come; None before it has first said so, and of an evaluation, which trains nothing."""
     path = job.folder / METRICS
     try:
         written = path.stat().st_mtime
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
+        return None
+    if "run" in job.config():
         return None
     steps, monitor, mode = _plan(job)
     step = job.steps_done()
