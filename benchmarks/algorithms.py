@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
+from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds
+from fewshot.evaluation.differences import Difference, difference
 from fewshot.evaluation.results import read_results
 from fewshot.files import written_whole
 
@@ -83,7 +84,7 @@ def table(runs: dict[str, list[Run]]) -> list[tuple[str, ...]]:
             (
                 model,
                 _percent(accuracy[model]),
-                "" if model == BASELINE else _percent(paired_difference(tested, baseline), sign="+"),
+                "" if model == BASELINE else _percent(difference(tested, baseline), sign="+"),
                 f"{train['steps']:,}",
                 f"{tasks:,}",
                 f"{tasks * images:,}",
@@ -176,7 +177,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _percent(spread: Spread | None, sign: str = "") -> str:
+def _percent(spread: Spread | Difference | None, sign: str = "") -> str:
     if spread is None:
         return ""
     width = "" if math.isnan(spread.ci95_tasks) else f" ± {100 * spread.ci95_tasks:.2f}"

@@ -56,6 +56,7 @@ def test_every_command_is_run_here():
         "python export.py",
         "python demo.py",
         "python -m fewshot.sweep",
+        "python -m fewshot.compare",
         "python -m fewshot.data",
     )
     assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
@@ -82,7 +83,7 @@ def with_stand_in(arguments):
 def jobs_of(arguments):
     """How many runs a command starts: the product of the lengths of its lists outside brackets."""
     if "-m" not in arguments:
-        return 5 if "sweep=seeds" in arguments else 1
+        return 5 if {"sweep=seeds", "sweep=cross_validation"} & set(arguments) else 1
     return prod(a.count(",") + 1 for a in arguments if "=[" not in a and "=" in a)
 
 
@@ -148,7 +149,7 @@ def swept(finished, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("line", commands("python -m fewshot.sweep"))
+@pytest.mark.parametrize("line", [line for name in ("sweep", "compare") for line in commands(f"python -m fewshot.{name}")])
 def test_looking_at_a_sweep(line, swept):
     arguments = [argument.replace("logs/train/sweeps/NAME", str(swept)) for argument in shlex.split(line)[1:]]
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)

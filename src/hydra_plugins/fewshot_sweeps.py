@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError, check_int
@@ -86,6 +86,38 @@ class SlurmLauncher(JobsLauncher):
         from fewshot.sweep.launch import slurm
 
         return slurm(folder, self._at_once, OmegaConf.to_container(self._parameters))  # type: ignore[arg-type]
+
+
+class CrossValidationSweeper(Sweeper):
+    """Every combination of the values on the command line, on every fold of its data.
+
+    Args:
+        params: key -> values, as on the command line, for keys that it does not name.
+    """
+
+    def __init__(self, params: DictConfig) -> None:
+        self._params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._loader, self._config = hydra_context.config_loader, config
+        self._launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        from fewshot.sweep.folds import on_every_fold
+
+        preset = [f"{key!s}={values}" for key, values in self._params.items()]
+        overrides = OverridesParser.create(self._loader).parse_overrides([*preset, *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        return self._launcher.launch(on_every_fold(jobs, self._compose), initial_job_idx=0)
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Unlike ``load_sweep_config``, says which choices this job has, not which its sweep has."""
+        hydra = self._config.hydra
+        return self._loader.load_configuration(
+            hydra.job.config_name, [*hydra.overrides.hydra, *overrides], run_mode=RunMode.RUN
+        )
 
 
 class OptunaSweeper(Sweeper):
@@ -165,6 +197,7 @@ for _group, _name, _node in (
     ("launcher", "fewshot_local", {"_target_": f"{__name__}.LocalLauncher"}),
     ("launcher", "fewshot_slurm", {"_target_": f"{__name__}.SlurmLauncher"}),
     # Sampler and pruner are built when they are needed.
+    ("sweeper", "fewshot_cross_validation", {"_target_": f"{__name__}.CrossValidationSweeper"}),
     ("sweeper", "fewshot_optuna", {"_target_": f"{__name__}.OptunaSweeper", "_recursive_": False}),
 ):  # configs/launcher and configs/sweep have their keys
     ConfigStore.instance().store(_name, _node, group=f"hydra/{_group}")

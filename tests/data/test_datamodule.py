@@ -11,7 +11,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS
+from fewshot.data.splits import KFold
 from fewshot.tasks.batch import TaskBatch, TaskRows, count_tasks
 from tests.data.fakes import CountedToy, Uneven, class_rows, data_module, refusal
 from tests.toy import IMAGES, EvalTasks, Toy
@@ -484,3 +486,23 @@ def test_tasks_within_a_group_hold_for_evaluation_alone(toy_data):
             column = prepared.table.columns["group"]
             assert {column.names[value] for value in column.values[batch.rows.query.flatten()]} == {"large"}
     assert len(set(class_rows(module.prepared["train"], ids_of(next(iter(batches(module, "train")[0])))))) == 12
+
+
+def test_without_replacement_a_part_has_as_many_tasks_as_its_rows_make(toy_data):
+    """Ten classes of twelve images: two blocks of five each, three classes in a task."""
+    module = opened(toy_data(test=class_tasks(Toy(), 3, 1, 4, replacement=False)))
+    assert module.tasks == {"val": 10, "test": 6}
+    assert (module.replacement("val"), module.replacement("test")) == (True, False)
+    used = [
+        row
+        for tasks in batches(module, "test")
+        for rows in (tasks.rows.support, tasks.rows.query)
+        for row in rows.flatten().tolist()
+    ]
+    assert len(used) == len(set(used)) == 6 * 15
+
+
+def test_units_of_a_split_are_counted_by_what_it_deals_out(toy_data):
+    assert toy_data().splits_units == {"train": 10, "val": 10, "test": 10}
+    groups = KFold(folds=3, by="group")
+    assert toy_data(split=groups, source=Toy(groups=4)).splits_units == {"train": 1, "val": 1, "test": 2}

@@ -1,23 +1,18 @@
-"""Means over seeds and paired differences, held against SciPy and figures worked out by hand."""
+"""What a run's files say of its test, and means over seeds worked out by hand."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import EvaluatedRun, evaluated_run, over_seeds, paired_difference, spread
+from fewshot.evaluation.comparison import EvaluatedRun, evaluated_run, over_seeds, spread
 
 RANDOM = np.random.default_rng(0)
 
 
 def runs(accuracy, tasks="list", seeds=None):
     return [EvaluatedRun(seed, "acc", row, tasks) for seed, row in zip(seeds or range(len(accuracy)), accuracy, strict=True)]
-
-
-def half_width(interval):
-    return (interval.high - interval.low) / 2
 
 
 def test_worked_out_by_hand():
@@ -29,44 +24,11 @@ def test_worked_out_by_hand():
     assert found.seeds == 2
 
 
-def test_paired_differences_are_those_of_scipy():
-    ours, theirs = RANDOM.uniform(size=(2, 3, 50))
-    found = paired_difference(runs(ours), runs(theirs))
-    over_tasks = stats.ttest_rel(ours.mean(axis=0), theirs.mean(axis=0))
-    over_seeds = stats.ttest_rel(ours.mean(axis=1), theirs.mean(axis=1))
-    assert found.mean == pytest.approx(ours.mean() - theirs.mean())
-    assert found.ci95_tasks == pytest.approx(half_width(over_tasks.confidence_interval(0.95)))
-    assert found.ci95_seeds == pytest.approx(half_width(over_seeds.confidence_interval(0.95)))
-
-
-def test_pairing_removes_what_tasks_share():
-    hardness = RANDOM.uniform(size=(1, 200))
-    ours, theirs = (hardness + 0.01 * RANDOM.standard_normal((3, 200)) for _ in range(2))
-    paired, alone = paired_difference(runs(ours), runs(theirs)), over_seeds(runs(ours))
-    assert paired.ci95_tasks < alone.ci95_tasks / 10
-
-
-def test_only_shared_seeds_are_paired():
-    ours, theirs = RANDOM.uniform(size=(3, 20)), RANDOM.uniform(size=(2, 20))
-    found = paired_difference(runs(ours, seeds=[0, 1, 5]), runs(theirs, seeds=[5, 0]))
-    assert found.seeds == 2
-    assert found.mean == pytest.approx((ours[[0, 2]] - theirs[[1, 0]]).mean())
-
-
-def test_without_shared_seeds_tasks_are_still_paired():
-    ours, theirs = RANDOM.uniform(size=(2, 20)), RANDOM.uniform(size=(3, 20))
-    found = paired_difference(runs(ours, seeds=[0, 1]), runs(theirs, seeds=[2, 3, 4]))
-    expected = stats.ttest_rel(ours.mean(axis=0), theirs.mean(axis=0)).confidence_interval(0.95)
-    assert found.ci95_tasks == pytest.approx(half_width(expected))
-    assert math.isnan(found.ci95_seeds)
-    assert found.seeds == 0
-
-
-def test_other_tasks_are_not_compared():
+def test_other_tasks_have_no_mean_over_seeds():
     accuracy = RANDOM.uniform(size=(2, 20))
-    assert paired_difference(runs(accuracy, "these"), runs(accuracy, "those")) is None
-    with pytest.raises(ValueError, match="different tasks"):
-        over_seeds([*runs(accuracy, "these"), *runs(accuracy, "those")])
+    for other in (runs(accuracy, "those"), runs(accuracy[:, :10], "these")):
+        with pytest.raises(ValueError, match="different tasks"):
+            over_seeds([*runs(accuracy, "these"), *other])
 
 
 def results(**protocol):
@@ -82,8 +44,14 @@ def test_a_run_is_read_from_its_files(tmp_path):
     assert run.seed == 7
     assert run.figures.tolist() == [0.75, 0.25]
     assert evaluated_run(tmp_path, results(seed=8)).tasks == run.tasks
-    for change in ({"shots": 5}, {"splits_sha256": {"test": "c"}}, {"eval_seed": 1}, {"within_group": True}, {"data": "other"}):
+    others = ({"shots": 5}, {"splits_sha256": {"test": "c"}}, {"eval_seed": 1}, {"within_group": True}, {"data": "other"},
+              {"apart": "patient"}, {"replacement": False})  # fmt: skip
+    for change in others:
         assert evaluated_run(tmp_path, results(**change)).tasks != run.tasks
+    for change in ({"replacement": True}, {"apart": None}, {"splits_units": {"train": 6, "test": 2}}):
+        assert evaluated_run(tmp_path, results(**change)).tasks == run.tasks
+    assert math.isnan(run.test_to_train)
+    assert evaluated_run(tmp_path, results(splits_units={"train": 6, "test": 2})).test_to_train == pytest.approx(1 / 3)
     assert evaluated_run(tmp_path, results() | {"test": None}) is None
 
 

@@ -35,6 +35,8 @@ def mistake(done):
         ("data.way=5", "data.way is no key of this config; did you mean 'data.ways'?"),
         ("trainer.max_step=5", "trainer.max_step is no key of this config; did you mean 'trainer.max_steps'?"),
         ("modle=maml", "modle is no key of this config; did you mean 'model'?"),
+        ("data=sinusoid data/split=kfold", "data/split divides rows, and these tasks are computed"),
+        ("data=movielens data.eval.replacement=false", "data.eval.replacement is for tasks of classes: users are tested once"),
         ("data.ways=[", "'data.ways=[' cannot be read as KEY=VALUE"),
         ("data.ways=five", "data.ways=five must be a whole number or a list, each a whole number of at least 1"),
         ("data.source.partition=vinyal", "data.source.partition is no key"),
@@ -56,7 +58,7 @@ def mistake(done):
     ],
 )
 def test_mistakes_in_a_config_take_one_line(tmp_path, override, message):
-    done = main("train.py", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}", override)
+    done = main("train.py", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}", *override.split(" "))
     assert message in mistake(done)
     assert not (tmp_path / "cache").exists()
 

@@ -36,7 +36,7 @@ def test_names_and_keys_are_those_of_now():
     data = config["data"]
     assert data["_target_"] == "fewshot.data.datamodule.EpisodicDataModule"
     assert data["source"]["_target_"] == "fewshot.data.images.omniglot.Omniglot"
-    assert data["split"] == {"_target_": "fewshot.data.splits.Published"}
+    assert data["split"] == {"_target_": "fewshot.data.splits.Published", "which": None}
     assert {key: data["train"][key] for key in ("ways", "shots", "queries")} == {"ways": 20, "shots": 1, "queries": 5}
     assert (data["eval"]["queries"], data["eval"]["within"], data["eval"]["seed"]) == (15, "alphabet", 3)
     assert data["test"]["ways"] == "${data.eval.ways}"
@@ -76,6 +76,8 @@ def test_an_old_run_goes_on_where_nothing_else_has_changed(compose_config, tmp_p
     config = yaml.safe_load(path.read_text())
     for key in ("name", "tags", "init_part"):
         del config[key]
+    for part in ("eval", "val", "test"):
+        del config["data"][part]["replacement"]
     config["model"]["inner"] |= {"_target_": "fewshot.inner.inner_loop.InnerLoop", "outer": "unrolled"}
     path.write_text(yaml.safe_dump(config))
     assert _require_same(cfg, tmp_path / "run") == set()

@@ -16,7 +16,8 @@ from fewshot.evaluation.results import write_results
 from fewshot.sweep.__main__ import parser, retry
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.job import Job, State, jobs_in
-from fewshot.sweep.table import cells, chosen_baseline, csv_text, groups_of, markdown, plot
+from fewshot.sweep.plot import plot
+from fewshot.sweep.table import cells, chosen_baseline, cross_validations, csv_text, explanation, groups_of, markdown
 from tests.entry import ROOT
 
 TASKS = 40
@@ -93,21 +94,70 @@ def test_other_test_tasks_have_no_paired_difference(sweep):
     assert rows[1][4].startswith("+")
 
 
-def test_folds_have_a_row_each_and_one_for_their_mean(tmp_path):
-    levels = ((0.1, 0.2), (0.4, 0.5))
-    accuracies = [finish(tmp_path, lr, 0, level + 0.1 * fold, fold=fold) for lr, level in levels for fold in range(3)]
-    _, *rows = cells(groups_of(jobs_in(tmp_path)), None)
+@pytest.fixture
+def folds(tmp_path):
+    """Two learning rates, three folds of two seeds each, whose test tasks differ; their groups and accuracies."""
+    accuracies = {
+        (lr, fold): np.stack(
+            [finish(tmp_path, lr, seed, level + 0.1 * fold, fold=fold, splits_sha256={"test": f"{fold}"}, **UNITS)
+             for seed in range(2)]
+        )
+        for lr, level in ((0.1, 0.2), (0.4, 0.5))
+        for fold in range(3)
+    }  # fmt: skip
+    return groups_of(jobs_in(tmp_path)), accuracies
+
+
+UNITS = {"splits_units": {"train": 10, "test": 10}}
+"""As many classes are tested as are trained on: folds are correlated by a half."""
+
+
+def test_folds_have_a_row_each_and_one_for_their_mean(folds):
+    groups, accuracies = folds
+    header, *rows = cells(groups, [])
+    assert header[3] == "test ± tasks ± seeds ± folds"
     assert len(rows) == 8
-    assert rows[6][0] == "mean of 3 folds lr=0.4"
+    assert [row[0] for row in rows[:4]] == [*(f"lr=0.4 fold={fold}" for fold in range(3)), "mean of 3 folds lr=0.4"]
     assert rows[7][:3] == ["mean of 3 folds lr=0.1", "", "40.00"]
-    assert rows[7][3] == f"{100 * np.mean([each.mean() for each in accuracies[:3]]):.2f}"
+    means = [accuracies[0.1, fold].mean() for fold in range(3)]
+    over_folds = stats.t.ppf(0.975, 2) * np.std(means, ddof=1) / 3**0.5
+    mean, _, _, width = rows[7][3].split(" ± ")
+    assert (mean, width) == (f"{100 * np.mean(means):.2f}", f"{100 * over_folds:.2f}")
+
+
+def test_published_splits_of_one_data_set_are_no_folds(tmp_path):
+    for fold, which in enumerate(("frn", "closerlook")):
+        finish(tmp_path, 0.1, 0, 0.5, fold=fold, split_rule={"rule": "published", "which": which})
+    assert cross_validations(groups_of(jobs_in(tmp_path))) == []
+
+
+def test_folds_are_compared_with_those_of_the_baseline(folds):
+    groups, accuracies = folds
+    baseline = chosen_baseline(groups, "lr=0.1")
+    assert baseline == cross_validations(groups)[1]
+    header, *rows = cells(groups, baseline)
+    assert header[4] == "difference to lr=0.1"
+    assert [bool(row[4]) for row in rows] == [True] * 4 + [False] * 4
+    differences = [(accuracies[0.4, fold] - accuracies[0.1, fold]).mean() for fold in range(3)]
+    corrected = stats.t.ppf(0.975, 2) * np.std(differences, ddof=1) * (1 / 3 + 1) ** 0.5
+    figures, p = rows[3][4].split(", p ")
+    assert figures.split(" ± ")[3] == f"{100 * corrected:.2f}"
+    assert p == "<0.001"
+
+
+def test_what_the_intervals_of_folds_answer_is_said(folds):
+    lines = explanation(folds[0], compared=True)
+    assert "Student's t with 2 degrees, too narrow as folds share training classes: it holds the mean in about 84 %" in lines[1]
+    assert lines[2].startswith("lr=0.4: bootstrap of folds, then seeds, then tasks: ")
+    assert "Nadeau & Bengio 2003" in lines[-1]
+    assert explanation(folds[0][:1], compared=False) == []
 
 
 def test_a_sweep_ends_with_the_means_over_folds_or_seeds_that_there_are(tmp_path, sweep, capsys):
     for fold in range(3):
         finish(tmp_path / "folds", 0.1, 0, 0.5, fold=fold)
     finish(tmp_path / "single", 0.1, 0, 0.5)
-    ends = {"folds": "mean of 3 folds", "single": "1 completed", "sweep": "lr=0.1   3 "}
+    ends = {"folds": "mean: bootstrap of folds", "single": "1 completed", "sweep": "lr=0.1   3 "}
     for folder, end in ends.items():
         conclude(tmp_path / folder, jobs_in(tmp_path / folder))
         assert end in capsys.readouterr().out.strip().splitlines()[-1]
@@ -116,13 +166,13 @@ def test_a_sweep_ends_with_the_means_over_folds_or_seeds_that_there_are(tmp_path
 def test_a_sweep_without_a_test(tmp_path):
     finish(tmp_path, 0.1, 0, 0.5, tested=False)
     groups = groups_of(jobs_in(tmp_path))
-    assert cells(groups, None)[1] == ["experiment=tiny lr=0.1", "1", "60.00", "–", "10"]
+    assert cells(groups, [])[1] == ["experiment=tiny lr=0.1", "1", "60.00", "–", "10"]
     with pytest.raises(UserError, match="nothing to plot"):
         plot(groups, tmp_path / "plot.png")
 
 
 def test_markdown_is_a_table(sweep):
-    lines = markdown(groups_of(jobs_in(sweep[0])), None).splitlines()
+    lines = markdown(groups_of(jobs_in(sweep[0])), []).splitlines()
     assert lines[:2] == [
         "| config | seeds | validation | test ± tasks ± seeds | seconds |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -262,6 +262,12 @@ class EpisodicDataModule(L.LightningDataModule):
         of_part = self.parts[part]
         return self._split_of(of_part.source) if isinstance(of_part, Part) else self.split
 
+    def split_values(self) -> list[str]:
+        """The values of the column that the split goes by, of all rows of the training part's source; from listings."""
+        (_, part), *_ = self._drawn(["train"])
+        table = Table.joined(list(self._listed("train", part.source).values()))
+        return list(table.column(self.split.by, "data.split.by").names)
+
     def _split_of(self, source: Source) -> Split:
         """Of a part's source. One that has no parts of its own, and that no other part takes rows from, is not divided."""
         users = [part for part in self.parts.values() if isinstance(part, Part) and part.source is source]

@@ -52,9 +52,11 @@ def class_tasks(
     apart: str | None = None,
     seed: int = 0,
     unknown: Source | None = None,
+    replacement: bool = True,
 ) -> Part:
     """Tasks of classes (`ClassSampler`)."""
-    return Part(_given(source), ClassSampler(_plain(ways), _plain(shots), queries, _plain(within), apart), seed, unknown)
+    sampler = ClassSampler(_plain(ways), _plain(shots), queries, _plain(within), apart, replacement)
+    return Part(_given(source), sampler, seed, unknown)
 
 
 def group_tasks(

@@ -1,4 +1,4 @@
-"""Runs compared on the same test tasks: means over seeds, and differences paired task by task."""
+"""What runs came to on their test tasks, and means over seeds."""
 
 import csv
 import json
@@ -107,22 +107,3 @@ def over_seeds(runs: Sequence[EvaluatedRun]) -> Spread:
     if len({(run.tasks, len(run.figures)) for run in runs}) != 1:
         raise ValueError("runs of one config were tested on different tasks")
     return spread(np.stack([run.figures for run in runs]))
-
-
-def paired_difference(runs: Sequence[EvaluatedRun], baseline: Sequence[EvaluatedRun]) -> Spread | None:
-    """How much more runs score than those of a baseline: task by task, and seed by seed where they share seeds.
-
-    The tasks are the same fixed list for both, so what makes a task easy or hard for both cancels.
-
-    Returns:
-        None where they were tested on different tasks: such a difference is no paired one.
-    """
-    if len({(run.tasks, len(run.figures)) for run in (*runs, *baseline)}) != 1:
-        return None
-    ours, theirs = ({run.seed: run.figures for run in group} for group in (runs, baseline))
-    shared = sorted(ours.keys() & theirs.keys())
-    if shared:
-        return spread(np.stack([ours[seed] - theirs[seed] for seed in shared]))
-    means = [np.mean([run.figures for run in group], axis=0) for group in (runs, baseline)]
-    unpaired = spread((means[0] - means[1])[None])
-    return Spread(unpaired.mean, unpaired.ci95_tasks, math.nan, 0)

@@ -34,6 +34,11 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
+OF_CLASSES = {
+    "data/split": "divides rows, and these tasks are computed: leave it out, and sweep=cross_validation too",
+    "data.eval.replacement": "is for tasks of classes: users are tested once each, computed tasks use nothing up; leave it out",
+}
+"""Keys that only some data have, and why."""
 FLAGS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion")
 FLAGS_WITH_VALUE = (
     "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
@@ -233,6 +238,8 @@ def _composition(error: ConfigCompositionException, config_name: str) -> str:
     if override is None:
         return f"{_first_line(error)}; see --help"
     key = override.group(1)
+    if key in OF_CLASSES:
+        return f"{key} {OF_CLASSES[key]}"
     return f"{key} is no key of this config{suggest(key, _keys(config_name))}"
 
 

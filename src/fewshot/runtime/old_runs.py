@@ -8,6 +8,7 @@ from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 
 OLD_NUMBERS = "recipe"
 """What the node `NUMBERS` was called."""
+CLASS_TASKS = "fewshot.data.parts.class_tasks"
 SIZE = ("ways", "shots", "queries")
 ADDED: dict[str, Any] = {
     "name": None,
@@ -30,7 +31,15 @@ def renewed(saved: dict[str, Any]) -> dict[str, Any]:
         config[NUMBERS] = config.pop(OLD_NUMBERS)
     if "val" not in config["data"]:
         config["data"] = _with_parts(config["data"])
+    config["data"] = _with_replacement(config["data"])
     return config
+
+
+def _with_replacement(data: dict[str, Any]) -> dict[str, Any]:
+    """The node ``data`` with a key that validation and test tasks of classes have since."""
+    key = {"replacement": "${data.eval.replacement}"}
+    parts = {part: key | data[part] for part in ("val", "test") if data[part].get("_target_") == CLASS_TASKS}
+    return {**data, **parts, "eval": {"replacement": True, **data["eval"]}} if parts else data
 
 
 def _referring(node: Any, old: str, new: str) -> Any:

@@ -15,8 +15,9 @@ from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import SingleRun, State, jobs_in
+from fewshot.sweep.plot import plot
 from fewshot.sweep.report import console, counted, print_status
-from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, plot, terminal_table
+from fewshot.sweep.table import chosen_baseline, cross_validations, csv_text, explanation, groups_of, markdown, terminal_table
 
 
 def status(options: argparse.Namespace) -> None:
@@ -27,11 +28,12 @@ def status(options: argparse.Namespace) -> None:
 def table(options: argparse.Namespace) -> None:
     """Results over seeds."""
     groups = groups_of(jobs_in(options.folder))
-    baseline = chosen_baseline(groups, options.baseline) if options.baseline is not None else None
+    baseline = chosen_baseline(groups, options.baseline) if options.baseline is not None else []
     if options.markdown:
         print(markdown(groups, baseline), end="")
     else:
         console().print(terminal_table(groups, baseline))
+        print(*explanation(groups, bool(baseline)), sep="\n", end="\n" if cross_validations(groups) else "")
     if len(commits := {commit for group in groups for commit in group.commits}) > 1:
         print(f"note: the runs come from {len(commits)} commits of the code; each results.json names its own", file=sys.stderr)
     if options.csv is not None:
@@ -51,7 +53,7 @@ def best(options: argparse.Namespace) -> None:
     says = f"{group.label}: the best of a sweep, {figure}."
     more = " ".join(["", *map(shlex.quote, write_experiment(group.jobs[0], path, says))])
     out = console()
-    out.print(terminal_table([group], None))
+    out.print(terminal_table([group], []))
     for job in group.jobs:
         out.print(str(job.folder), markup=False, soft_wrap=True)
     if options.experiment is None:

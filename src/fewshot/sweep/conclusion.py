@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewshot.sweep.job import Job, State
 from fewshot.sweep.report import console, counted, exit_code, print_status
-from fewshot.sweep.table import cross_validations, groups_of, terminal_table
+from fewshot.sweep.table import cross_validations, explanation, groups_of, terminal_table
 
 
 def conclude(folder: Path, jobs: Sequence[Job]) -> None:
@@ -26,7 +26,11 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> None:
 def _print_means(jobs: Sequence[Job]) -> None:
     complete = [job for job in jobs if job.results() is not None]
     groups = groups_of(jobs) if complete else []
-    if len(groups) < len(complete) or cross_validations(groups):
+    validations = cross_validations(groups)
+    if len(groups) < len(complete) or validations:
+        baseline = validations[0] if len(validations) > 1 else []
         out = console()
         out.print()
-        out.print(terminal_table(groups, None))
+        out.print(terminal_table(groups, baseline))
+        for line in explanation(groups, bool(baseline)):
+            out.print(line, markup=False)

@@ -1,12 +1,10 @@
-"""What came of a sweep: its results over seeds, as a table for the terminal, Markdown, CSV, and as a plot."""
+"""What came of a sweep: its results over seeds and folds, as a table for the terminal, Markdown and CSV."""
 
 import csv
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot.errors import UserError
-from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds, paired_difference
+from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds
+from fewshot.evaluation.differences import Difference, difference, holm
+from fewshot.evaluation.nested import NestedSpread, cluster_bootstrap, coverage_of_folds, nested
 from fewshot.evaluation.results import deciding_score
 from fewshot.evaluation.scores import formatted, score
-from fewshot.files import written_whole
 from fewshot.sweep.job import Job
 from fewshot.sweep.labels import short_label, varied
 from fewshot.sweep.report import counted, plain_table
@@ -29,35 +28,35 @@ CSV_COLUMNS = (
 """With the name of the score that decides."""
 
 FOLD_KEYS = ("data.split.fold=", "data.split.which=")
-"""What tells the folds of a cross-validation apart."""
-TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
-SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
-LABEL_WIDTH = 40
-"""Letters of a config in a line beside the plot."""
+"""What tells the folds of a cross-validation apart; of a published split, the second says which of several it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The complete runs of one config, over seeds.
 
     Attributes:
         label: overrides that tell it from the other groups.
         short: the same, in fewer words.
+        overrides: the same, one by one.
         jobs: one a seed.
         score: name of the score that decides.
         validated: its mean over seeds on the validation tasks; NaN where none was validated.
         tested: the tests of those runs that were tested.
         train_seconds: mean over seeds.
+        split: rule that divides the data.
         commits: of the code that the runs came from.
     """
 
     label: str
     short: str
+    overrides: tuple[str, ...]
     jobs: tuple[Job, ...]
     score: str
     validated: float
     tested: tuple[EvaluatedRun, ...]
     train_seconds: float
+    split: str
     commits: frozenset[str]
 
     @property
@@ -90,20 +89,21 @@ def _merit(group: Group) -> float:
     return group.validated if score(group.score).mode == "max" else -group.validated
 
 
-def chosen_baseline(groups: Sequence[Group], words: str) -> Group:
-    """The group whose overrides include all that are named, in full or as tables have them.
+def chosen_baseline(groups: Sequence[Group], words: str) -> list[Group]:
+    """The group whose overrides include all that are named, in full or as tables have them; of a cross-validation, its folds.
 
     Raises:
         UserError: none or several do.
     """
     found = [group for group in groups if set(words.split()) <= {*group.label.split(), *group.short.split()}]
-    if len(found) != 1:
+    found = next((folds for folds in cross_validations(groups) if set(folds) == set(found)), found)
+    if len(found) != 1 and found not in cross_validations(groups):
         labels = ", ".join(f"'{group.label}'" for group in found or groups)
         raise UserError(f"--baseline='{words}' fits {len(found)} configs; choose one of: {labels}")
-    return found[0]
+    return found
 
 
-def terminal_table(groups: Sequence[Group], baseline: Group | None) -> Table:
+def terminal_table(groups: Sequence[Group], baseline: Sequence[Group]) -> Table:
     """For the terminal."""
     header, *rows = cells(groups, baseline)
     table = plain_table(*header)
@@ -112,100 +112,122 @@ def terminal_table(groups: Sequence[Group], baseline: Group | None) -> Table:
     return table
 
 
-def markdown(groups: Sequence[Group], baseline: Group | None) -> str:
+def markdown(groups: Sequence[Group], baseline: Sequence[Group]) -> str:
     """For a README or an issue."""
     header, *rows = cells(groups, baseline)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def cells(groups: Sequence[Group], baseline: Group | None) -> list[list[str]]:
+def cells(groups: Sequence[Group], baseline: Sequence[Group]) -> list[list[str]]:
     """A header and a row a group, accuracies in percent, each mean with its intervals over tasks and over seeds.
 
-    The folds of a cross-validation have a row for their mean below. It has no interval: their training sets overlap.
+    The folds of a cross-validation have a row for their mean below, with intervals over folds too, and p-values of differences.
+
+    Args:
+        groups: as `groups_of` has them.
+        baseline: that the others are compared with, or its folds; empty compares nothing.
     """
-    header = ["config", "seeds", "validation", "test ± tasks ± seeds", "seconds"]
-    if baseline is not None:
-        header.insert(4, f"difference to {baseline.short}")
-    rows = []
-    for group in groups:
-        row = [
-            group.short,
-            str(len(group.jobs)),
-            _shown(group.score, group.validated),
-            _spread(group.score, group.spread),
-            _seconds(group.train_seconds),
-        ]
-        if baseline is not None:
-            row.insert(4, "" if group is baseline else _spread(group.score, _difference(group, baseline), sign="+"))
+    validations = cross_validations(groups)
+    over = "± tasks ± seeds" + (" ± folds" if validations else "")
+    header = ["config", "seeds", "validation", f"test {over}", "seconds"]
+    if baseline:
+        header.insert(4, f"difference to {named(baseline)}")
+    of_folds = {group for folds in validations for group in folds}
+    rows = [_row(group, baseline) for group in groups if group not in of_folds]
+    differences = [_difference(folds, baseline) for folds in validations]
+    adjusted = iter(holm([found.p for found in differences if found is not None]))
+    for folds, found in zip(validations, differences, strict=True):
+        rows += [_row(fold, baseline) for fold in folds]
+        row = [f"mean of {len(folds)} folds {named(folds)}".strip(), "", *_means(folds), ""]
+        if baseline:
+            p = "" if found is None else f", p {_p_value(next(adjusted))}"
+            row.insert(4, "" if found is None else _spread(folds[0].score, found, "+") + p)
         rows.append(row)
-    return [header, *rows, *(_mean_of_folds(folds, len(header)) for folds in cross_validations(groups))]
+    return [header, *rows]
 
 
 def cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups that differ by what is left out of training alone, where there are several."""
-    found: dict[str, list[Group]] = {}
+    """Groups that differ by what is left out of training alone, where there are several; the best on validation first.
+
+    Folds come in their order, groups that were left out (alphabets) from the easiest to the hardest.
+    """
+    found: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        kept = [override for override in group.label.split() if not override.startswith(FOLD_KEYS)]
-        if len(kept) < len(group.label.split()):
-            found.setdefault(" ".join(kept), []).append(group)
-    return [folds for folds in found.values() if len(folds) > 1]
+        kept = _without_fold(group.overrides)
+        if len(kept) < len(group.overrides) and group.split != "published":
+            found.setdefault(kept, []).append(group)
+    several = [sorted(folds, key=_difficulty) for folds in found.values() if len(folds) > 1]
+    return sorted(several, key=lambda folds: float(np.mean([_merit(fold) for fold in folds])), reverse=True)
 
 
-def _mean_of_folds(folds: Sequence[Group], columns: int) -> list[str]:
-    pairs = zip(folds[0].short.split(), folds[0].label.split(), strict=True)
-    others = [short for short, override in pairs if not override.startswith(FOLD_KEYS)]
-    tested = [fold.spread.mean for fold in folds if fold.spread is not None]
-    figures = np.mean([fold.validated for fold in folds]), np.mean(tested) if len(tested) == len(folds) else math.nan
-    validated, mean = (_shown(folds[0].score, float(figure)) for figure in figures)
-    row = [" ".join([f"mean of {len(folds)} folds", *others]), "", validated, mean]
-    return [*row, *[""] * (columns - len(row))]
+def _difficulty(fold: Group) -> tuple[float, tuple[str, ...]]:
+    left_out = any(override.startswith(FOLD_KEYS[1]) for override in fold.overrides)
+    if not left_out or fold.spread is None:
+        return 0.0, fold.overrides
+    return fold.spread.mean * (-1 if score(fold.score).mode == "max" else 1), fold.overrides
 
 
-def csv_text(groups: Sequence[Group], baseline: Group | None) -> str:
+def named(folds: Sequence[Group]) -> str:
+    """A config in few words, without what tells its folds apart where there are several."""
+    if len(folds) == 1:
+        return folds[0].short
+    pairs = zip(folds[0].short.split(" "), folds[0].label.split(" "), strict=True)
+    return " ".join(short for short, override in pairs if override in _without_fold(folds[0].overrides))
+
+
+def nested_spread(folds: Sequence[Group]) -> NestedSpread | None:
+    """Of the score on the test tasks of a cross-validation; None where not all folds were tested."""
+    if not all(fold.tested for fold in folds):
+        return None
+    return nested([np.stack([run.figures for run in fold.tested]) for fold in folds])
+
+
+def explanation(groups: Sequence[Group], compared: bool) -> list[str]:
+    """What the intervals of cross-validations answer, and how far that over folds can be trusted; nothing without any.
+
+    Args:
+        groups: as `groups_of` has them.
+        compared: whether differences are shown.
+    """
+    lines = []
+    for folds in cross_validations(groups):
+        spread = nested_spread(folds)
+        if spread is None:
+            continue
+        runs = [np.stack([run.figures for run in fold.tested]) for fold in folds]
+        low, high = (formatted(folds[0].score, edge) for edge in cluster_bootstrap(runs))
+        lines.append(f"{named(folds) or 'mean'}: bootstrap of folds, then seeds, then tasks: {low} to {high}")
+        ratio = float(np.mean([run.test_to_train for fold in folds for run in fold.tested]))
+    if not lines:
+        return []
+    held = (
+        ""
+        if math.isnan(ratio)
+        else f": it holds the mean in about {100 * coverage_of_folds(len(folds), ratio / (1 + ratio)):.0f} % of cases, not 95"
+    )
+    lines[:0] = [
+        "± tasks: other tasks of these classes, for these trained models. ± seeds: training again on these folds.",
+        f"± folds: other classes. Student's t with {len(folds) - 1} degrees, too narrow as folds share training classes{held}.",
+    ]
+    if compared:
+        lines.append(
+            "Differences are paired by fold, seed and task; over folds, the corrected resampled t-test (Nadeau & Bengio 2003). "
+            "p: the largest over tasks, seeds and folds, by Holm's correction."
+        )
+    return lines
+
+
+def csv_text(groups: Sequence[Group], baseline: Sequence[Group]) -> str:
     """Fractions, for other programs; what there is not stays empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.format(groups[0].score) for column in CSV_COLUMNS])
     for group in groups:
-        difference = _difference(group, baseline) if baseline is not None and group is not baseline else None
-        figures = [group.validated, *_parts(group.spread), *_parts(difference), group.train_seconds]
+        figures = [group.validated, *_parts(group.spread), *_parts(_difference([group], baseline)), group.train_seconds]
         rounded = ["" if math.isnan(figure) else f"{figure:.9g}" for figure in figures]
         writer.writerow([group.label, len(group.jobs), *rounded])
     return text.getvalue()
-
-
-def plot(groups: Sequence[Group], path: Path) -> None:
-    """A point a config with both intervals, and a small one for each seed; PNG, PDF or SVG by the file's ending.
-
-    Raises:
-        UserError: nothing was tested, or the ending is unknown.
-    """
-    from matplotlib.figure import Figure
-
-    shown = [group for group in groups if group.tested][::-1]
-    if not shown:
-        raise UserError("nothing to plot: no run of this sweep was tested (test=false)")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--plot={path} must end in .png, .pdf or .svg")
-    figure = Figure(figsize=(8, 1.8 + 0.45 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    for height, group in enumerate(shown):
-        spread = over_seeds(group.tested)
-        factor = score(group.score).factor
-        center = factor * spread.mean
-        axes.errorbar(center, height, xerr=factor * spread.ci95_tasks, label="95 % interval over tasks", **TASKS)
-        if not math.isnan(spread.ci95_seeds):
-            axes.errorbar(center, height, xerr=factor * spread.ci95_seeds, label="95 % interval over seeds", **SEEDS)
-        seeds = [factor * float(np.mean(run.figures)) for run in group.tested]
-        axes.plot(seeds, [height] * len(seeds), "k|", markersize=9, label="a seed")
-    axes.set_yticks(range(len(shown)), [fill(group.short, LABEL_WIDTH, break_on_hyphens=False) for group in shown], fontsize=8)
-    axes.set(xlabel=f"test {score(shown[0].score).axis}")
-    axes.grid(axis="x", alpha=0.3)
-    handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-    with written_whole(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=120)
 
 
 def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], told_apart: list[str]) -> Group:
@@ -216,11 +238,13 @@ def _group(jobs: list[Job], complete: dict[Job, dict[str, Any]], told_apart: lis
     return Group(
         label=" ".join(overrides) or "all",
         short=short_label(overrides, told_apart) or "all",
+        overrides=tuple(overrides),
         jobs=tuple(jobs),
         score=decides,
         validated=float(np.mean([each["metrics"].get(f"val/{decides}", math.nan) for each in results])),
         tested=tuple(tested),
         train_seconds=float(np.mean([each["cost"].get("train_seconds", math.nan) for each in results])),
+        split=str((results[0]["protocol"].get("split_rule") or {}).get("rule")),
         commits=frozenset(str(each["provenance"].get("git_commit")) for each in results),
     )
 
@@ -229,11 +253,39 @@ def _without_seed(job: Job) -> list[str]:
     return [override for override in job.record()["overrides"] if not override.startswith("seed=")]
 
 
-def _difference(group: Group, baseline: Group) -> Spread | None:
-    return paired_difference(group.tested, baseline.tested) if group.tested and baseline.tested else None
+def _without_fold(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(override for override in overrides if not override.startswith(FOLD_KEYS))
 
 
-def _parts(spread: Spread | None) -> list[float]:
+def _row(group: Group, baseline: Sequence[Group]) -> list[str]:
+    found = _difference([group], baseline)
+    difference_cell = [] if not baseline else [_spread(group.score, found, "+") if found else "" if group in baseline else "–"]
+    return [
+        group.short,
+        str(len(group.jobs)),
+        _shown(group.score, group.validated),
+        _spread(group.score, group.spread),
+        *difference_cell,
+        _seconds(group.train_seconds),
+    ]
+
+
+def _means(folds: Sequence[Group]) -> list[str]:
+    """Of validation and test."""
+    name = folds[0].score
+    return [_shown(name, float(np.mean([fold.validated for fold in folds]))), _spread(name, nested_spread(folds))]
+
+
+def _difference(groups: Sequence[Group], baseline: Sequence[Group]) -> Difference | None:
+    """None of the baseline itself, and where nothing is paired."""
+    ours, theirs = ([run for group in side for run in group.tested] for side in (groups, baseline))
+    if not ours or not theirs or any(group in baseline for group in groups):
+        return None
+    found = difference(ours, theirs)
+    return found if found.paired else None
+
+
+def _parts(spread: Spread | Difference | None) -> list[float]:
     return [math.nan] * 3 if spread is None else [spread.mean, spread.ci95_tasks, spread.ci95_seeds]
 
 
@@ -245,8 +297,14 @@ def _seconds(figure: float) -> str:
     return "–" if math.isnan(figure) else f"{figure:.0f}"
 
 
-def _spread(name: str, spread: Spread | None, sign: str = "") -> str:
+def _p_value(p: float) -> str:
+    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _spread(name: str, spread: Spread | NestedSpread | Difference | None, sign: str = "") -> str:
     if spread is None:
         return "–"
-    parts = _shown(name, spread.mean, sign), _shown(name, spread.ci95_tasks), _shown(name, spread.ci95_seeds)
-    return " ± ".join(parts)
+    widths = [spread.ci95_tasks, spread.ci95_seeds]
+    if not isinstance(spread, Spread) and spread.folds > 1:
+        widths.append(spread.ci95_folds)
+    return " ± ".join([_shown(name, spread.mean, sign), *(_shown(name, width) for width in widths)])

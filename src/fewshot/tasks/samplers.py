@@ -16,6 +16,7 @@ from fewshot.errors import UserError, check_int
 from fewshot.tasks.apart import draw_apart, fits_apart
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
+from fewshot.tasks.partition import Partition, partition, tasks_in
 from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
 from fewshot.tasks.table import CLASS, Table
 
@@ -94,6 +95,7 @@ class ClassSampler(Sampler):
         within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly. Of Meta-Dataset's
             tasks also several (data set, alphabet), of which one after another is drawn.
         apart: a column of rows (patient); no value is on both sides of a task.
+        replacement: whether rows of one task may be in others; false deals all rows into as many tasks as there can be, once.
     """
 
     ways: Range
@@ -101,10 +103,14 @@ class ClassSampler(Sampler):
     queries: int
     within: str | tuple[str, ...] | None = None
     apart: str | None = None
+    replacement: bool = True
 
     @property
     def unit(self) -> str:
         return CLASS
+
+    def tasks(self, table: Table) -> int | None:
+        return None if self.replacement else tasks_in(_pool(table, self._columns, self.most_ways), self.size)
 
     @property
     def most_ways(self) -> int:
@@ -134,6 +140,24 @@ class ClassSampler(Sampler):
             raise UserError(f"{prefix}.apart={self.apart} does not go with {prefix}.shots=meta_dataset; set a range of shots")
         if self.shots != META_DATASET and isinstance(self.within, tuple):
             raise UserError(f"{prefix}.within={list(self.within)} goes with {prefix}.shots=meta_dataset alone; give one column")
+        if not self.replacement:
+            self._check_partition(prefix)
+
+    def _check_partition(self, prefix: str) -> None:
+        """Rows are dealt once into tasks of one size."""
+        if self.apart is not None:
+            raise UserError(
+                f"{prefix}.replacement=false does not go with {prefix}.apart={self.apart}: what may be on which side differs "
+                "by task; set data.apart=null or data.eval.replacement=true"
+            )
+        for name in ("ways", "shots"):
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                shown = value if isinstance(value, str) else list(value)
+                raise UserError(
+                    f"{prefix}.replacement=false deals rows into tasks of one size, but {prefix}.{name}={shown}; choose one "
+                    "number"
+                )
 
     def unfit(self, table: Table) -> dict[str, int]:
         classes = table.columns[CLASS]
@@ -186,6 +210,10 @@ class ClassSampler(Sampler):
             return []
         if self.shots == META_DATASET:
             return [self._meta_dataset(table, key, index) for index in indices]
+        if not self.replacement:
+            dealt, shots = _partition(table, self._columns, self.size, int(key[0]), int(key[1])), self.size.shots
+            rows = dealt.rows[list(indices)]
+            return [_of_classes(indices, dealt.classes[list(indices)], rows[:, :, :shots], rows[:, :, shots:])]
         sizes = self._sizes(table, key, indices)
         found = []
         for size in dict.fromkeys(sizes):  # in the order in which they come
@@ -349,6 +377,12 @@ def _groups(table: Table, within: tuple[str, ...], ways: int) -> tuple[list[IntA
     edges = np.cumsum(shares)
     edges[-1] = 1.0  # not a rounding error less
     return list(kept.values()), edges
+
+
+@lru_cache(maxsize=4)
+def _partition(table: Table, within: tuple[str, ...], size: TaskSize, *key: int) -> Partition:
+    """All tasks without replacement; computed once for a table."""
+    return partition(_pool(table, within, size.ways), table.columns[CLASS], size, np.array(key, dtype=np.uint64))
 
 
 def _bounds(value: Range | str) -> tuple[int, int]:
