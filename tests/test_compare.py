@@ -62,7 +62,7 @@ def test_a_table_of_80_columns(tmp_path, capsys):
     assert "accuracy, %; higher is better; differences to maml" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines()[:8] if line.strip()}
     assert (rows["anil"][-1], rows["reptile"][-1]) == ("better", "worse")
-    assert "anil: paired on 60 tasks, seed by seed (1)." in out
+    assert "All: paired on 60 tasks, seed by seed (1)." in out
     assert "anil differs from maml in" in out
     assert "model   maml   anil" in out
 
@@ -94,7 +94,7 @@ def test_other_tasks_of_the_same_kind_are_compared_unpaired(tmp_path, capsys):
     runs = [finish(tmp_path / "a", 0), finish(tmp_path / "b", 0, eval_seed=1)]
     code, out, _ = said(capsys, *runs)
     assert code == 0
-    assert "b: other tasks than the baseline's, so nothing is paired: Welch's intervals." in out
+    assert "All: other tasks than the baseline's, so nothing is paired: Welch's intervals." in out
     assert "Wilcoxon" not in out
 
 
@@ -151,7 +151,7 @@ def test_a_sweep_s_folds_and_seeds_are_one_config(tmp_path, capsys):
     assert found.found.mean == pytest.approx(0.03, abs=0.01)
     assert list(found.fields) == ["model"]
     show([found], baseline)
-    assert "model=anil: paired on 3 folds, 180 tasks, seed by seed (2)." in capsys.readouterr().out
+    assert "All: paired on 3 folds, 180 tasks, seed by seed (2)." in capsys.readouterr().out
     assert json.loads(as_json([found], baseline))["comparisons"][0]["ci95_folds"] > 0
     alone, *others = entries_of([finish(tmp_path / "one", 0, splits_sha256={"test": "1"}), tmp_path / "sweep"])
     assert [each.found.folds for each in compare(others, alone)] == [1, 1]

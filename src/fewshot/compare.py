@@ -241,7 +241,8 @@ def _effects(comparisons: Sequence[Comparison], baseline: Entry, name: str) -> T
     kept = {
         title: key for title, key in widths.items() if any(not math.isnan(getattr(each.found, key)) for each in comparisons)
     }
-    table = plain_table("", "mean", "difference", *kept, "p", "")
+    table = plain_table("", "mean", "differs", *kept, "p", "")
+    table.collapse_padding = True  # eight columns in 80
     table.add_row(Text(baseline.label), formatted(name, baseline.mean))
     for each in comparisons:
         figures = [_shown(name, getattr(each.found, key)) for key in kept.values()]
@@ -272,16 +273,10 @@ def _needed(comparisons: Sequence[Comparison]) -> Table:
 
 def _remarks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     """What the tables do not say by themselves."""
-    lines = []
+    alike: dict[str, list[str]] = {}
     for each in comparisons:
-        found, of_folds = each.found, f"{each.found.folds} folds, " if each.found.folds > 1 else ""
-        if found.paired:
-            seeds = f"seed by seed ({found.seeds})" if found.seeds else "means over seeds, none of which both have"
-            lines.append(f"{each.entry.label}: paired on {of_folds}{found.tasks:,} tasks, {seeds}.")
-        else:
-            lines.append(f"{each.entry.label}: other tasks than the baseline's, so nothing is paired: Welch's intervals.")
-        if found.folds > 1 and math.isnan(found.ci95_folds):
-            lines.append("Its results do not say how many classes each fold trains and tests: no interval over folds, no p.")
+        alike.setdefault(_pairing(each.found), []).append(each.entry.label)
+    lines = [f"{', '.join(labels) if len(alike) > 1 else 'All'}: {words}" for words, labels in alike.items()]
     lines.append(
         f"± is half of a 95 % interval. p is the largest over tasks, seeds and folds, by Holm's correction for "
         f"{len(comparisons)}; below {LEVEL} it decides. Over folds: Nadeau & Bengio (2003)."
@@ -289,6 +284,19 @@ def _remarks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     if not score(name).percent:
         lines.append("One point is one percent of the baseline's mean.")
     return lines
+
+
+def _pairing(found: Difference) -> str:
+    """What a difference was taken over."""
+    if not found.paired:
+        return "other tasks than the baseline's, so nothing is paired: Welch's intervals."
+    folds = f"{found.folds} folds, " if found.folds > 1 else ""
+    seeds = f"seed by seed ({found.seeds})" if found.seeds else "means over seeds, none of which both have"
+    unknown = found.folds > 1 and math.isnan(found.ci95_folds)
+    missing = (
+        "; how many classes a fold trains and tests is not said, so there is no interval over folds and no p" if unknown else ""
+    )
+    return f"paired on {folds}{found.tasks:,} tasks, {seeds}{missing}."
 
 
 def _shown(name: str, figure: float) -> str:

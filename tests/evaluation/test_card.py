@@ -28,7 +28,7 @@ def test_three_lines_say_it_all():
         "no alphabet in two parts",
         "tasks  5-way 1-shot, 15 queries a class · 600 tasks of the test part, with replacement, seed 0, rows re-used "
         "5.7 times · Student's t over tasks, 95 %",
-        "model  MAML, Conv4 · batch norm transductive · 3 adaptation steps · trained on 1,000 outer steps of 16 tasks, "
+        "model  MAML, Conv4 · batch norm transductive · 3 adaptation steps · training: 1,000 outer steps of 16 tasks, "
         "5-way 1-shot, 5 queries · seed 7 · chosen on validation: checkpoint, by accuracy",
     ]
 
@@ -55,7 +55,7 @@ def test_every_field_has_words_also_of_old_results():
         ({"ways": [5, 20]}, "ways", "5 to 20"),
         ({"ensemble": 3}, "ensemble", "3 checkpoints"),
         ({"control": "shuffled_labels"}, "control", "shuffled_labels"),
-        ({"train": {"steps": 0, "checkpoint": None}}, "training", "nothing (no outer step)"),
+        ({"train": {"steps": 0, "checkpoint": None}}, "training", "no outer step"),
         ({"train": {"steps": 0, "checkpoint": None}}, "chosen on validation", "nothing"),
         ({"train": {"steps": 9, "checkpoint": "last"}}, "chosen on validation", "nothing"),
     ],

@@ -69,7 +69,7 @@ def card_lines(results: Mapping[str, Any]) -> list[str]:
         f"{words['model']}, {words['backbone']}",
         f"batch norm {words['batch norm']}",
         f"{words['adaptation steps']} adaptation steps",
-        f"trained on {words['training']}",
+        f"training: {words['training']}",
         f"seed {words['seed']}",
         f"chosen on validation: {words['chosen on validation']}",
         *(f"{field}: {words[field]}" for field in ("ensemble", "control") if words[field] != "none"),
@@ -145,7 +145,7 @@ def _drawn(protocol: Mapping[str, Any]) -> str:
 def _training(train: Mapping[str, Any]) -> str:
     """The budget: outer steps, tasks in one, and their size."""
     if not train.get("steps"):
-        return "nothing (no outer step)"
+        return "no outer step"
     of = f" of {tasks_text(train['meta_batch_size'])}" if "meta_batch_size" in train else ""
     size = f", {task_text(train)}, {train.get('queries')} queries" if {"ways", "shots"} <= train.keys() else ""
     return f"{train['steps']:,} outer steps{of}{size}"
