@@ -291,7 +291,7 @@ def _pairing(found: Difference) -> str:
     if not found.paired:
         return "other tasks than the baseline's, so nothing is paired: Welch's intervals."
     folds = f"{found.folds} folds, " if found.folds > 1 else ""
-    seeds = f"seed by seed ({found.seeds})" if found.seeds else "means over seeds, none of which both have"
+    seeds = f"seed by seed ({found.seeds})" if found.seeds else "over seeds of each, as they share none"
     unknown = found.folds > 1 and math.isnan(found.ci95_folds)
     missing = (
         "; how many classes a fold trains and tests is not said, so there is no interval over folds and no p" if unknown else ""

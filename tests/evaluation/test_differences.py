@@ -54,11 +54,16 @@ def test_what_seeds_explain_is_not_decided_by_tasks():
     assert found.verdict(found.p) == "undecided"
 
 
-def test_seeds_that_are_not_shared_are_averaged():
-    ours, theirs = scored(0.05, 2), scored(0, 2)
-    found = difference(runs(ours, seeds=[0, 1]), runs(theirs, seeds=[2, 3]))
+def test_seeds_that_are_not_shared_are_two_samples():
+    """As where each run drew its own: tasks stay paired, seeds are Welch's."""
+    ours, theirs = scored(0.05, 3) + np.array([[0.01], [0.0], [-0.02]]), scored(0, 2)
+    found = difference(runs(ours, seeds=[0, 1, 2]), runs(theirs, seeds=[3, 4]))
+    over_seeds = stats.ttest_ind(ours.mean(axis=1), theirs.mean(axis=1), equal_var=False)
+    over_tasks = stats.ttest_rel(ours.mean(axis=0), theirs.mean(axis=0))
     assert found.seeds == 0
-    assert found.p == pytest.approx(stats.ttest_rel(ours.mean(axis=0), theirs.mean(axis=0)).pvalue)
+    assert found.ci95_tasks == pytest.approx(half(over_tasks.confidence_interval(0.95)))
+    assert found.ci95_seeds == pytest.approx(half(over_seeds.confidence_interval(0.95)))
+    assert found.p == pytest.approx(max(over_seeds.pvalue, over_tasks.pvalue))
 
 
 def test_folds_are_matched_by_their_tasks_and_corrected():

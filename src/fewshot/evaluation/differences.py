@@ -47,7 +47,7 @@ class Difference:
         paired: whether both were tested on the same tasks; else the intervals are Welch's, of two independent samples.
         mean: of the difference.
         ci95_tasks: half width over tasks, for these trained models.
-        ci95_seeds: over seeds, which are paired where both have them; NaN where there are not two.
+        ci95_seeds: over seeds, which are paired where both have them, else Welch's; NaN where there are not two.
         ci95_folds: over folds, corrected (`corrected_interval`); NaN where there is one, or their training sets are unknown.
         folds, seeds, tasks: that were compared: folds; seeds that both have, 0 where they share none; tasks of all folds.
         p: the largest of the p-values over tasks, over seeds and over folds: a difference counts if none of them explains it.
@@ -90,7 +90,7 @@ def difference(runs: Sequence[EvaluatedRun], baseline: Sequence[EvaluatedRun]) -
     """Compares runs of one config, over seeds and folds, with those of another.
 
     Runs on the same list of tasks are of one fold. Folds that both have are paired, task by task as far as both lists go, and
-    seed by seed where they share some. Without a fold in common nothing is paired.
+    seed by seed where they share some, else as two samples of seeds. Without a fold in common nothing is paired.
 
     Raises:
         ValueError: there are no runs, or they have different scores.
@@ -103,20 +103,22 @@ def difference(runs: Sequence[EvaluatedRun], baseline: Sequence[EvaluatedRun]) -
     if not shared:
         return _unpaired(decides.pop(), ours, theirs)
     pairs = [_paired(ours[fold], theirs[fold]) for fold in shared]
-    folds = [differences for differences, _, _ in pairs]
+    folds = [differences for differences, _ in pairs]
     tasks, seeds = [each.mean(axis=0) for each in folds], [each.mean(axis=1) for each in folds]
-    common = min(count for _, count, _ in pairs)
+    common = min(count for _, count in pairs)
     ratios = [run.test_to_train for run in baseline if run.tasks in shared]
     over_folds, p_folds = corrected_interval([float(each.mean()) for each in folds], float(np.mean(ratios)))
     mean = over_folds.mean
-    errors = [within(tasks), within(seeds) if common else (math.nan, 0)]
+    sides = [[_stacked(side[fold]) for fold in shared] for side in (ours, theirs)]
+    errors = [
+        within(tasks),
+        within(seeds) if common else _welch([within([fold.mean(axis=1) for fold in side]) for side in sides]),
+    ]
     p_values = [p_value(mean, error, degrees) for error, degrees in errors if degrees]
     all_tasks = np.concatenate(tasks).round(DIGITS)
     wins, losses = int((all_tasks > 0).sum()), int((all_tasks < 0).sum())
-    deviations = [
-        _deviation([each.mean(axis=0) for each in side]) for side in zip(*(sides for *_, sides in pairs), strict=True)
-    ]
-    reference = float(np.mean([sides[1].mean() for *_, sides in pairs]))
+    deviations = [_deviation([fold.mean(axis=0) for fold in side]) for side in sides]
+    reference = float(np.mean([fold.mean() for fold in sides[1]]))
     name = decides.pop()
     return Difference(
         score=name,
@@ -159,16 +161,16 @@ def _folds(runs: Sequence[EvaluatedRun]) -> Folds:
     return found
 
 
-def _paired(ours: Mapping[int, Figures], theirs: Mapping[int, Figures]) -> tuple[Figures, int, tuple[Figures, Figures]]:
-    """Differences ``(seeds, tasks)`` of one fold; how many seeds are paired; and the scores of both sides, likewise.
+def _paired(ours: Mapping[int, Figures], theirs: Mapping[int, Figures]) -> tuple[Figures, int]:
+    """Differences ``(seeds, tasks)`` of one fold, and how many seeds are paired.
 
-    Where no seed is paired, the means over seeds are: one row.
+    Where none is, the means over seeds are: one row.
     """
     tasks = min(len(figures) for side in (ours, theirs) for figures in side.values())
     shared = sorted(ours.keys() & theirs.keys())
     rows = [[side[seed][:tasks] for seed in shared or side] for side in (ours, theirs)]
     one, other = (np.stack(each) if shared else np.mean(each, axis=0, keepdims=True) for each in rows)
-    return one - other, len(shared), (one, other)
+    return one - other, len(shared)
 
 
 def _unpaired(name: str, ours: Folds, theirs: Folds) -> Difference:
