@@ -49,8 +49,11 @@ def test_results_have_metrics_protocol_cost_and_provenance(results):
     tasks = {"data": "toy", "split": "test", "ways": 3, "shots": 1, "queries": 4, "eval_steps": 3, "seed": 0}
     model = {"model": "MAML", "backbone": "Conv4", "engine": "auto", "order": 2, "batch_norm": "transductive"}
     assert (tasks | model).items() <= results["protocol"].items()
-    training = {"ways": 3, "shots": 1, "queries": 2, "within": None, "apart": None, "meta_batch_size": 4, "steps": 7}
+    training = {"ways": 3, "shots": 1, "queries": 2, "within": None, "apart": None, "replacement": True}
+    training |= {"meta_batch_size": 4, "steps": 7, "checkpoint": "best"}
     assert results["protocol"]["train"] == training
+    assert results["protocol"]["splits_units"] == {"train": 10, "val": 10, "test": 10}
+    assert results["protocol"]["replacement"] is True
     assert results["cost"]["train_seconds"] > 0
     assert results["cost"]["train_tasks"] == 28
     assert results["cost"]["peak_rss_bytes"] > 2**20
