@@ -20,11 +20,15 @@ from omegaconf import OmegaConf
 from fewshot.data.files.archives import open_zip, read_member
 from fewshot.data.files.pickles import load_pickle
 from fewshot.data.images import quickdraw
+from fewshot.data.images.cifar100 import FC100, CifarFS
+from fewshot.data.images.cub import CUB
 from fewshot.data.images.decode import FORMATS, decode
 from fewshot.data.images.folder import Folder
 from fewshot.data.images.miniimagenet import MiniImageNet
 from fewshot.data.images.omniglot import Omniglot
+from fewshot.data.images.tieredimagenet import TieredImageNet
 from fewshot.data.prepared import find, prepare
+from fewshot.data.published import listed, published_classes
 from fewshot.errors import UserError
 from fewshot.runtime.build import build_model
 from fewshot.runtime.checkpoints import read_checkpoint
@@ -33,7 +37,7 @@ from fewshot.runtime.metrics_csv import MetricsCsv
 from fewshot.runtime.resume import restore_model
 from fewshot.runtime.run_folder import find_checkpoint, results_of
 from fewshot.runtime.train import train
-from tests.data.fakes import image_bytes, omniglot_members, photo, photo_names, silent, write_csv, write_zip
+from tests.data.fakes import image_bytes, omniglot_members, photo, photo_names, silent, write_csv, write_tar, write_zip
 from tests.toy import Toy
 
 BROKEN_FILES = int(os.environ.get("FEWSHOT_FUZZ", "60"))
@@ -205,6 +209,103 @@ def test_omniglot(tmp_path):
             pass
 
     fuzz(path, path.read_bytes(), read)
+
+
+CIFAR = [listed("lists", "cifar100_names").index(name) for name in published_classes("fc100", "tadam")["val"][:2]]
+"""The numbers of two of CIFAR-100's classes."""
+
+
+def read_part(source, part):
+    """Lists a part and decodes it."""
+    source.classes(part)
+    source.files(part)
+    source.columns(part)
+    list(source.images(part))
+
+
+def tiered_labels():
+    names = [listed("lists", "imagenet_names")[wnid] for wnid in published_classes("tieredimagenet", "ren")["val"][:2]]
+    return {"label_specific": np.array([0, 1, 1], np.int32), b"label_specific_str": names, "label_general": [0, 0, 0]}
+
+
+@pytest.mark.parametrize("name", ["val_images_png.pkl", "val_labels.pkl"])
+def test_pickles_of_tieredimagenet(tmp_path, name):
+    pngs = [np.frombuffer(image_bytes(photo(i)[:4, :4]), np.uint8)[:, None] for i in range(3)]
+    (tmp_path / "val_images_png.pkl").write_bytes(pickle.dumps(pngs, protocol=2))
+    (tmp_path / "val_labels.pkl").write_bytes(pickle.dumps(tiered_labels(), protocol=2))
+    path = tmp_path / name
+    fuzz(path, path.read_bytes(), lambda: read_part(TieredImageNet(str(tmp_path), (3, 4, 4), allow_partial=True), "val"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_of_tieredimagenet(tmp_path, save):
+    path = tmp_path / "val_images.npz"
+    save(path, images=np.stack([photo(i)[:4, :4] for i in range(3)]))
+    (tmp_path / "val_labels.pkl").write_bytes(pickle.dumps({"labels": [np.int64(3), 4, 4]}))
+    fuzz(path, path.read_bytes(), lambda: read_part(TieredImageNet(str(tmp_path), (3, 4, 4), allow_partial=True), "val"))
+
+
+def cifar_files(rows):
+    """CIFAR-100's own files with few images, in both forms."""
+    names, labels = listed("lists", "cifar100_names"), CIFAR + CIFAR[:1]
+    python = {"data": rows, "fine_labels": labels}
+    binary = b"".join(bytes([0, label]) + row.tobytes() for label, row in zip(labels, rows, strict=True))
+    return {
+        "cifar-100-python/meta": pickle.dumps({b"fine_label_names": names}, protocol=2),
+        "cifar-100-python/train": pickle.dumps(python, protocol=2),
+        "cifar-100-python/test": pickle.dumps({key.encode(): value for key, value in python.items()}, protocol=2),
+        "cifar-100-binary/fine_label_names.txt": "\n".join(names).encode(),
+        "cifar-100-binary/train.bin": binary,
+        "cifar-100-binary/test.bin": binary,
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        *(("python", name) for name in ("meta", "train", "test")),
+        *(("binary", name) for name in ("fine_label_names.txt", "test.bin")),
+        ("python", "archive"),
+    ],
+)
+def test_files_of_cifar_100(tmp_path, form, name):
+    rows = np.stack([photo(i)[:32, :32].reshape(-1) for i in range(3)])
+    files = {key: data for key, data in cifar_files(rows).items() if form in key}
+    if name == "archive":
+        path = write_tar(tmp_path / f"cifar-100-{form}.tar.gz", files)
+    else:
+        for key, data in files.items():
+            (tmp_path / key).parent.mkdir(exist_ok=True)
+            (tmp_path / key).write_bytes(data)
+        path = tmp_path / f"cifar-100-{form}/{name}"
+    fuzz(path, path.read_bytes(), lambda: read_part(FC100(str(tmp_path), (3, 32, 32), allow_partial=True), "val"))
+
+
+@pytest.mark.parametrize("name", ["FC100_val.pickle", "few-shot-val.npz", "CIFAR_FS_val.pickle"])
+def test_parts_of_cifar_100(tmp_path, name):
+    path, images, labels = tmp_path / name, np.stack([photo(i)[:4, :4] for i in range(3)]), CIFAR + CIFAR[:1]
+    if path.suffix == ".npz":
+        np.savez(path, features=images, targets=np.array(labels))
+    else:
+        path.write_bytes(pickle.dumps({"data": images, "labels": [np.int64(label) for label in labels]}, protocol=2))
+    source = CifarFS if "FS" in name else FC100
+    fuzz(path, path.read_bytes(), lambda: read_part(source(str(tmp_path), (3, 4, 4), allow_partial=True), "val"))
+
+
+@pytest.mark.parametrize("name", ["CUB_200_2011.tar", "CUB_200_2011.tgz", "images.txt", "bounding_boxes.txt"])
+def test_cub(tmp_path, name):
+    birds = [f"001.Black_footed_Albatross/Black_Footed_Albatross_000{i}_7.jpg" for i in range(3)]
+    files = {f"CUB_200_2011/images/{bird}": image_bytes(photo(i)[:8, :8]) for i, bird in enumerate(birds)}
+    files["CUB_200_2011/images.txt"] = "".join(f"{i} {bird}\n" for i, bird in enumerate(birds)).encode()
+    files["CUB_200_2011/bounding_boxes.txt"] = b"".join(b"%d 1.0 2.0 4.0 5.0\n" % i for i in range(3))
+    if name.endswith(".txt"):
+        for key, data in files.items():
+            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / key).write_bytes(data)
+        path = tmp_path / "CUB_200_2011" / name
+    else:
+        path = write_tar(tmp_path / name, files)
+    fuzz(path, path.read_bytes(), lambda: read_part(CUB(str(tmp_path), (3, 8, 8), crop=True, allow_partial=True), "train"))
 
 
 @pytest.mark.parametrize("name", ["meta.json", "images.npy"])

@@ -199,8 +199,8 @@ def test_fewer_classes_and_images_are_accepted_when_asked_for(tmp_path):
 def test_where_nothing_is_found_the_archive_is_downloaded(tmp_path, monkeypatch):
     asked = []
 
-    def download(url, path, md5, remedy):
-        asked.append((url.rpartition("/")[2], md5, remedy))
+    def download(urls, path, md5, remedy):
+        asked.append((urls[0].rpartition("/")[2], md5, remedy))
         write_tar(path, python_form())
 
     monkeypatch.setattr(cifar100, "download", download)

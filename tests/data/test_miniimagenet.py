@@ -11,6 +11,7 @@ from PIL import Image
 from fewshot.data.files.archives import open_zip
 from fewshot.data.images import miniimagenet
 from fewshot.data.images.miniimagenet import MiniImageNet
+from fewshot.data.published import listed
 from tests.data.fakes import (
     PHOTOS,
     data_module,
@@ -254,6 +255,36 @@ def test_a_folder_for_each_class_of_a_split_is_enough(tmp_path, six_images, fold
     np.testing.assert_array_equal(list(source.images("val")), expected_images(FOUND))
     assert len(source.files("val")) == 96
     assert "test=false" in refusal(source.classes, "test")
+
+
+NAMES = listed("lists", "imagenet_names")
+
+
+@pytest.mark.parametrize(
+    ("file_of", "packed"),
+    [
+        pytest.param(lambda label, number: f"mini/meta-val/{label}/{number}.jpg", False, id="deeper"),
+        pytest.param(lambda label, number: f"mini/val/{label}/{number}.jpg", True, id="in an archive"),
+        pytest.param(lambda label, number: f"{label}/{number}.jpg", False, id="no folders of splits"),
+        pytest.param(lambda label, number: f"val/{NAMES[label]}/{number}.jpg", False, id="names"),
+        pytest.param(lambda label, number: f"{NAMES[label].split(',')[0]}/{number}.jpg", True, id="first words"),
+        pytest.param(lambda label, number: f"ILSVRC/train/{label}/{label}_{number}.JPEG", False, id="ILSVRC"),
+        pytest.param(lambda label, number: f"val/{label}_{number}.JPEG", False, id="names of files alone"),
+        pytest.param(lambda label, number: f"images/{label}{number:08d}.jpg", True, id="without lists"),
+    ],
+)
+def test_classes_are_known_by_the_names_of_folders_or_files(tmp_path, six_images, file_of, packed):
+    files = {file_of(label, i % 6): image_bytes(photo(i % PHOTOS)) for i, (_, label) in enumerate(FOUND)}
+    files |= {"train/n00000000/1.jpg": b"no class of it", "._x.jpg": b""}
+    if packed:
+        write_zip(tmp_path / "mini-imagenet/all.zip", files)
+    else:
+        for name, data in files.items():
+            (tmp_path / "mini-imagenet" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "mini-imagenet" / name).write_bytes(data)
+    source = MiniImageNet(str(tmp_path))
+    np.testing.assert_array_equal(list(source.images("val")), expected_images(FOUND))
+    assert "has no folder of any test class" in refusal(source.classes, "test")
 
 
 @pytest.mark.parametrize("form", ["list", "folders", "pickle"])

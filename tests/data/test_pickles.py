@@ -98,6 +98,12 @@ def test_a_name_that_is_no_data_is_refused(tmp_path, name):
         assert name.replace(" ", ".") in refusal(load_pickle, saved(tmp_path, data))
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_a_number_of_a_remembered_object_takes_no_memory(tmp_path, put):
+    """Python makes room for as many objects: 32 GiB for 12 bytes."""
+    assert "it remembers object 2147483647" in refusal(load_pickle, saved(tmp_path, b"\x80\x02]" + put + b"."))
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_images_of_pillow_are_refused_with_the_reason(tmp_path, protocol):
     """They are objects, as in the caches of libraries."""

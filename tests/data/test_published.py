@@ -49,7 +49,7 @@ def test_lists_have_the_published_sizes_and_no_class_in_two_parts(dataset, split
 def test_splits_in_circulation_are_named():
     assert splits_of("cub") == tuple(BIRDS)
     assert check_split("cub", "frn") == "frn"
-    assert "data.split.which=fnr is no split of cub; did you mean 'frn'?" in refusal(check_split, "cub", "fnr")
+    assert "data.split.name=fnr is no split of cub; did you mean 'frn'?" in refusal(check_split, "cub", "fnr")
 
 
 def test_splits_divide_the_same_classes():
@@ -67,7 +67,15 @@ def test_splits_divide_the_same_classes():
 
 @pytest.mark.parametrize(
     ("tested", "trained", "shared"),
-    [("closerlook", "frn", 50), ("frn", "closerlook", 50), ("closerlook", "feat", 24), ("metadataset", "closerlook", 14)],
+    [
+        *(("frn", "closerlook", 50), ("feat", "closerlook", 23), ("metadataset", "closerlook", 14)),
+        *(
+            ("dn4_2019", "closerlook", 22),
+            ("dn4_2023", "closerlook", 24),
+            ("closerlook", "frn", 50),
+            ("closerlook", "feat", 24),
+        ),
+    ],
 )
 def test_splits_of_birds_contradict_each_other(tested, trained, shared):
     assert len(set(published_classes("cub", tested)["test"]) & set(published_classes("cub", trained)["train"])) == shared
@@ -130,15 +138,15 @@ def test_a_split_that_no_source_has_is_refused(tmp_path):
     source = Textures(str(tmp_path), (1, 4, 4))
     data_module(source, tmp_path, split=Published("metadataset"))
     said = refusal(data_module, source, tmp_path, split=Published("frn"))
-    assert "data.split.which=frn but dtd-metadataset has one published split" in said
+    assert "data.split.name=frn but dtd-metadataset has one published split" in said
     assert (Published().description, Published("frn").description) == (
         {"rule": "published"},
-        {"rule": "published", "which": "frn"},
+        {"rule": "published", "name": "frn"},
     )
 
 
 def test_a_source_takes_the_split_that_is_named_where_the_rule_names_one():
     """And its usual one where the rule is another."""
-    for split, expected in (({"which": "frn"}, "frn"), ({"folds": 5}, None)):
-        cfg = OmegaConf.create({"data": {"split": split, "source": {"split": "${oc.select:data.split.which,null}"}}})
+    for split, expected in (({"name": "frn"}, "frn"), ({"folds": 5}, None)):
+        cfg = OmegaConf.create({"data": {"split": split, "source": {"split": "${oc.select:data.split.name,null}"}}})
         assert cfg.data.source.split == expected

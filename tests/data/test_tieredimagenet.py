@@ -1,14 +1,16 @@
 """Tests of tieredImageNet: each form that people have gives the same classes and pictures, or says what it lacks."""
 
+import logging
 import pickle
 
 import numpy as np
 import pytest
 
-from fewshot.data.images import tieredimagenet
+from fewshot.data.images import miniimagenet, tieredimagenet
 from fewshot.data.images.tieredimagenet import TieredImageNet
+from fewshot.data.parts import class_tasks
 from fewshot.data.published import listed, published_classes
-from tests.data.fakes import image_bytes, refusal, write_zip
+from tests.data.fakes import data_module, image_bytes, photo_names, refusal, write_csv, write_photo_zip, write_zip
 
 SHAPE = (3, 84, 84)
 NAMES = listed("lists", "imagenet_names")
@@ -92,11 +94,13 @@ def test_arrays_are_blue_green_red(tmp_path, save_npz):
 
 
 @pytest.mark.parametrize("kind", [int, np.int64])
-def test_classes_that_have_numbers_alone_are_called_by_part_and_number(tmp_path, kind):
+def test_classes_that_have_numbers_alone_are_called_by_part_and_number(tmp_path, kind, caplog):
     """As MetaOptNet's, which need not begin at 0."""
     np.savez(tmp_path / "val_images.npz", images=np.stack(PICTURES)[..., ::-1])
     save(tmp_path / "val_labels.pkl", {"labels": [kind(351 + label) for label in LABELS]})
-    assert colours(source(tmp_path)) == {f"val {351 + number}": levels for number, levels in enumerate(EXPECTED.values())}
+    with caplog.at_level(logging.INFO):
+        assert colours(source(tmp_path)) == {f"val {351 + number}": levels for number, levels in enumerate(EXPECTED.values())}
+    assert "3 classes, without names: nothing tells whether a checkpoint has seen them, 6 images" in caplog.text
 
 
 def write_folders(root, folder_of, name="{:02d}.png"):
@@ -184,6 +188,28 @@ def test_classes_of_another_part_are_not_taken(tmp_path):
     save(tmp_path / "val_images_png.pkl", png_arrays(PICTURES, (-1, 1)))
     save(tmp_path / "val_labels.pkl", ren_labels([*FEW[:2], CLASSES["test"][0]]))
     assert list(colours(source(tmp_path))) == sorted(FEW[:2])
+
+
+# Classes that a checkpoint has seen
+
+
+def test_classes_of_mini_imagenet_are_known_again(tmp_path, one_image):
+    """13 of the classes that mini-ImageNet trains on are tested here."""
+    write_part(tmp_path, "test")
+    module = data_module(source(tmp_path, allow_partial=False), tmp_path / "cache")
+    mini = published_classes("miniimagenet", "ravi")["train"]
+    module.trained_on = {"source": "miniimagenet-ravi", "classes": list(mini), "split": {"rule": "published"}}
+    assert "the checkpoint was trained on 13 of the 160 test classes (n02105505, " in refusal(module.check, ["test"])
+
+
+def test_mini_imagenet_is_not_trained_on_to_test_these(tmp_path, one_image, monkeypatch):
+    monkeypatch.setattr(miniimagenet, "IMAGES_PER_CLASS", 2)
+    write_part(tmp_path, "test")
+    write_csv(tmp_path / "miniimagenet/train.csv", photo_names("train", 2))
+    write_photo_zip(tmp_path / "miniimagenet/images.zip", photo_names("train", 2))
+    tiered = class_tasks(source(tmp_path, allow_partial=False), 2, 1, 1)
+    module = data_module(miniimagenet.MiniImageNet(str(tmp_path)), tmp_path / "cache", ways=2, queries=1, test=tiered)
+    assert "the train and test splits share 13 of their classes" in refusal(module.check, ["train", "test"])
 
 
 # Broken

@@ -41,6 +41,7 @@ IMAGES_OF_A_CLASS = {
     "chula_rbc12": 261,
     "tieredimagenet": 700,
     "cifar100": 600,
+    "cub": 41,
     "aircraft": 100,
     "flowers102": 40,
     "split_folders": 120,

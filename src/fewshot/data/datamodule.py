@@ -131,11 +131,9 @@ class EpisodicDataModule(L.LightningDataModule):
 
     def _require_split(self) -> None:
         """Refuses the name of a published split that no source is divided by."""
-        which = self.split.which if isinstance(self.split, Published) else None
-        if which and all(part.source.split != which for part in self.parts.values() if isinstance(part, Part)):
-            raise UserError(
-                f"data.split.which={which} but {self.source_name('train')} has one published split; leave it at null"
-            )
+        name = self.split.name if isinstance(self.split, Published) else None
+        if name and all(part.source.split != name for part in self.parts.values() if isinstance(part, Part)):
+            raise UserError(f"data.split.name={name} but {self.source_name('train')} has one published split; leave it at null")
 
     def _require_inputs(self, shuffled_labels: bool) -> None:
         """Refuses what no data could mend, before anything is looked for."""

@@ -41,5 +41,5 @@ def check_split(dataset: str, split: str) -> str:
         UserError: it has not.
     """
     if split not in splits_of(dataset):
-        raise UserError(f"data.split.which={split} is no split of {dataset}{suggest(str(split), splits_of(dataset))}")
+        raise UserError(f"data.split.name={split} is no split of {dataset}{suggest(str(split), splits_of(dataset))}")
     return split

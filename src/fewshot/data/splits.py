@@ -62,10 +62,10 @@ class Published(Split):
     """The split that a source is published with.
 
     Attributes:
-        which: of several in circulation; None leaves it to the source. The source divides itself by it.
+        name: of several in circulation; None leaves it to the source. The source divides itself by it.
     """
 
-    which: str | None = None
+    name: str | None = None
     rule = "published"
     by = CLASS
 

@@ -1,8 +1,9 @@
 """Pickles from the network, read without running what they contain."""
 
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -44,6 +45,13 @@ class _DataUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)  # as NumPy 2 calls what NumPy 1 wrote
 
 
+def _require_modest_memo(file: IO[bytes]) -> None:
+    """Refuses numbers of remembered objects beyond their count, for which Python takes up to 64 GiB of memory."""
+    for count, (operation, number, _) in enumerate(pickletools.genops(file)):
+        if operation.name in ("PUT", "LONG_BINPUT") and number is not None and number > count:
+            raise pickle.UnpicklingError(f"it remembers object {number} as its {count}th at the most")
+
+
 def load_pickle(path: Path | Place) -> Any:
     """The lists, dicts and arrays of a pickle; strings that Python 2 wrote are strings, or arrays' bytes.
 
@@ -51,6 +59,8 @@ def load_pickle(path: Path | Place) -> Any:
         UserError: it is truncated, no pickle, or holds anything that is not data.
     """
     try:
+        with path.open("rb") if isinstance(path, Path) else path.open() as file:
+            _require_modest_memo(file)
         with path.open("rb") if isinstance(path, Path) else path.open() as file:
             return _DataUnpickler(file, encoding="latin1").load()
     except UserError:  # of the archive that it lies in

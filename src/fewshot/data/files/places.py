@@ -97,7 +97,7 @@ def _places(folder: Path, tars: Collection[str]) -> Iterator[Place]:
                 yield Place(Path(parent, name))
     for archive in archives:
         for member, content in members(archive).items():
-            if not any(_is_hidden(part) for part in member.split("/")):
+            if not any(_is_hidden(part) for part in member.removeprefix("./").split("/")):
                 yield Place(archive, member, content)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.catalogue import facts
 from fewshot.data.files.arrays import array_names, read_array
 from fewshot.data.files.download import download
 from fewshot.data.files.pickles import load_dict
@@ -19,8 +20,6 @@ from fewshot.data.images.split_images import SplitImages
 from fewshot.data.published import listed, published_classes
 from fewshot.errors import UserError
 
-ARCHIVE, MD5 = "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
-URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 IMAGES_PER_CLASS = 600
 SIZE = 32
 ROW = 2 + 3 * SIZE * SIZE
@@ -41,7 +40,7 @@ class Cifar100(SplitImages):
     """
 
     other_folders = ("cifar100", "cifar-100")
-    tars = (ARCHIVE, "cifar-100-binary.tar.gz")
+    tars = ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz")
     part_files: tuple[str, ...]
     own_numbers: bool
 
@@ -53,8 +52,9 @@ class Cifar100(SplitImages):
     def obtain(self) -> None:
         if any(self._found_in(part) for part in self.parts):
             return
-        folder = Path(self._data_dir) / self.folder
-        download(URL, folder / ARCHIVE, MD5, f"put {self.forms} into {folder}, or set paths.data_dir=FOLDER where they are")
+        folder, (archive,) = Path(self._data_dir) / self.folder, facts(self.folder).files
+        remedy = f"put {self.forms} into {folder}, or set paths.data_dir=FOLDER where they are"
+        download(archive.urls, folder / archive.name, archive.md5, remedy)
         for name in ("where", "every", "places", "_by_name"):  # are looked for anew
             self.__dict__.pop(name, None)
 

@@ -15,8 +15,11 @@ import numpy.typing as npt
 from fewshot.data.files.archives import members
 from fewshot.data.files.download import download, fetch_json
 from fewshot.data.files.pickles import load_pickle
-from fewshot.data.files.places import Place
+from fewshot.data.files.places import Place, all_places
+from fewshot.data.images.class_trees import in_class_folders, split_folder
 from fewshot.data.images.decode import decode
+from fewshot.data.images.imagenet_names import wnid_of
+from fewshot.data.images.listed import PlacedImage
 from fewshot.data.published import published_classes
 from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
 from fewshot.errors import UserError
@@ -24,6 +27,8 @@ from fewshot.errors import UserError
 RECORD = "https://zenodo.org/api/records/7978538"
 SIZE = 84
 IMAGES_PER_CLASS = 600
+OWN_FOLDERS = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "mini-ImageNet")
+"""What the data set's folder is called in `data_dir`."""
 
 
 class MiniImageNet(ImageSource):
@@ -31,12 +36,13 @@ class MiniImageNet(ImageSource):
 
     - ``train.csv``, ``val.csv``, ``test.csv`` (``filename,label``) with the JPEGs inside zip archives or in ``images/``, which
       comes first, in folders or not;
-    - ``train/``, ``val/``, ``test/`` with a folder of JPEGs for each class;
+    - a folder of JPEGs for each class, called by WordNet id or name, or JPEGs whose names begin with the id, as ILSVRC's do;
+      perhaps in ``train/``, ``val/``, ``test/``, in zip archives or not;
     - the pickles ``mini-imagenet-cache-{train,val,test}.pkl`` (``image_data``, ``class_dict``), which are downloaded where
       no form is found.
 
     Args:
-        data_dir: holds these files, directly or in ``miniimagenet/``.
+        data_dir: holds these files, directly or in ``miniimagenet/`` or ``mini-imagenet/``.
         allow_partial: accept fewer classes and images.
     """
 
@@ -47,9 +53,8 @@ class MiniImageNet(ImageSource):
         self.name = "miniimagenet-ravi" + ("-partial" if allow_partial else "")
         self._allow_partial = allow_partial
         self._root = Path(data_dir)
-        self._folder = next(
-            (folder for folder in (self._root / "miniimagenet", self._root) if any(form.is_in(folder) for form in FORMS)), None
-        )
+        folders = [folder for folder in (*(self._root / name for name in OWN_FOLDERS), self._root) if folder.is_dir()]
+        self._folder = next((folder for folder in folders if any(form.is_in(folder) for form in FORMS)), None)
 
     def obtain(self) -> None:
         if self._folder is None:
@@ -212,26 +217,40 @@ class _Listed(_Jpegs):
 
 
 class _Folders(_Jpegs):
-    """A folder for each split with a folder for each class."""
+    """A folder for each class, or images that are called by their class, perhaps in folders of the splits."""
 
     @staticmethod
     def is_in(folder: Path) -> bool:
-        return any(_class_folders(folder, split) for split in SPLITS)
+        return any(True for _ in _in_folders(folder))
 
     def files(self, split: str) -> list[Path]:
-        return [place.path for places in self.places(split).values() for place in places]
+        return list(dict.fromkeys(place.path for places in self.places(split).values() for place in places))
 
     def places(self, split: str) -> dict[str, list[Place]]:
-        folders = _class_folders(self._folder, split)
-        if not folders:
+        found = {label: self._every[label] for label in _labels()[split] if label in self._every}
+        if not found:
             skip = " or run with test=false" if split == "test" else ""
             raise UserError(f"{self._folder / split} has no folder of any {split} class; put them there{skip}")
-        every = {folder.name: [Place(path) for path in sorted(folder.iterdir()) if _is_image(path)] for folder in folders}
-        return {label: places for label, places in every.items() if places}
+        return found
+
+    @cached_property
+    def _every(self) -> dict[str, list[Place]]:
+        every: dict[str, list[Place]] = {}
+        for image in _in_folders(self._folder):
+            every.setdefault(image.label, []).append(image.place)
+        return every
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in (".jpg", ".jpeg", ".png")
+def _in_folders(folder: Path) -> Iterator[PlacedImage]:
+    """The images below a folder of the data set's own; of another, those in its folders of the splits."""
+    own = folder.name in OWN_FOLDERS
+    tops = [folder] if own else sorted(path for path in folder.iterdir() if path.is_dir() and split_folder(path.name))
+    return in_class_folders(folder, (place for top in tops for place in all_places(top)), _label, joined=False)
+
+
+def _label(place: Place) -> str | None:
+    wnid = wnid_of(place.folder) or wnid_of(place.name.name)
+    return wnid if wnid in _every_label() else None
 
 
 class _Pickles(_Form):
@@ -285,13 +304,6 @@ def _key(name: str) -> str:
     """What a file is looked for by, whatever its folder and however its suffix is written."""
     path = PurePosixPath(name)
     return f"{path.stem}{path.suffix.lower().replace('.jpeg', '.jpg')}"
-
-
-def _class_folders(folder: Path, split: str) -> list[Path]:
-    """The folders of a split's classes."""
-    names = ("val", "validation", "valid") if split == "val" else (split,)
-    parent = next((folder / name for name in names if (folder / name).is_dir()), None)
-    return sorted(path for path in parent.iterdir() if path.name in _every_label()) if parent else []
 
 
 def _pickle(folder: Path, split: str) -> Path:

@@ -95,4 +95,5 @@ class SplitImages(PublishedImages):
             )
         if not self._allow_partial:
             self.check_sizes(part, sizes)
-        log.info(f"{self.name} {part}: {len(sizes)} classes, {sum(sizes.values()):,} images")
+        nameless = "" if sizes.keys() & set(expected) else ", without names: nothing tells whether a checkpoint has seen them"
+        log.info(f"{self.name} {part}: {len(sizes)} classes{nameless}, {sum(sizes.values()):,} images")
