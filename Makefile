@@ -11,13 +11,13 @@ export UV_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print(sys.executable if (3
 # Options for pytest, as in: make test ARGS="-k tasks"
 ARGS ?=
 # What `make compare-algorithms` trains: on which experiment, for how many outer steps of 16 tasks of the tested size, which models
-# (all of configs/model that take images), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
+# (all of configs/model that take images and train), with which other overrides. As in: make compare-algorithms EXPERIMENT=quickdraw_5w1s STEPS=500 OVERRIDES="seed=0,1,2"
 EXPERIMENT ?= omniglot_5w1s
 STEPS ?= 1000
 OVERRIDES ?= seed=0
 comma := ,
 space := $(subst ,, )
-MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _% tfidf_% rating_%,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
+MODELS ?= $(subst $(space),$(comma),$(strip $(filter-out _% tfidf_% rating_% logistic mahalanobis ridge,$(basename $(notdir $(sort $(wildcard configs/model/*.yaml)))))))
 
 .PHONY: help setup extras train test test-fast prove goldens bench compare-algorithms lint tensorboard pins clean
 
@@ -26,7 +26,7 @@ help: ## this list
 
 setup: $(INSTALLED) ## install everything into .venv
 
-extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, submitit, wandb
+extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, submitit, timm, wandb
 	$(UV) sync --quiet --all-extras
 
 train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores

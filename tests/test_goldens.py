@@ -81,8 +81,10 @@ def test_losses_in_double_precision(compose_config, tmp_path, name):
         for of, parameter in model.network.named_parameters():
             if parameter.ndim and not ((parameter == 0) | (parameter == 1)).all():  # drawn at random
                 parameter.copy_(numbers(of, *parameter.shape) / max(1, parameter[0].numel()) ** 0.5)
-    optimizer = optimizer_of(model)
-    losses = [outer_step(model, optimizer, golden_tasks(step)) for step in range(3)]
+    losses = []
+    if model.takes_outer_steps:
+        optimizer = optimizer_of(model)
+        losses = [outer_step(model, optimizer, golden_tasks(step)) for step in range(3)]
     batch = golden_tasks(3)
     outputs = model.eval().evaluate(batch)[:, -1].detach()
     losses.append(model.query_losses(outputs, batch.query_y).mean().item())

@@ -3,6 +3,7 @@
 from typing import Any
 
 INNER_LOOP = "fewshot.inner.inner_loop.InnerLoop"
+PRETRAINED = "fewshot.backbones.pretrained.Pretrained"
 INNER_LOOPS = {
     "unrolled": "fewshot.inner.unrolled.Unrolled",
     "implicit": "fewshot.inner.implicit.Implicit",
@@ -34,6 +35,8 @@ def renamed(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     now = {key: _now(value) if key == "_target_" and isinstance(value, str) else renamed(value) for key, value in node.items()}
+    if now.get("_target_") == PRETRAINED:
+        now.pop("cached", None)  # images whose features it kept
     return _with_outer_gradient(now) if now.get("_target_") == INNER_LOOP else now
 
 

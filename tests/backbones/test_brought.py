@@ -91,6 +91,36 @@ class Attention(nn.Module):
         return self.layer(x.view(-1, 2, 4)).mean(dim=1)
 
 
+class SelfAttention(nn.Module):
+    """As timm's blocks have it: one projection to queries, keys and values, and PyTorch's function."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class VisionTransformer(nn.Module):
+    """Patches of an image, a token for the class and positions (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.patches = nn.Conv2d(1, WIDTH, 2, stride=2)
+        self.token, self.places = (nn.Parameter(0.1 * torch.randn(1, count, WIDTH)) for count in (1, 3))
+        self.before, self.attention, self.after = nn.LayerNorm(WIDTH), attention, nn.LayerNorm(WIDTH)
+        self.mlp = nn.Sequential(nn.Linear(WIDTH, 6), nn.GELU(), nn.Linear(6, WIDTH))
+
+    def forward(self, x):
+        patches = self.patches(x.view(-1, 1, 2, 4)).flatten(2).mT
+        x = torch.cat([self.token.expand(len(patches), -1, -1), patches], dim=1) + self.places
+        y = self.before(x)
+        x = x + (self.attention(y, y, y)[0] if isinstance(self.attention, nn.MultiheadAttention) else self.attention(y))
+        return (x + self.mlp(self.after(x)))[:, 0]
+
+
 class Counting(nn.Module):
     """It writes into a buffer and a list, and goes by the buffer."""
 
@@ -132,6 +162,8 @@ BROUGHT = {
     "gru": lambda: Recurrent(nn.GRU),
     "rnn": lambda: Recurrent(nn.RNN),
     "attention": Attention,
+    "vision transformer": lambda: VisionTransformer(nn.MultiheadAttention(WIDTH, 2, batch_first=True)),
+    "vision transformer as timm's": lambda: VisionTransformer(SelfAttention(WIDTH, 2)),
     "group norm": lambda: convolutional(nn.GroupNorm(2, 4)),
     "instance norm": lambda: convolutional(nn.InstanceNorm1d(4, affine=True)),
     "layer norm": lambda: nn.Sequential(nn.Linear(8, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, WIDTH)),

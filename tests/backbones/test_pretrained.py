@@ -1,13 +1,11 @@
-"""torchvision's networks as frozen features: random weights here, no network."""
+"""torchvision's networks, frozen or trained in parts: random weights here, no network."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torchvision import models
 
 from fewshot.backbones.pretrained import Pretrained
 from fewshot.errors import UserError
-from fewshot.inner.engine import engine_kind
 from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
 from fewshot.models.protonet import ProtoNet
@@ -19,19 +17,12 @@ SHAPE = (1, 16, 16)
 
 def make(**changes):
     torch.manual_seed(0)
-    return Pretrained(**({"image_shape": SHAPE, "name": "resnet18", "weights": None, "side": 32, "cached": 100} | changes))
+    return Pretrained(**({"image_shape": SHAPE, "name": "resnet18", "weights": None, "side": 32} | changes))
 
 
 @pytest.fixture(scope="module")
 def backbone():
     return make()
-
-
-def counted(backbone):
-    """The numbers of images that the network computes from now on."""
-    sizes = []
-    backbone.network.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
-    return sizes
 
 
 def test_features_are_those_of_torchvision(backbone):
@@ -48,47 +39,31 @@ def test_features_are_those_of_torchvision(backbone):
     assert backbone.out_features == 512
 
 
-def test_an_image_is_computed_once():
-    backbone = make()
-    sizes = counted(backbone)
+def test_the_bits_do_not_depend_on_what_is_computed_with_it(backbone):
     x = torch.rand(5, *SHAPE)
-    first = backbone(x[[0, 1, 2, 1]])
-    assert torch.equal(first[1], first[3])
-    again = backbone(x[[3, 2, 0]])
-    assert sizes == [1] * 4
-    assert torch.equal(again[1:], first[[2, 0]])
+    assert torch.equal(backbone(x)[[3]], backbone(x[[3]]))
 
 
-@pytest.mark.parametrize("cached", [0, 100])
-def test_the_bits_do_not_depend_on_what_is_computed_with_it(cached):
-    x = torch.rand(5, *SHAPE)
-    assert torch.equal(make(cached=cached)(x)[[3]], make(cached=cached)(x[[3]]))
+def test_features_pass_as_they_are(backbone):
+    x = backbone(torch.rand(2, *SHAPE))
+    assert backbone(x) is x
 
 
-@pytest.mark.parametrize("kind", ["functional", "vectorized"])
-def test_threads_of_an_inner_loop_share_what_is_known(kind, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    network = torch.nn.Sequential(make(), torch.nn.Linear(512, 3))
-    inner = Unrolled(lr=0.1, steps=2, eval_steps=2, adapt=("1.*",))
-    engine = engine_kind(kind)(network, inner, inner.new_rates(network), F.cross_entropy, "transductive")
-    sizes, batch = counted(network[0]), random_tasks(tasks=4)
-    for _ in range(3):
-        engine.meta_gradient(batch, 4)
-    assert sum(sizes) == 4 * (batch.support_x.shape[1] + batch.query_x.shape[1])
+def test_what_images_are_normalised_by_is_undone(backbone):
+    x = torch.rand(3, *SHAPE)
+    torch.testing.assert_close(make(data_mean=[0.3], data_std=[0.2])((x - 0.3) / 0.2), backbone(x), rtol=1e-4, atol=1e-4)
 
 
-def test_the_oldest_are_forgotten_first():
-    backbone = make(cached=2)
-    sizes = counted(backbone)
-    x = torch.rand(4, *SHAPE)
-    for row in (0, 1, 2, 2, 0):
-        backbone(x[[row]])
-    assert sizes == [1, 1, 1, 1]
-
-
-def test_without_a_cache_features_are_the_same(backbone):
-    x = torch.rand(2, *SHAPE)
-    torch.testing.assert_close(make(cached=0)(x), backbone(x))
+def test_parts_of_it_learn_and_its_statistics_stay():
+    backbone = make(train=["layer4.1.*"])
+    learning = {name for name, p in backbone.network.named_parameters() if p.requires_grad}
+    assert learning == {"layer4.1.conv1.weight", "layer4.1.conv2.weight"}
+    model = ProtoNet(backbone=backbone, batch_norm="running", optimizer=sgd).train()
+    assert model.takes_outer_steps
+    state = snapshot(model)
+    outer_step(model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1), random_tasks())
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, state[name])}
+    assert changed == {f"{place}.network.{name}" for name in learning for place in ("network.features", "_backbone")}
 
 
 def test_an_inner_loop_leaves_it_alone(backbone):
@@ -115,11 +90,10 @@ def test_it_stays_as_it_was_loaded(backbone):
     assert changed == {"network.regression.log_penalty", "network.regression.scale"}
 
 
-def test_a_model_with_nothing_to_learn_says_so(backbone):
+def test_a_model_with_nothing_to_learn_takes_no_outer_step(backbone):
     model = ProtoNet(backbone=backbone, batch_norm="running", optimizer=sgd)
     assert model.evaluate(random_tasks()).shape == (3, 1, 12, 3)
-    with pytest.raises(UserError, match="control=random_init"):
-        model.configure_optimizers()
+    assert not model.takes_outer_steps
 
 
 @pytest.mark.parametrize(
@@ -128,6 +102,10 @@ def test_a_model_with_nothing_to_learn_says_so(backbone):
         ({"name": "resnet17"}, r"model\.backbone\.name=resnet17 is unknown"),
         ({"weights": "IMAGENET1K_V9"}, r"model\.backbone\.weights=IMAGENET1K_V9 is unknown for resnet18; did you mean"),
         ({"image_shape": (2, 16, 16)}, r"data\.image_shape=\[2, 16, 16\] has neither 1 nor 3 channels"),
+        (
+            {"train": ["layer5.*"]},
+            r"model\.backbone\.train=\['layer5\.\*'\]: layer5\.\* names no weight that can learn; .*\[fc\.\*\]",
+        ),
         ({"side": 8}, r"model\.backbone\.side=8 must be"),
         ({"name": "squeezenet1_0", "side": 8}, r"model\.backbone\.side=8"),
     ],

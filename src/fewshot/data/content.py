@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewshot.data.features import Features
 from fewshot.data.prepared import PreparedSplit
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from fewshot.tasks.streams import IntArray
@@ -42,10 +43,12 @@ class Content:
     Attributes:
         table: of the part's rows.
         pieces: prepared arrays and which of their rows belong to the part, one piece after another; None takes all.
+        features: of each piece, which take the place of its inputs; None where networks see the inputs themselves.
     """
 
     table: Table
     pieces: tuple[tuple[PreparedSplit, IntArray | None], ...]
+    features: tuple[Features, ...] | None = None
 
     @property
     def sha256(self) -> str:
@@ -55,13 +58,21 @@ class Content:
 
     @property
     def arrays(self) -> list[Arrays]:
-        """The pieces as they lie in files, memory-mapped."""
-        numbers = (None if rows is None else torch.from_numpy(rows) for _, rows in self.pieces)
-        return [Arrays(piece.x, piece.y, rows) for (piece, _), rows in zip(self.pieces, numbers, strict=True)]
+        """The pieces as they lie in files, memory-mapped: features, or the inputs themselves."""
+        return self._arrays([piece for piece, _ in self.pieces] if self.features is None else self.features)
+
+    def _arrays(self, inputs: Sequence[PreparedSplit | Features]) -> list[Arrays]:
+        numbers = [None if rows is None else torch.from_numpy(rows) for _, rows in self.pieces]
+        targets = [piece.y for piece, _ in self.pieces]
+        return [Arrays(of_piece.x, y, rows) for of_piece, y, rows in zip(inputs, targets, numbers, strict=True)]
 
     def gather(self, rows: TaskRows) -> TaskBatch:
         """Tasks with their content, in the main memory."""
         return gather(self.arrays, rows)
+
+    def gather_inputs(self, rows: TaskRows) -> TaskBatch:
+        """Tasks with their inputs themselves, where `gather` has features in their place."""
+        return gather(self._arrays([piece for piece, _ in self.pieces]), rows)
 
 
 def gather(pieces: Sequence[Arrays], rows: TaskRows) -> TaskBatch:

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from fewshot.data.content import Content
 from fewshot.data.device_cache import DeviceCache
+from fewshot.data.features import FrozenNetwork, compute_features
 from fewshot.data.images.augment import Augment, Transform
 from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Travelling
 from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
@@ -246,6 +247,23 @@ class EpisodicDataModule(L.LightningDataModule):
         if not self._allow_seen:
             classed = [name for name, _ in self._drawn(parts) if self.prepared[name].table.classes]
             refuse_shared_images(self.prepared, self._kept_apart(classed), log.info)
+
+    def compute_features(self, network: FrozenNetwork, device: torch.device) -> None:
+        """Lets prepared parts have a frozen network's features in place of images; but training images that are augmented.
+
+        Args:
+            network: on the device.
+        """
+        made = {}
+        for contents in (self.prepared, self.unknown):
+            for name, content in contents.items():
+                if name == "train" and self._augment is not None:
+                    continue
+                for piece, _ in content.pieces:
+                    if piece.folder not in made:
+                        made[piece.folder] = compute_features(piece, network, self._scale, device, log.info, self._verify)
+                contents[name] = replace(content, features=tuple(made[piece.folder] for piece, _ in content.pieces))
+        self._opened = {name: self.prepared[name] for name in self._opened}
 
     def _drawn(self, parts: Sequence[str]) -> list[tuple[str, Part]]:
         """Those of some parts whose tasks are drawn from a source."""

@@ -64,12 +64,12 @@ class PreparedSplit:
         Raises:
             UserError: the file has gone since it was found.
         """
-        return _mapped(self.folder / inputs_file(self.source))
+        return mapped(self.folder / inputs_file(self.source))
 
     @cached_property
     def y(self) -> Tensor | None:
         """Targets ``(rows, ...)``, memory-mapped; None where classes are the targets."""
-        return None if self.source.y is None else _mapped(self.folder / TARGETS)
+        return None if self.source.y is None else mapped(self.folder / TARGETS)
 
     @cached_property
     def row_digests(self) -> npt.NDArray[np.uint64]:
@@ -79,7 +79,7 @@ class PreparedSplit:
             kept: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
             if kept.shape == (len(self.table),) and kept.dtype == np.uint64:
                 return kept
-        inputs = _mapped(self.folder / inputs_file(self.source)).numpy()  # `x` is mapped by whoever gathers rows
+        inputs = mapped(self.folder / inputs_file(self.source)).numpy()  # `x` is mapped by whoever gathers rows
         taken = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in inputs)
         digests = np.frombuffer(b"".join(taken), np.uint64)
         with suppress(OSError), written_whole(path) as file:  # a folder that is read only is hashed by each process
@@ -105,7 +105,12 @@ def inputs_file(source: Source) -> str:
     return "images.npy" if len(source.x.shape) == 3 and source.x.dtype == "uint8" else "inputs.npy"
 
 
-def _mapped(path: Path) -> Tensor:
+def mapped(path: Path) -> Tensor:
+    """An array's file, memory-mapped.
+
+    Raises:
+        UserError: it has gone since it was found.
+    """
     try:
         # Copied when written to, which nobody does: PyTorch takes no array that cannot be written to.
         return torch.from_numpy(np.load(path, mmap_mode="c").view(np.ndarray))
@@ -132,7 +137,7 @@ def prepare(source: Source, split: str, cache_dir: Path, say: Callable[[str], No
         return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f"{split}.lock", say):
+        with locked(folder.parent / f"{split}.lock", say):
             found = find(source, split, cache_dir, verify)  # another process may have made it meanwhile
             return found if found is not None else _make(source, split, folder)
     except OSError as error:
@@ -156,9 +161,9 @@ def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> 
             return None
         if any(meta[key] != value for key, value in _identity(source).items()):
             return None
-        if not _whole(folder, meta["file_sha256"], inputs_file(source), verify):
+        if not is_whole(folder, meta["file_sha256"], inputs_file(source), verify):
             return None
-        if source.y is not None and not _whole(folder, meta["targets_file_sha256"], TARGETS, verify):
+        if source.y is not None and not is_whole(folder, meta["targets_file_sha256"], TARGETS, verify):
             return None
         prepared = PreparedSplit(
             source,
@@ -183,7 +188,7 @@ def _identity(source: Source) -> dict[str, object]:
     return {"format": FORMAT, "version": source.version, "image_shape": shape, "options": source.options}
 
 
-def _whole(folder: Path, sha256: str, name: str, verify: str) -> bool:
+def is_whole(folder: Path, sha256: str, name: str, verify: str) -> bool:
     """Whether an array's file has the digest that it should have, hashed only where that is not known."""
     path = folder / name
     stat = path.stat()
@@ -308,7 +313,7 @@ def _require_room(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds a lock file; the operating system frees it when its process dies."""
     lock = FileLock(path)
     try:

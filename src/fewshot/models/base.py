@@ -56,14 +56,12 @@ class MetaLearner(L.LightningModule, ABC):
     Attributes:
         objectives: names of the objectives that this kind of model can have.
         inputs: what inputs it can have: ``images``, ``text``, ``vectors`` or ``ratings``.
-        takes_outer_steps: whether it is trained by outer steps; else `FitsRows.fit_rows` is all.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
     inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors", "ratings")
-    takes_outer_steps: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -124,6 +122,11 @@ class MetaLearner(L.LightningModule, ABC):
             task: a batch of one task, whose queries are not looked at.
         """
         return Episode(self, task)
+
+    @property
+    def takes_outer_steps(self) -> bool:
+        """Whether there is anything that outer steps could train; else it is tested as it is, or as `FitsRows` left it."""
+        return any(parameter.requires_grad for parameter in self.parameters())
 
     @property
     def most_ways(self) -> int | None:
@@ -236,13 +239,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._conclude("test")
 
     def configure_optimizers(self) -> Any:
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not learned:
-            raise UserError(
-                "model.backbone is frozen and nothing beside it is learned; test it as it is with control=random_init, or "
-                "choose another model or backbone"
-            )
-        optimizer = self._optimizer(learned)
+        optimizer = self._optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}

@@ -52,7 +52,6 @@ class RatingBaseline(FitsRows, EmbeddingLearner):
 
     objectives: ClassVar[tuple[str, ...]] = ("regression",)
     inputs: ClassVar[tuple[str, ...]] = ("ratings",)
-    takes_outer_steps: ClassVar[bool] = False
 
     def __init__(
         self,

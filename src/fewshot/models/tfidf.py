@@ -61,7 +61,6 @@ class Tfidf(FitsRows, EmbeddingLearner):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("text",)
-    takes_outer_steps: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classifier: str, penalty: float, scale: float, **embedding: Any) -> None:
         if classifier not in CLASSIFIERS:
@@ -124,8 +123,6 @@ class LearnedTfidf(Tfidf):
         drop_rate: share of a sentence's n-grams that a training step leaves out.
         tfidf: what `Tfidf` takes.
     """
-
-    takes_outer_steps: ClassVar[bool] = True
 
     def __init__(self, drop_rate: float, **tfidf: Any) -> None:
         if not 0 <= drop_rate < 1:

@@ -100,7 +100,7 @@ class Reader:
 
 
 class Scale(nn.Module):
-    """Normalises images as the run's data module does, channel by channel; leaves other inputs as they are.
+    """Normalises images as the run's data module does, channel by channel; leaves other inputs and features as they are.
 
     Args:
         row: what one row is.
@@ -112,7 +112,7 @@ class Scale(nn.Module):
 
     def __init__(self, row: ArraySpec, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self._images = row.dtype == "uint8"
+        self._images, self._shape = row.dtype == "uint8", tuple(row.shape)
         if self._images:
             shape = (-1, *(1 for _ in row.shape[1:]))
             self.register_buffer("mean", torch.tensor(list(mean)).view(shape), persistent=False)
@@ -120,7 +120,7 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of rows ``(..., C, H, W)``: uint8 from 0 to 255, or floats from 0 to 1."""
-        if not self._images:
+        if not self._images or tuple(x.shape[-len(self._shape) :]) != self._shape:
             return x
         floats = x.to(torch.float32).mul(1 / 255) if x.dtype == torch.uint8 else x
         return (floats - self.mean) / self.std

@@ -127,8 +127,10 @@ class Run:
 
         node = deepcopy(self.config["model"])
         backbone = node.get("backbone") or {}
-        if str(backbone.get("_target_", "")).endswith("Pretrained"):
-            backbone["weights"] = None  # the checkpoint has them: nothing is downloaded
+        while backbone:  # and what it wraps
+            if "weights" in backbone:
+                backbone["weights"] = None  # the checkpoint has them: nothing is downloaded
+            backbone = backbone.get("backbone") or {}
         if not transductive:
             node |= self.inductive
         classes = classes_of(self.checkpoint)

@@ -15,6 +15,7 @@ from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.distributed import processes_of
 from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.eval_config import training_tasks
+from fewshot.runtime.features import use_features
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_batches
 from fewshot.runtime.plots.hparams import show_config
@@ -68,6 +69,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule.trained_on = content.get(type(datamodule).__qualname__)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])
+    use_features(model, datamodule, trainer.strategy.root_device, content["state_dict"])
 
     log.info(f"Evaluating {checkpoint} on {datamodule.source_name(cfg.split)}, {cfg.split} split")
     log.info(f"Results: {cfg.paths.output_dir}")

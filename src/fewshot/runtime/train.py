@@ -26,6 +26,7 @@ from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
 from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.environment import set_up_process
+from fewshot.runtime.features import use_features
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
@@ -139,6 +140,7 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         datamodule.prepare(_splits(cfg))
         if checkpoint is not None:
             _require_same_images(checkpoint, datamodule)
+        use_features(model, datamodule, trainer.strategy.root_device, checkpoint and checkpoint["state_dict"])
         if rank() == 0:
             write_config(cfg, folder, fresh=checkpoint is None)
         datamodule.first_step = done

@@ -72,11 +72,12 @@ def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices), trainer.precision_plugin.val_step_context():
         outputs = model.evaluate(scaled)[:, -1].float()
+    shown = datamodule.prepared[split].gather_inputs(batch.rows)
     confidence, predicted = (tensor.cpu().numpy() for tensor in outputs.softmax(dim=-1).max(dim=-1))
     return Answers(
         batch.index.numpy(),
-        _shown(_rows(batch.support_x, _as_many_of_each(batch.support_y))),
-        _shown(batch.query_x),
+        _shown(_rows(shown.support_x, _as_many_of_each(batch.support_y))),
+        _shown(shown.query_x),
         predicted,
         confidence,
         _classes(datamodule, split, batch),

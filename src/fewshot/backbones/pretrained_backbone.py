@@ -1,0 +1,133 @@
+"""Networks that were trained elsewhere: what brings a data set's images to what they know, and which of their weights learn."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fewshot.backbones.backbone import Backbone
+from fewshot.errors import UserError, check_int
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network's images went through when it was trained.
+
+    Attributes:
+        side: of the square that an image is brought to, pixels; nothing is cut off.
+        interpolation: ``bilinear`` or ``bicubic``.
+        mean, std: of each of three channels, on the scale 0 to 1, that it was normalised by.
+    """
+
+    side: int
+    interpolation: str
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+class PretrainedBackbone(Backbone):
+    """A network with its preprocessing, frozen or trained in parts; always in evaluation.
+
+    Nothing is forgotten at random and no statistics move. Grey images become three equal channels. Vectors of `out_features`
+    numbers pass as they are: features that were computed before, once for each image of a data set (`fewshot.data.features`).
+
+    Where it is frozen, a CPU computes images one by one: the last bit of a feature does not depend on which others are asked
+    for with it.
+
+    Args:
+        image_shape: ``(C, H, W)`` with 1 or 3 channels.
+        network: from images ``(B, 3, side, side)`` to features.
+        preprocessing: of the network.
+        data_mean, data_std: of each channel, that images come normalised by, which is undone; None: they are from 0 to 1.
+        train: which weights the outer loop learns, as patterns of their names in `network`. Scales and shifts of batch
+            normalisation stay, as their statistics do.
+
+    Shapes:
+        ``(B, C, H, W)`` or ``(B, out_features)`` -> ``(B, out_features)``
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        data_mean: Sequence[float] | None,
+        data_std: Sequence[float] | None,
+        train: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.input_shape = self.require_images(image_shape)
+        if image_shape[0] not in (1, 3):
+            raise UserError(f"data.image_shape={list(image_shape)} has neither 1 nor 3 channels, as pretrained networks need")
+        check_int("model.backbone.side", preprocessing.side, least=32)
+        if preprocessing.interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"model.backbone.interpolation={preprocessing.interpolation} is unknown; choose {' or '.join(INTERPOLATIONS)}"
+            )
+        self.network = network.requires_grad_(False).eval()
+        self._side, self._interpolation = preprocessing.side, preprocessing.interpolation
+        ours = [torch.tensor(list(values)) for values in (data_mean or [0.0], data_std or [1.0])]
+        theirs = [torch.tensor(list(values)) for values in (preprocessing.mean, preprocessing.std)]
+        self.register_buffer("scale", (ours[1] / theirs[1]).expand(3).reshape(3, 1, 1).clone(), persistent=False)
+        self.register_buffer("shift", ((ours[0] - theirs[0]) / theirs[1]).expand(3).reshape(3, 1, 1).clone(), persistent=False)
+        self._learn(train)
+        with torch.no_grad():
+            self.out_features = self.computed(torch.zeros(1, *image_shape)).shape[1]
+
+    def _learn(self, patterns: Sequence[str]) -> None:
+        kept = {p for module in self.network.modules() if isinstance(module, _BatchNorm) for p in module.parameters()}
+        for pattern in patterns:
+            named = [p for name, p in self.network.named_parameters() if fnmatchcase(name, pattern) and p not in kept]
+            if not named:
+                names = ", ".join(dict(self.network.named_children()))
+                raise UserError(
+                    f"model.backbone.train={list(patterns)}: {pattern} names no weight that can learn; those of this network "
+                    f"begin with {names}, as in [{list(dict(self.network.named_children()))[-1]}.*]"
+                )
+            for parameter in named:
+                parameter.requires_grad_()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether features are a fixed function of an image; not where other tensors stand for weights, as in an inner loop."""
+        weights: Iterable[Tensor] = self.parameters()
+        return all(isinstance(weight, nn.Parameter) and not weight.requires_grad for weight in weights)
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights and the preprocessing: of all that a feature depends on beside the image."""
+        digest = hashlib.sha256(f"{type(self.network).__name__} {self._side} {self._interpolation}".encode())
+        for name, tensor in (*self.network.state_dict().items(), ("scale", self.scale), ("shift", self.shift)):
+            digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> "PretrainedBackbone":
+        """Stays in evaluation."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] == (self.out_features,):
+            return x
+        if x.device.type != "cpu" or not self.is_frozen:
+            return self.computed(x)
+        return torch.cat([self.computed(image) for image in torch.split(x, 1)])
+
+    def computed(self, x: Tensor) -> Tensor:
+        """Features of images ``(B, C, H, W)`` together."""
+        size, bicubic = (self._side, self._side), self._interpolation == "bicubic"
+        if x.shape[2:] != size:  # smoothed where pixels are lost; Pillow's bicubic kernel, which networks know, is that one too
+            antialias = bicubic or self._side < max(x.shape[2:])
+            x = F.interpolate(x, size, mode=self._interpolation, align_corners=False, antialias=antialias)
+        features: Tensor = self.network(x * self.scale + self.shift)
+        return features.flatten(1)

