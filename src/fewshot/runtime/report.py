@@ -63,13 +63,13 @@ class Report:
         """
         scores = self.model.scores[self.split]
         metrics = dict(self.val_metrics)
-        test = None
+        per_task = f"{self.split}_tasks.csv"
+        results.write_per_task(self.folder / per_task, scores)
+        sections = {"test": None, self.split: results.test_section(scores, per_task)}
         if self.split == "test":
             metrics |= results.metrics_of("test", scores) | self.unknown
-            results.write_per_task(self.folder / "test_tasks.csv", scores)
             if scores.predictions is not None:
                 write_predictions(self.folder / "test_predictions.csv", scores.predictions, self._class_names(), self._items())
-            test = results.test_section(scores, "test_tasks.csv")
         cost = self.cost | memory_cost()
         protocol, cut_short = self.protocol(), self.cut_short()
         self._draw(scores)
@@ -81,7 +81,7 @@ class Report:
             name=self.cfg.name,
             tags=list(self.cfg.tags),
             metrics=metrics,
-            test=test,
+            **sections,
             protocol=protocol,
             cost=cost,
             provenance=provenance(
@@ -89,7 +89,7 @@ class Report:
             ),
         )
         record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-        print_summary(metrics, test, protocol, cost, str(self.folder), cut_short)
+        print_summary(metrics, sections["test"], protocol, cost, str(self.folder), cut_short)
         return metrics
 
     def cut_short(self) -> list[str]:
