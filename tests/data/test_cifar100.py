@@ -152,12 +152,14 @@ def part_files(data_set, number_of=NAMES.index, part="val"):
 
 
 @pytest.mark.parametrize("kind", [int, np.int64])
-@pytest.mark.parametrize(("data_set", "name"), [(CifarFS, "CIFAR_FS"), (FC100, "FC100")])
+@pytest.mark.parametrize(
+    ("data_set", "name"), [(CifarFS, "CIFAR_FS_"), (FC100, "FC100_"), (CifarFS, "CIFAR-FS/"), (FC100, "FC100/")]
+)
 def test_pickles_of_parts(tmp_path, data_set, name, kind):
     for part in ("train", "val", "test"):
         data, labels = part_files(data_set, part=part)
         content = {"data": data, "labels": [kind(label) for label in labels]}
-        write_files(tmp_path, {f"{name}_{part}.pickle": pickle.dumps(content, protocol=2)})
+        write_files(tmp_path, {f"{name}{part}.pickle": pickle.dumps(content, protocol=2)})
     assert found(data_set(str(tmp_path), (3, 32, 32))) == expected(data_set)
 
 
@@ -173,6 +175,8 @@ def test_other_numbers_name_no_class(tmp_path):
     for data_set, name in ((CifarFS, "CIFAR_FS"), (FC100, "FC100")):
         data, labels = part_files(data_set, CLASSES[data_set]["val"].index)
         write_files(tmp_path, {f"{name}_val.pickle": pickle.dumps({"data": data, "labels": labels})})
+    write_files(tmp_path / "own/cifar-fs", {"val.pickle": pickle.dumps({"data": data, "labels": labels})})
+    assert "val.pickle has labels other than" in refusal(CifarFS(str(tmp_path / "own"), (3, 32, 32)).classes, "val")
     source = CifarFS(str(tmp_path), (3, 32, 32))
     assert [(c.name, c.size) for c in source.classes("val")] == [(f"val {number:03d}", 3) for number in range(16)]
     assert next(source.images("val"))[0, 0, 9, 9] == NAMES.index(CLASSES[CifarFS]["val"][0])

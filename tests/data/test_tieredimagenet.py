@@ -10,7 +10,7 @@ from fewshot.data.images import miniimagenet, tieredimagenet
 from fewshot.data.images.tieredimagenet import TieredImageNet
 from fewshot.data.parts import class_tasks
 from fewshot.data.published import listed, published_classes
-from tests.data.fakes import data_module, image_bytes, photo_names, refusal, write_csv, write_photo_zip, write_zip
+from tests.data.fakes import data_module, image_bytes, photo_names, refusal, write_csv, write_photo_zip, write_tar, write_zip
 
 SHAPE = (3, 84, 84)
 NAMES = listed("lists", "imagenet_names")
@@ -80,9 +80,10 @@ def test_pickles_of_png_files(tmp_path, protocol, as_bytes, shape, prefix):
     )
 
 
-def test_pickles_in_an_archive(tmp_path):
+@pytest.mark.parametrize(("write", "name"), [(write_zip, "any.zip"), (write_tar, "tiered-imagenet.tar")])
+def test_pickles_in_an_archive(tmp_path, write, name):
     content = {"images_png": png_arrays(PICTURES, (-1, 1)), "labels": ren_labels()}
-    write_zip(tmp_path / "a.zip", {f"tiered-imagenet/val_{name}.pkl": pickle.dumps(of) for name, of in content.items()})
+    write(tmp_path / name, {f"tiered-imagenet/val_{name}.pkl": pickle.dumps(of) for name, of in content.items()})
     assert colours(source(tmp_path)) == EXPECTED
 
 

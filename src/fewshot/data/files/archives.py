@@ -82,7 +82,7 @@ def open_member(path: Path, name: str) -> IO[bytes]:
     """
     try:
         if _is_tar(path):
-            return io.BytesIO(_open_tar(path).read(name))
+            return _open_tar(path).open(name)
         entry = open_zip(path).getinfo(name)
         refuse_bomb(entry.file_size, entry.compress_size)
         return open_zip(path).open(name)
@@ -110,22 +110,44 @@ class _Tar:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+        self.number = os.dup(file.fileno())  # open as long as anybody reads
         self.members: dict[str, tuple[int, int]] = {}
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for entry in archive:
                 if entry.isreg() and not entry.issparse():
                     self.members[entry.name.removeprefix("./")] = (entry.offset_data, entry.size)  # the last of a name holds
 
-    def read(self, name: str) -> bytes:
+    def open(self, name: str) -> io.BufferedReader:
         place, size = self.members[name]
-        data = os.pread(self._file.fileno(), size, place)  # by several threads at once
-        if len(data) < size:
-            raise ValueError(f"it ends after {len(data)} of {size} bytes")
-        return data
+        if (found := os.fstat(self.number).st_size - place) < size:
+            raise ValueError(f"it ends after {found} of {size} bytes")
+        return io.BufferedReader(_Slice(self, place, size))
 
     def __del__(self) -> None:
-        self._file.close()
+        os.close(self.number)
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file, which several threads may read at once."""
+
+    def __init__(self, archive: _Tar, start: int, size: int) -> None:
+        self._archive, self._start, self._size, self._at = archive, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = os.pread(self._archive.number, max(0, min(len(buffer), self._size - self._at)), self._start + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _open_tar(path: Path) -> _Tar:
@@ -142,12 +164,8 @@ def _open_tar(path: Path) -> _Tar:
 
 @lru_cache(maxsize=4)
 def _opened_tar(path: Path, *_stamp: int) -> _Tar:
-    file = _unpacked(path)
-    try:
+    with _unpacked(path) as file:
         return _Tar(file)
-    except BaseException:
-        file.close()
-        raise
 
 
 def _unpacked(path: Path) -> IO[bytes]:

@@ -31,7 +31,7 @@ class Cifar100(SplitImages):
 
     - the archives ``cifar-100-python.tar.gz`` and ``cifar-100-binary.tar.gz``, unpacked or not; the former is downloaded where
       no form is found;
-    - a file for each part: `part_files`;
+    - a file for each part: `part_files`, or ``PART.pickle`` in a folder of the data set's own;
     - folders of classes, in folders of parts or not.
 
     Attributes:
@@ -39,7 +39,7 @@ class Cifar100(SplitImages):
         own_numbers: their labels are CIFAR-100's own; else classes of other numbers are called by part and number.
     """
 
-    other_folders = ("cifar100", "cifar-100")
+    other_folders: tuple[str, ...] = ("cifar100", "cifar-100")
     tars = ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz")
     part_files: tuple[str, ...]
     own_numbers: bool
@@ -75,13 +75,15 @@ class Cifar100(SplitImages):
         return self._in_part_file(part) or self._in_archive() or list(in_class_folders(self.where, self.every, _label, True))
 
     def _in_part_file(self, part: str) -> list[StoredImage]:
-        place = next((place for name in self.part_files if (place := self.file(name.format(part=part)))), None)
+        own = self.where != Path(self._data_dir).absolute()  # elsewhere, a file of so plain a name may be anybody's
+        names_of_files = (*self.part_files, *(("{part}.pickle",) if own else ()))
+        place = next((place for name in names_of_files if (place := self.file(name.format(part=part)))), None)
         if place is None:
             return []
         numbers = label_numbers(_arrays(place, "labels", "targets"), place)
         names, wanted = dict(enumerate(_names())), published_classes(self.folder, self.split)[part]
         if not {names.get(number) for number in numbers} <= set(wanted):
-            if self.own_numbers:
+            if self.own_numbers or place.name.name == f"{part}.pickle":
                 raise UserError(f"{place} has labels other than CIFAR-100's numbers of the {part} classes; download it again")
             names = {number: f"{part} {number:03d}" for number in set(numbers)}
         return stored_images(place, _pixels, numbers, names)
@@ -109,6 +111,7 @@ class CifarFS(Cifar100):
     """CIFAR-FS: 64, 16 and 20 classes, drawn at random."""
 
     folder, usual = "cifar_fs", "bertinetto"
+    other_folders = ("CIFAR-FS", "cifar-fs", *Cifar100.other_folders)
     part_files, own_numbers = ("CIFAR_FS_{part}.pickle", "cifar_fs_{part}.pickle"), False
 
 
@@ -116,6 +119,7 @@ class FC100(Cifar100):
     """FC100: 60, 20 and 20 classes, those of a superclass in one part."""
 
     folder, usual = "fc100", "tadam"
+    other_folders = ("FC100", *Cifar100.other_folders)
     part_files, own_numbers = ("FC100_{part}.pickle", "few-shot-{part}.npz"), True
 
 

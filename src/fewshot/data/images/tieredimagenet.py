@@ -38,6 +38,7 @@ class TieredImageNet(SplitImages):
 
     folder, usual = "tieredimagenet", "ren"
     other_folders = ("tiered-imagenet", "tiered_imagenet", "tiered-ImageNet", "tieredImageNet")
+    tars = ("tiered-imagenet.tar", "tiered_imagenet.tar")
     forms = "PART_images_png.pkl or PART_images.npz with PART_labels.pkl, folders called by WordNet id, or archives of them"
 
     def found_in(self, part: str) -> Sequence[AnyImage]:
