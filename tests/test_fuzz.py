@@ -88,11 +88,11 @@ def run(tmp_path_factory, compose_config):
     return cfg, folder / "run"
 
 
-def fuzz(path, valid: bytes, read) -> None:
+def fuzz(path, valid: bytes, read, examples: int = BROKEN_FILES) -> None:
     """Breaks a file again and again; `read` may raise nothing but a UserError."""
 
     @settings(
-        max_examples=BROKEN_FILES,
+        max_examples=examples,
         deadline=None,
         derandomize="FEWSHOT_FUZZ" not in os.environ,
         database=None,

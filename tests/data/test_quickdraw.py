@@ -4,9 +4,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy
 
 from fewshot.data.images.quickdraw import FILE, QuickDraw
 from fewshot.data.prepared import prepare
+from fewshot.data.published import part_of_class
 from fewshot.data.source import SPLITS
 from tests.data.fakes import refusal, silent
 
@@ -45,6 +47,74 @@ def test_images_are_those_of_their_class(source):
         assert images.shape == (kind.size, 1, 28, 28)
         row = NAMES.index(kind.name)
         assert images[:, 0, 0, 0].tolist() == [(row + j) % 256 for j in range(100)]
+
+
+def test_some_of_the_drawings_are_another_data_set(tmp_path):
+    write(tmp_path)
+    source = QuickDraw(str(tmp_path), drawings=7)
+    assert {c.size for c in source.classes("val")} == {7}
+    assert next(source.images("val")).shape == (7, 1, 28, 28)
+    assert (source.name, QuickDraw(str(tmp_path)).name) == ("quickdraw-7", "quickdraw")
+    assert "data.source.drawings=0 must be a whole number" in refusal(QuickDraw, str(tmp_path), drawings=0)
+
+
+# Google's file of each category
+
+REAL = sorted(part_of_class("quickdraw", "metadataset"))
+
+
+def write_bitmaps(folder, names, prefix=""):
+    """Of category `i`, `i % 3 + 1` drawings of grey `i % 256`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        i = REAL.index(name)
+        np.save(folder / f"{prefix}{name}.npy", np.full((i % 3 + 1, 784), i % 256, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("prefix", ["", "full_numpy_bitmap_"])
+@pytest.mark.parametrize("split", [None, "metadataset"])
+def test_googles_files_have_the_split_of_their_names(tmp_path, prefix, split):
+    write_bitmaps(tmp_path / "quickdraw", REAL, prefix)
+    source = QuickDraw(str(tmp_path), split)
+    members = {part: [c.name for c in source.classes(part)] for part in SPLITS}
+    assert [len(members[part]) for part in SPLITS] == ([207, 69, 69] if split is None else [241, 52, 52])
+    assert sorted(name for names in members.values() for name in names) == REAL
+    for kind, images in zip(source.classes("val"), source.images("val"), strict=True):
+        i = REAL.index(kind.name)
+        assert images.shape == (kind.size, 1, 28, 28) == (i % 3 + 1, 1, 28, 28)
+        assert (images == i % 256).all()
+    assert len(source.files("test")) == len(members["test"])
+
+
+def test_a_few_categories_stay_in_their_parts(tmp_path):
+    """Those of the whole data set: another number of files deals nothing anew."""
+    write_bitmaps(tmp_path / "all", REAL)
+    write_bitmaps(tmp_path / "some", REAL[::20])
+    whole, some = QuickDraw(str(tmp_path / "all")), QuickDraw(str(tmp_path / "some"), allow_partial=True)
+    for part in SPLITS:
+        assert {c.name for c in some.classes(part)} == {c.name for c in whole.classes(part)} & set(REAL[::20])
+    said = refusal(QuickDraw(str(tmp_path / "some")).classes, "train")
+    assert f"lacks 327 of the 345 categories (first: {REAL[1]}.npy)" in said
+    assert some.name == "quickdraw-partial"
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((2, 784), dtype=np.float32), "it is float32 (2, 784) instead of uint8 (n, 784)"),
+        (np.zeros(784, dtype=np.uint8), "it is uint8 (784,) instead of uint8 (n, 784)"),
+        (np.array([{}]), "cannot be read"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, array, said):
+    np.save(tmp_path / f"{REAL[0]}.npy", array, allow_pickle=True)
+    assert said in refusal(lambda: [QuickDraw(str(tmp_path), allow_partial=True).classes(part) for part in SPLITS])
+
+
+def test_a_header_that_promises_more_than_there_is_is_not_believed(tmp_path):
+    with (tmp_path / f"{REAL[0]}.npy").open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 784)})
+    assert "cannot be read" in refusal(lambda: [QuickDraw(str(tmp_path), allow_partial=True).classes(part) for part in SPLITS])
 
 
 def test_it_is_found_in_a_folder_of_its_own(tmp_path):
