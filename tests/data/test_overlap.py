@@ -1,5 +1,7 @@
 """Tests that classes in two splits are refused, whether they share a name or images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,31 @@ def test_splits_that_share_nothing_are_accepted(tmp_path, caplog):
         module.prepare(SPLITS)
     assert set(module.images_sha256) == set(SPLITS)
     assert not caplog.messages
+
+
+class Named(Toy):
+    """The first classes of each part have names of one's own."""
+
+    def __init__(self, **names) -> None:
+        super().__init__(images=16)
+        self._names = names
+
+    def classes(self, split):
+        classes = super().classes(split)
+        return [*(replace(c, name=name) for c, name in zip(classes, self._names.get(split, ()), strict=False)), *classes[1:]]
+
+
+def test_dogs_that_are_imagenets_are_told(tmp_path, caplog):
+    """Stanford Dogs' classes are ImageNet's, by other names than mini-ImageNet has them."""
+    source = Named(train=["n02099601"], test=["dogs/n02099601-golden_retriever"])
+    with caplog.at_level("INFO"):
+        data_module(source, tmp_path / "cache").check(SPLITS)
+    assert "1 of the 10 test classes are ImageNet's and were seen in training, by other names" in caplog.text
+    caplog.clear()
+    module = data_module(Named(test=["n02099601-golden_retriever"]), tmp_path / "cache")
+    with caplog.at_level("INFO"):
+        module.check(SPLITS)
+        assert "ImageNet" not in caplog.text
+        module.pretrained_on = "ImageNet"
+        module.check(SPLITS)
+    assert "1 of the 10 test classes are ImageNet's and were seen by the network that came with weights" in caplog.text

@@ -265,7 +265,7 @@ def test_cars_as_dn4_lists_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("cars_train_annos.mat", labels([1]), "cars_train_annos.mat has no annotations with"),
+        ("cars_train_annos.mat", labels([1]), "cars_train_annos.mat: None is no annotation"),
         ("cars_train_annos.mat", annotations([("a.jpg", 197), ("b.jpg", 1)]), "class 197 is none of 1 to 196"),
         ("cars_train_annos.mat", annotations([("a.jpg", "x"), ("b.jpg", 1)]), "is no annotation"),
         ("train.csv", b"filename,label\na.jpg," + b"9" * 5000, "train.csv: class 999"),

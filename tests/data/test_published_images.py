@@ -70,7 +70,7 @@ class Lists(PublishedImages):
 
     def found(self):
         boxes = {name: tuple(map(int, box.split())) for name, box in self.lines("boxes.txt", fields=2)}
-        number = int(self.mat("labels.mat")["labels"][1])
+        number = int(self.mat("labels.mat")["labels"][0, 1])
         for name in self.json("names.json"):
             yield from self.image(f"deep/er/{name}", f"class {number}", box=boxes.get(name))
 

@@ -15,11 +15,13 @@ class Backbone(nn.Module):
         input_shape: of one input, as ``(C, H, W)``.
         out_features: number of features of an input.
         ids: inputs are whole numbers below this; None where they are real numbers.
+        pretrained_on: what its weights have learned from before a run; None where they are drawn at random.
     """
 
     input_shape: tuple[int, ...]
     out_features: int
     ids: int | None = None
+    pretrained_on: str | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         features: Tensor = super().__call__(x)

@@ -41,6 +41,7 @@ class Pretrained(PretrainedBackbone):
     ) -> None:
         preprocessing = Preprocessing(side, "bilinear", *IMAGENET)
         super().__init__(image_shape, _without_head(name, weights), preprocessing, data_mean, data_std, train)
+        self.pretrained_on = None if weights is None else "ImageNet"
 
 
 def _without_head(name: str, weights: str | None) -> nn.Module:

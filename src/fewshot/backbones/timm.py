@@ -47,6 +47,7 @@ class Timm(PretrainedBackbone):
         preprocessing = Preprocessing(side or known.input_size[-1], interpolation or own, known.mean, known.std)
         network = _network(name, weights, side if known.fixed_input_size else None)
         super().__init__(image_shape, network, preprocessing, data_mean, data_std, train)
+        self.pretrained_on = None if weights is None else "ImageNet"  # by itself, or in what it was gathered from
         for buffer in ("scale", "shift"):  # kept in checkpoints, whatever a later timm says of the name
             self.register_buffer(buffer, self.get_buffer(buffer))
 

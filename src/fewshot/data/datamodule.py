@@ -18,7 +18,7 @@ from fewshot.data.device_cache import DeviceCache
 from fewshot.data.features import FrozenNetwork, compute_features
 from fewshot.data.images.augment import Augment, Transform
 from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Travelling
-from fewshot.data.overlap import refuse_shared_images, refuse_shared_names
+from fewshot.data.overlap import refuse_shared_images, refuse_shared_names, tell_of_imagenet
 from fewshot.data.parts import ComputedTasks, Part
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
 from fewshot.data.source import ArraySpec, Source, reading, table_of
@@ -70,6 +70,7 @@ class EpisodicDataModule(L.LightningDataModule):
         tasks: number of tasks in the lists of ``val`` and ``test``.
         trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
         started_from: the same of the checkpoint that the weights start from; None where they are drawn.
+        pretrained_on: what a network has learned from that comes with its weights; None where there is none.
         seen_classes: how many classes of each checked part were trained on.
     """
 
@@ -118,6 +119,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self._allow_seen = allow_seen_classes
         self.trained_on: dict[str, Any] | None = None
         self.started_from: dict[str, Any] | None = None
+        self.pretrained_on: str | None = None
         self.seen_classes: dict[str, int] = {}
         self._train_originals: list[str] = []
         self.first_step = 0
@@ -210,6 +212,10 @@ class EpisodicDataModule(L.LightningDataModule):
             listed = self._listed(name, part.source)
             tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
         self._refuse_seen_classes(tables)
+        trained = {*self._train_originals, *(self.trained_on or self.started_from or {}).get("classes", ())}
+        for name, table in tables.items():
+            if name != "train":
+                tell_of_imagenet(self.source_name(name), name, table.classes, trained, self.pretrained_on, log.info)
         for name, part in self._drawn(parts):
             part.sampler.check(tables[name], f"data.{name}", name)
             if name in self.tasks and (last := part.sampler.tasks(tables[name])) is not None:

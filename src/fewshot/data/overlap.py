@@ -1,5 +1,6 @@
 """Classes and examples that two splits share, which would make unseen classes of seen ones."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from fewshot.tasks.table import CLASS
 
 NAMED = 5
 """Shared classes that a message names."""
+WORDNET = re.compile(r"(?:.*/)?(n\d{8})(?!\d)")
+"""How the names of ImageNet's classes begin, also behind the name of a data set."""
 
 
 def refuse_shared_names(
@@ -26,6 +29,34 @@ def refuse_shared_names(
     """
     for one, other in kept_apart:
         _refuse(source_name(one), one, other, sorted(set(classes[one]) & set(classes[other])))
+
+
+def tell_of_imagenet(
+    source: str,
+    part: str,
+    classes: Sequence[str],
+    trained: Iterable[str],
+    pretrained_on: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Tells of tested classes that are ImageNet's and were seen there: in training by another name, or by a pretrained network.
+
+    Args:
+        source: of the part.
+        part: that is tested.
+        classes: of the part; those of Stanford Dogs begin with an id of WordNet, those of mini- and tieredImageNet are one.
+        trained: classes that the training part has, or had.
+        pretrained_on: what a network that is not trained here has learned from.
+        say: told it.
+    """
+    ids = {found[1]: name for name in classes if (found := WORDNET.match(name))}
+    earlier = {found[1]: name for name in trained if (found := WORDNET.match(name))}
+    in_training = sum(earlier.get(wnid, name) != name for wnid, name in ids.items())
+    by_network = len(ids) if pretrained_on == "ImageNet" else 0
+    for count, where in ((in_training, "in training, by other names"), (by_network, "by the network that came with weights")):
+        if count:
+            of = f"{count} of the {len(classes)} {part} classes"
+            say(f"{source}: {of} are ImageNet's and were seen {where}: they are not unseen")
 
 
 def refuse_shared_images(

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.parts import Part
 from fewshot.data.source import SPLITS
@@ -124,6 +125,13 @@ def require_objective(datamodule: EpisodicDataModule, model: MetaLearner) -> Non
         if found != asked:
             name_of = datamodule.source_name(name)
             raise UserError(f"objective={asked} but data.{name} is of {name_of}; set objective={found}, or other data")
+
+
+def pretrained_on(model: MetaLearner) -> str | None:
+    """What the weights of a part of a model have learned from before, if any."""
+    return next(
+        (module.pretrained_on for module in model.modules() if isinstance(module, Backbone) and module.pretrained_on), None
+    )
 
 
 def build_model(cfg: DictConfig, classes: int | None = None) -> MetaLearner:

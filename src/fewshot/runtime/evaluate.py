@@ -9,7 +9,7 @@ from fewshot.errors import UserError, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.models.classifier import classes_of
 from fewshot.predict.unknown_tasks import unknown_metrics
-from fewshot.runtime.build import build_data, build_model, build_trainer, require_objective
+from fewshot.runtime.build import build_data, build_model, build_trainer, pretrained_on, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.distributed import processes_of
@@ -67,6 +67,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]
     write_config(cfg, Path(cfg.paths.output_dir), fresh=False)
     datamodule.trained_on = content.get(type(datamodule).__qualname__)
+    datamodule.pretrained_on = pretrained_on(model)
     datamodule.check([cfg.split])
     datamodule.prepare([cfg.split])
     use_features(model, datamodule, trainer.strategy.root_device, content["state_dict"])

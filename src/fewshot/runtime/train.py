@@ -20,7 +20,15 @@ from fewshot.models.base import MetaLearner
 from fewshot.models.fits_rows import FitsRows
 from fewshot.predict.calibration import calibrate
 from fewshot.predict.unknown_tasks import unknown_metrics
-from fewshot.runtime.build import build_data, build_model, build_trainer, check_optimizer, plain, require_objective
+from fewshot.runtime.build import (
+    build_data,
+    build_model,
+    build_trainer,
+    check_optimizer,
+    plain,
+    pretrained_on,
+    require_objective,
+)
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
 from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
@@ -102,6 +110,7 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
         datamodule.started_from = start.get(type(datamodule).__qualname__)
     require_objective(datamodule, draft)
     require_limits(cfg, datamodule.tasks)
+    datamodule.pretrained_on = pretrained_on(draft)
     datamodule.check(_splits(cfg))
     model = build_model(cfg, datamodule.train_classes)
     try_out(cfg, model)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import product
 from math import log, prod
 from typing import Literal
 
@@ -18,7 +19,7 @@ from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
 from fewshot.tasks.partition import Partition, partition, tasks_in
 from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
-from fewshot.tasks.table import CLASS, Table
+from fewshot.tasks.table import BAR, CLASS, Table
 
 Range = int | Sequence[int]
 """A number, or the smallest and the largest of those that are drawn uniformly."""
@@ -93,7 +94,9 @@ class ClassSampler(Sampler):
         shots: support rows of each class.
         queries: query rows of each class.
         within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly. Of Meta-Dataset's
-            tasks also several (data set, alphabet), of which one after another is drawn.
+            tasks also several (data set, alphabet), of which one after another is drawn. A class with several values, joined by
+            bars (nodes of WordNet above it), is in the group of each, and a task takes all classes of such a group, or as many
+            of them as `ways` allows.
         apart: a column of rows (patient); no value is on both sides of a task.
         replacement: whether rows of one task may be in others; false deals all rows into as many tasks as there can be, once.
     """
@@ -173,15 +176,13 @@ class ClassSampler(Sampler):
                 f"choose {prefix}.ways<={len(classes.names)}"
             )
         if self._columns:
-            named = {by: table.column(by, f"{prefix}.within").names for by in self._columns}
-            members = Counter(zip(*(table.by_class(by, f"{prefix}.within") for by in self._columns), strict=True))
-            largest, most = max(members.items(), key=lambda item: item[1])
-            if most < needed:
-                where = " ".join(names[value] for names, value in zip(named.values(), largest, strict=True))
-                by = ", ".join(named)
+            members = _members(table, self._columns, f"{prefix}.within")
+            largest = max(members, key=lambda path: len(members[path]))
+            if (most := len(members[largest])) < needed:
                 raise UserError(
-                    f"{prefix}.ways={needed} with {prefix}.within={by}, but the largest {self._columns[-1]} of the "
-                    f"{part} split, {where}, has {most} classes; choose {prefix}.ways<={most}"
+                    f"{prefix}.ways={needed} with {prefix}.within={', '.join(self._columns)}, but the largest "
+                    f"{self._columns[-1]} of the {part} split, {' '.join(largest)}, has {most} classes; "
+                    f"choose {prefix}.ways<={most}"
                 )
         small = self.unfit(table)
         if small:
@@ -244,8 +245,11 @@ class ClassSampler(Sampler):
         """One task by Meta-Dataset's procedure."""
         classes, (fewest, most) = table.columns[CLASS], _bounds(self.ways)
         groups, edges = _groups(table, self._columns, fewest)
-        group = groups[int(np.searchsorted(edges, uniforms(_derived(key, "group"), [index], 1)[0, 0], side="right"))]
-        ways = fewest + int(uniforms(_derived(key, "size"), [index], 1)[0, 0] * (min(most, len(group)) + 1 - fewest))
+        number = np.searchsorted(edges, uniforms(_derived(key, "group"), [index], 1)[0, 0], side="right")
+        group, all_ways = groups[int(number)]
+        ways = most = min(most, len(group))
+        if not all_ways:
+            ways = fewest + int(uniforms(_derived(key, "size"), [index], 1)[0, 0] * (most + 1 - fewest))
         chosen, _ = draw_tasks(ClassPool(classes.sizes, (group,)), TaskSize(ways, 1, 1), key, [index])
         available = classes.sizes[chosen[0]]
         queries = int(min(self.queries, (available // 2).min()))
@@ -359,24 +363,34 @@ def _pool(table: Table, within: tuple[str, ...], ways: int) -> ClassPool:
     return ClassPool.of(sizes, [names[value] for value in table.by_class(column, "within")]).with_room_for(ways)
 
 
-@lru_cache(maxsize=64)
-def _groups(table: Table, within: tuple[str, ...], ways: int) -> tuple[list[IntArray], npt.NDArray[np.float64]]:
-    """The groups of at least `ways` classes that tasks are drawn from, and up to which number in [0, 1) each is.
+def _members(table: Table, within: tuple[str, ...], key: str) -> dict[tuple[str, ...], list[int]]:
+    """The classes with each value of a column, below each value of the columns before it."""
+    members: dict[tuple[str, ...], list[int]] = {}
+    names = [[table.columns[by].names[value] for value in table.by_class(by, key)] for by in within]
+    for number, values in enumerate(zip(*names, strict=True) if names else [()] * len(table.classes)):
+        for path in product(*(value.split(BAR) for value in values)):
+            members.setdefault(path, []).append(number)
+    return members
 
-    Each value of the first column is as likely as the others; below it, each value of the next one; and so on.
+
+@lru_cache(maxsize=64)
+def _groups(table: Table, within: tuple[str, ...], ways: int) -> tuple[list[tuple[IntArray, bool]], npt.NDArray[np.float64]]:
+    """The groups of at least `ways` classes that tasks are drawn from, and up to which number in [0, 1) each is drawn.
+
+    Each value of the first column is as likely as the others; below it, each value of the next one; and so on. Beside each
+    group: whether a task takes all its classes, as where groups overlap.
     """
-    members: dict[tuple[int, ...], list[int]] = {}
-    of_classes = [table.by_class(column, "within").tolist() for column in within]
-    for number in range(len(table.classes)):
-        members.setdefault(tuple(values[number] for values in of_classes), []).append(number)
+    members = _members(table, within, "within")
     kept = {path: np.array(classes) for path, classes in sorted(members.items()) if len(classes) >= ways}
+    counts = Counter((path[:-1], number) for path, classes in members.items() for number in classes)
+    overlapping = {above for (above, _), count in counts.items() if count > 1}
     shares = [
         1 / prod(len({other[depth] for other in kept if other[:depth] == path[:depth]}) for depth in range(len(path)))
         for path in kept
     ]
     edges = np.cumsum(shares)
     edges[-1] = 1.0  # not a rounding error less
-    return list(kept.values()), edges
+    return [(classes, path[:-1] in overlapping) for path, classes in kept.items()], edges
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,8 @@ CLASS = "class"
 """The column of what rows show. A table of ratings has none."""
 ORIGINAL = "original"
 """The column of what a class is an augmented copy of, in tables with such classes."""
+BAR = "|"
+"""Between the values of a class that has several in one column, as nodes of WordNet above it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,7 @@
 """Stanford Cars: 16,185 photographs of 196 models (Krause et al. 2013)."""
 
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from typing import Any
 
 from fewshot.data.images.decode import Box
 from fewshot.data.images.listed import PlacedImage
@@ -63,18 +62,17 @@ class Cars(SplitImages):
                 yield from self.image(row["filename"], self._known(name, row["label"]))
 
     def _annotated(self, name: str) -> Iterator[PlacedImage]:
-        rows, folder = np.ravel(self.mat(name).get("annotations", [])), name.partition("_annos")[0]
-        fields = rows.dtype.names or ()
-        file = "fname" if "fname" in fields else "relative_im_path"
-        if not {file, "class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"} <= set(fields):
-            raise UserError(f"{name} has no annotations with {file}, class and a box; replace the file")
+        found, folder = self.mat(name).get("annotations"), name.partition("_annos")[0]
+        rows: list[Any] = found if isinstance(found, list) else [found]
         for row in rows:
             try:
-                left, top, right, bottom = (int(row[f"bbox_{corner}"]) for corner in ("x1", "y1", "x2", "y2"))
-                box: Box | None = (left, top, right, bottom) if self._crop else None
-                number, image = str(int(row["class"])), str(row[file])
-            except (TypeError, ValueError) as error:
-                raise UserError(f"{name}: {str(row)[:80]} is no annotation ({error}); replace the file") from error
+                left, top, right, bottom = (int(row[f"bbox_{corner}"].item()) for corner in ("x1", "y1", "x2", "y2"))
+                number, image = str(int(row["class"].item())), str(row["fname" if "fname" in row else "relative_im_path"])
+            except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+                raise UserError(
+                    f"{name}: {str(row)[:80]} is no annotation with fname, class and a box ({error!r}); replace the file"
+                ) from error
+            box: Box | None = (left, top, right, bottom) if self._crop else None
             yield from self.image(f"{folder}/{image}", self._known(name, number), box, anywhere=False)
 
     def _known(self, name: str, label: str) -> str:

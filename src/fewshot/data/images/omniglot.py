@@ -14,40 +14,63 @@ from fewshot.data.files.archives import members, read_member
 from fewshot.data.files.download import download
 from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.source import ImageClass, ImageSource
-from fewshot.errors import UserError, suggest
+from fewshot.errors import UserError, check_int, suggest
 
 ARCHIVES = ("images_background", "images_evaluation")
 SIZE = 28
 DRAWINGS = 20
-PARTITIONS = ("vinyals", "lake")
+PARTITIONS = ("vinyals", "lake", "meta_dataset")
 LAKE_VALIDATION_STRIDE = 6
 """Lake et al. name no validation set: every sixth background alphabet, in alphabetical order, serves as one."""
+META_DATASET_VALIDATION = {
+    "Alphabet_of_the_Magi",
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)",
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)",
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)",
+    "Tagalog",
+}
+"""The five background alphabets with the fewest characters (Triantafillou et al. 2020)."""
 
 
 class Omniglot(ImageSource):
-    """Omniglot's drawings as 28x28 grey images, white ink on black.
+    """Omniglot's drawings as grey images, white ink on black.
 
     Args:
         data_dir: holds ``images_background.zip`` and ``images_evaluation.zip``, directly or in ``omniglot/``.
         partition: ``vinyals`` (Vinyals et al. 2016: 1,028 / 172 / 423 characters, mixed over alphabets) or ``lake`` (background
-            alphabets for train and val, evaluation alphabets for test).
+            alphabets for train and val, evaluation alphabets for test) or ``meta_dataset`` (the same with other ones for val).
         rotations: training characters turned by 90, 180 and 270 degrees are classes of their own (Santoro et al. 2016).
             Validation and test characters stay upright.
         allow_partial: accept fewer characters and drawings.
+        size: of an image, pixels.
     """
 
-    image_shape = (1, SIZE, SIZE)
     group = "alphabet"
     version = 1
 
-    def __init__(self, data_dir: str, partition: str = "vinyals", rotations: bool = True, allow_partial: bool = False) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        partition: str = "vinyals",
+        rotations: bool = True,
+        allow_partial: bool = False,
+        size: int = SIZE,
+    ) -> None:
         if partition not in PARTITIONS:
             raise UserError(f"data.source.partition={partition} is unknown{suggest(partition, PARTITIONS)}")
         self._root = Path(data_dir)
         self._partition = partition
         self._rotations = rotations
         self._allow_partial = allow_partial
+        check_int("data.source.size", size, least=1)
+        self.image_shape = (1, size, size)
         self.name = f"omniglot-{partition}" + "-rotations" * rotations + "-partial" * allow_partial
+        self.name += f"-{size}" * (size != SIZE)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Without the size, which the shape says: files that were prepared before there was a choice remain."""
+        return {key: value for key, value in super().options.items() if key != "size"}
 
     def obtain(self) -> None:
         for archive, file in zip(ARCHIVES, facts("omniglot").files, strict=True):
@@ -74,13 +97,13 @@ class Omniglot(ImageSource):
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         for character in self._characters(split):
             path, names = self._index[character]
-            drawings = [255 - decode(read_member(path, name), "L", (SIZE, SIZE), f"{path}: {name}") for name in names]
+            drawings = [255 - decode(read_member(path, name), "L", self.image_shape[1:], f"{path}: {name}") for name in names]
             upright = np.stack(drawings)[:, None]
             for turn in self._turns(split):
                 yield np.ascontiguousarray(np.rot90(upright, turn, axes=(2, 3)))
 
     def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
-        return white_on_black(decode(data, "L", (SIZE, SIZE), origin))[None]
+        return white_on_black(decode(data, "L", self.image_shape[1:], origin))[None]
 
     def _turns(self, split: str) -> range:
         return range(4 if self._rotations and split == "train" else 1)
@@ -115,7 +138,7 @@ class Omniglot(ImageSource):
             return sorted(name for name in listed if name in self._index or not self._allow_partial)
         background = self._located[0][0]
         alphabets = sorted({name.split("/")[0] for name, (path, _) in self._index.items() if path == background})
-        validation = set(alphabets[::LAKE_VALIDATION_STRIDE])
+        validation = set(alphabets[::LAKE_VALIDATION_STRIDE]) if self._partition == "lake" else META_DATASET_VALIDATION
 
         def split_of(character: str) -> str:
             if self._index[character][0] != background:

@@ -52,6 +52,11 @@ class QuickDraw(ImageSource):
         named = ("quickdraw", split, str(drawings or ""), "partial" if allow_partial else "")
         self.name = "-".join(filter(None, named))
 
+    @property
+    def options(self) -> dict[str, str]:
+        """None: the name says them all, and files that were prepared before there was a choice remain."""
+        return {}
+
     def files(self, split: str) -> list[Path]:
         return [self._archive] if self._archive else [self._of_category[name] for name in self._names(split)]
 
