@@ -14,7 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from fewshot.matrix.__main__ import protocol
 from fewshot.predict.demo_server import DemoServer
+from fewshot.report.__main__ import report
 from fewshot.sweep.job import Job
 from tests.data.test_published_images import CELLS, write_cells
 from tests.entry import CONFIG_DIR, ROOT, main
@@ -58,6 +60,8 @@ def test_every_command_is_run_here():
         "python -m fewshot.sweep",
         "python -m fewshot.compare",
         "python -m fewshot.data",
+        "python -m fewshot.report",
+        "python -m fewshot.matrix protocol",
     )
     assert len(COMMANDS) == sum(len(commands(start)) for start in starts)
 
@@ -155,6 +159,22 @@ def test_looking_at_a_sweep(line, swept):
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "lr=0.1" in done.stdout
+
+
+@pytest.mark.parametrize("line", commands("python -m fewshot.report"))
+def test_a_report(line, swept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report([argument.replace("logs/train/sweeps/NAME", str(swept)) for argument in shlex.split(line)[3:]])
+    assert "lr=0.1" in (tmp_path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("forked_jobs")
+@pytest.mark.parametrize("line", commands("python -m fewshot.matrix protocol"))
+def test_a_matrix(line, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["matrix"])
+    arguments = [argument.replace("logs/train/runs/DATE_TIME", str(finished)) for argument in shlex.split(line)[4:]]
+    protocol([*arguments, "queries=2", "steps=1", "tasks=2", f"out={tmp_path}", CONFIG_DIR])
+    assert "| 2 | inductive | 2 |" in (tmp_path / "matrix.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("line", commands("python -m fewshot.data"))

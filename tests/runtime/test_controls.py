@@ -51,3 +51,32 @@ def test_without_a_test_the_figures_are_those_of_the_best_checkpoint(compose_con
 def test_an_unknown_control_is_refused(compose_config, tmp_path):
     with pytest.raises(UserError, match="control=shuffled_label is unknown; did you mean 'shuffled_labels'"):
         train(compose_config(tmp_path, "control=shuffled_label"))
+
+
+def test_all_controls_stand_beside_the_run_and_come_from_one_seed(compose_config, tmp_path, capsys):
+    alone = train(compose_config(tmp_path / "alone", "seed=3"))
+    random_init = train(compose_config(tmp_path / "random", "seed=3", "control=random_init"))
+    metrics = train(compose_config(tmp_path, "seed=3", "control=all"))
+    assert metrics == alone
+    found = results(tmp_path)["controls"]
+    assert found["random_init"]["metrics"] == random_init
+    assert found["shuffled_labels"]["chance"] == pytest.approx(1 / 3)
+    assert results(tmp_path)["protocol"]["control"] is None
+    shuffled = json.loads((tmp_path / "run/controls/shuffled_labels/results.json").read_text())
+    assert shuffled["protocol"]["control"] == "shuffled_labels"
+    assert found["shuffled_labels"]["metrics"] == shuffled["metrics"]
+    assert "random init" in capsys.readouterr().out.split("controls ")[1]
+
+
+def test_controls_are_added_to_a_run_that_was_complete_without_them(compose_config, tmp_path, monkeypatch):
+    train(compose_config(tmp_path, "seed=null"))
+    before = results(tmp_path)
+    train(compose_config(tmp_path, "seed=null", "control=all"))
+    after = results(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert set(after["controls"]) == {"shuffled_labels", "random_init"}
+    controls = json.loads((tmp_path / "run/controls/random_init/results.json").read_text())
+    assert controls["protocol"]["seed"] == before["protocol"]["seed"]
+    monkeypatch.setattr("fewshot.runtime.train.run_training", lambda *_: pytest.fail("all is complete"))
+    train(compose_config(tmp_path, "seed=null", "control=all"))
+    assert results(tmp_path) == after

@@ -19,13 +19,14 @@ def print_summary(
     cost: dict[str, Any],
     folder: str,
     cut_short: Sequence[str] = (),
+    controls: Mapping[str, Any] | None = None,
 ) -> None:
     """Prints the score that decides with its intervals, what they were measured on, the cost, and where everything lies.
 
     Nothing is cut off, however narrow the terminal: cells are folded, and the folder has a line of its own that can be copied.
 
     Args:
-        metrics, test, protocol, cost, cut_short: sections of ``results.json``.
+        metrics, test, protocol, cost, cut_short, controls: sections of ``results.json``.
         folder: of the run.
     """
     decides = protocol.get("objective", {}).get("monitor", "acc")
@@ -50,6 +51,8 @@ def print_summary(
     for split in ("test", "val"):
         if count := metrics.get(f"{split}/nonfinite_tasks"):
             table.add_row("[red]not finite[/red]", f"outputs of {count:.0f} of the {split} tasks; such queries count as wrong")
+    if controls:
+        table.add_row("controls", ", ".join(control_text(name, control, decides) for name, control in controls.items()))
     if cut_short:
         table.add_row("[red]cut short[/red]", ", ".join(cut_short))
     table.add_row(
@@ -64,6 +67,14 @@ def print_summary(
     console.print(_title(protocol), style="bold", highlight=False)
     console.print(table)
     console.print(f"everything in {folder}", soft_wrap=True, highlight=False, markup=False)
+
+
+def control_text(name: str, control: Mapping[str, Any], decides: str) -> str:
+    """What a control came to, as in ``shuffled labels 20.13 ± 0.51 % (chance 20.00)``."""
+    metrics = control["metrics"]
+    split = "test" if f"test/{decides}" in metrics else "val"
+    chance = f" (chance {formatted(decides, control['chance'])})" if control["chance"] and decides == "acc" else ""
+    return f"{name.replace('_', ' ')} {_interval(metrics, split, decides)}{chance}"
 
 
 def _title(protocol: dict[str, Any]) -> str:

@@ -64,6 +64,7 @@ def page_of(configs: Sequence[Config], title: str, incomplete: int, hardest: int
         curves.curves(configs),
         sections.mistakes(configs),
         sections.hardest(configs, hardest) if hardest else "",
+        sections.controls(configs),
         sections.runs(configs),
         sections.protocol(configs),
         sections.provenance(configs),

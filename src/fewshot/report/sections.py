@@ -10,6 +10,7 @@ import numpy as np
 from fewshot.errors import UserError
 from fewshot.evaluation.card import card_differences, card_lines
 from fewshot.evaluation.scores import score
+from fewshot.evaluation.table import control_text
 from fewshot.report.configs import Config, Run
 from fewshot.report.hardest import HardClass, HardTask
 from fewshot.report.html import folded, item, paragraph, preformatted, section, table
@@ -139,6 +140,17 @@ def protocol(configs: Sequence[Config]) -> str:
         "<h3>In which fields they differ</h3>" if rows else "",
         between,
     )
+
+
+def controls(configs: Sequence[Config]) -> str:
+    """What runs with ``control=all`` come to with nothing to learn, and without learning."""
+    rows = [
+        [Cell(config.label), Cell(run.label), Cell(control_text(name, control, config.score))]
+        for config in configs
+        for run in config.runs
+        for name, control in run.results.get("controls", {}).items()
+    ]
+    return section("Controls", table("controls", ["config", "run", "control"], rows, words=True) if rows else "")
 
 
 def provenance(configs: Sequence[Config]) -> str:

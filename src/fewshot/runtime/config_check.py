@@ -109,7 +109,7 @@ LEAST = {
 LARGEST_SEED = 2**32 - 1
 PRECISIONS = ("32-true", "bf16-mixed")
 """fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
-CONTROLS = ("shuffled_labels", "random_init")
+CONTROLS = ("shuffled_labels", "random_init", "all")
 INIT_PARTS = ("all", "backbone")
 
 INSTEAD = {

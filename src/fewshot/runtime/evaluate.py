@@ -40,6 +40,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """
     if cfg.split not in SPLITS:
         raise UserError(f"split={cfg.split} is unknown{suggest(str(cfg.split), SPLITS)}")
+    if cfg.control == "all":
+        raise UserError("control=all is for train.py; eval.py takes control=shuffled_labels")
     folder, run = Path(cfg.paths.output_dir), Path(cfg.run)
     if (folder / COMPOSED).is_file() and "run" not in load_config(folder / COMPOSED):
         raise UserError(f"hydra.run.dir={folder} holds a training run; choose another folder for the evaluation")

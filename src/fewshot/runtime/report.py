@@ -19,6 +19,7 @@ from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, get_callback
 from fewshot.runtime.console import record
+from fewshot.runtime.controls import controls_of
 from fewshot.runtime.plots.hparams import show_results
 from fewshot.runtime.plots.loggers import FINAL, show_figure
 from fewshot.runtime.plots.task_figures import left_tasks, task_figure
@@ -71,7 +72,7 @@ class Report:
             if scores.predictions is not None:
                 write_predictions(self.folder / "test_predictions.csv", scores.predictions, self._class_names(), self._items())
         cost = self.cost | memory_cost()
-        protocol, cut_short = self.protocol(), self.cut_short()
+        protocol, cut_short, controls = self.protocol(), self.cut_short(), controls_of(self.folder)
         self._draw(scores)
         show_results(self.trainer, metrics, protocol)
         results.write_results(
@@ -82,6 +83,7 @@ class Report:
             tags=list(self.cfg.tags),
             metrics=metrics,
             **sections,
+            **({"controls": controls} if controls else {}),
             protocol=protocol,
             cost=cost,
             provenance=provenance(
@@ -89,7 +91,7 @@ class Report:
             ),
         )
         record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-        print_summary(metrics, sections["test"], protocol, cost, str(self.folder), cut_short)
+        print_summary(metrics, sections["test"], protocol, cost, str(self.folder), cut_short, controls)
         return metrics
 
     def cut_short(self) -> list[str]:

@@ -32,6 +32,7 @@ from fewshot.runtime.build import (
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
 from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
 from fewshot.runtime.config_check import check_config
+from fewshot.runtime.controls import train_with_controls
 from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.features import use_features
@@ -64,14 +65,21 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     check_config(cfg)  # the command line has done so; a caller in Python has not
     folder = Path(cfg.paths.output_dir)
-    if started_from_outside() and rank() > 0:  # the first process holds the folder
+    if started_from_outside() and rank() > 0 and cfg.control != "all":  # the first process holds the folder
         return {} if results_of(cfg, folder) else run_training(cfg, folder)
-    with _telling_how_to_go_on(folder), lock(folder):
+    with _telling_how_to_go_on(folder):
+        return train_with_controls(cfg, _train) if cfg.control == "all" else _train(cfg)
+
+
+def _train(cfg: DictConfig) -> dict[str, float]:
+    """One run, where no other process holds its folder."""
+    folder = Path(cfg.paths.output_dir)
+    with lock(folder):
         results = results_of(cfg, folder)
         if results is not None:
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
-            cut_short = results.get("cut_short", [])
-            print_summary(results["metrics"], results["test"], results["protocol"], results["cost"], str(folder), cut_short)
+            sections = [results[name] for name in ("metrics", "test", "protocol", "cost")]
+            print_summary(*sections, str(folder), results.get("cut_short", []), results.get("controls"))
             return dict(results["metrics"])
         if not wants_several(cfg):
             return run_training(cfg, folder)
