@@ -78,8 +78,9 @@ def _train(cfg: DictConfig) -> dict[str, float]:
         results = results_of(cfg, folder)
         if results is not None:
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
-            sections = [results[name] for name in ("metrics", "test", "protocol", "cost")]
-            print_summary(*sections, str(folder), results.get("cut_short", []), results.get("controls"))
+            metrics, test, protocol, cost = (results[name] for name in ("metrics", "test", "protocol", "cost"))
+            cut_short, controls = results.get("cut_short", []), results.get("controls")
+            print_summary(metrics, test, protocol, cost, str(folder), cut_short, controls)
             return dict(results["metrics"])
         if not wants_several(cfg):
             return run_training(cfg, folder)
