@@ -114,6 +114,8 @@ class MNIST(ImageSource):
     def _read_images(self, part: str) -> npt.NDArray[np.uint8]:
         place = self._place(part, "images")
         images = read_idx(place, DIMENSIONS["images"])
+        if 0 in images.shape[1:]:
+            raise UserError(f"{place} has images without pixels; replace it")
         if len(images) != len(self._labels[part]):
             raise UserError(f"{place} has {len(images):,} images, and there are {len(self._labels[part]):,} labels; replace it")
         return images
