@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIG_DIR = f"--config-dir={ROOT}/tests/configs"
@@ -44,6 +45,7 @@ def main(script: str, *arguments: str) -> Finished:
             code = int(error.code or 0)
         finally:
             GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None  # else choices of this command stay those of the process
             for handler in set(root.handlers) - set(handlers):
                 handler.close()
             root.handlers[:] = handlers
