@@ -124,6 +124,7 @@ def test_other_numbers_than_published_are_refused_unless_they_are_asked_for(tmp_
         ("train-images-idx3-ubyte", idx(np.zeros(3)), "does not begin as an array of bytes in 3 dimensions does"),
         ("train-images-idx3-ubyte", idx(pictures([1, 2])), "has 2 images, and there are 3 labels"),
         ("train-images-idx3-ubyte", idx(np.zeros((3, 0, 4))), "has images without pixels"),
+        ("train-images-idx3-ubyte", idx(np.zeros((3, 4, 5))), "training images are (4, 5) and test images (4, 4)"),
         ("train-images-idx3-ubyte", idx(pictures([1, 2, 3]))[:-1], "it holds 47 of the 48 bytes that its header promises"),
         (
             "train-images-idx3-ubyte",

@@ -93,7 +93,12 @@ class MNIST(ImageSource):
         return {"published": ["train" if row < first else "test" for rows in self._rows.values() for row in rows.tolist()]}
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
-        images = np.concatenate([self._read_images(part) for part in ("train", "test")])
+        train, test = (self._read_images(part) for part in ("train", "test"))
+        if train.shape[1:] != test.shape[1:]:
+            raise UserError(
+                f"{self._folder}: training images are {train.shape[1:]} and test images {test.shape[1:]}; replace them"
+            )
+        images = np.concatenate([train, test])
         for rows in self._rows.values():
             of_class = images[rows].transpose(0, 2, 1) if self._arrangement else images[rows]  # EMNIST's lie on their side
             yield np.stack([self._fitted(image) for image in of_class])
