@@ -1,4 +1,4 @@
-"""The protocol card: what it says of results of any age, how often rows are re-used, and in what runs differ."""
+"""The protocol card: what it says of results of any age, how often rows are reused, and in what runs differ."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_three_lines_say_it_all():
     assert card_lines(results()) == [
         "data   omniglot (train glyphs) · split kfold fold 2 of 5 (by alphabet, seed 0), sha256 0123456789ab · "
         "no alphabet in two parts",
-        "tasks  5-way 1-shot, 15 queries a class · 600 tasks of the test part, with replacement, seed 0, rows re-used "
+        "tasks  5-way 1-shot, 15 queries a class · 600 tasks of the test part, with replacement, seed 0, rows reused "
         "5.7 times · Student's t over tasks, 95 %",
         "model  MAML, Conv4 · batch norm transductive · 3 adaptation steps · training: 1,000 outer steps of 16 tasks, "
         "5-way 1-shot, 5 queries · seed 7 · chosen on validation: checkpoint, by accuracy",
@@ -38,7 +38,7 @@ def test_every_field_has_words_also_of_old_results():
         assert tuple(found) == FIELDS
         assert all(found.values())
     old = card({"protocol": OLD, "test": None})
-    assert (old["split"], old["split hash"], old["re-use"]) == ("unknown",) * 3
+    assert (old["split"], old["split hash"], old["reuse"]) == ("unknown",) * 3
     assert old["drawn"] == "with replacement, seed unknown"
     assert len(card_lines({"protocol": OLD, "test": None})) == 3
 

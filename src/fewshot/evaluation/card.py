@@ -9,7 +9,7 @@ from fewshot.evaluation.scores import score
 from fewshot.evaluation.table import size_text, task_text, tasks_text
 
 DATA = ("dataset", "other sources", "split", "split hash", "kept apart")
-TASKS = ("part", "ways", "shots", "queries", "tasks", "drawn", "re-use", "interval")
+TASKS = ("part", "ways", "shots", "queries", "tasks", "drawn", "reuse", "interval")
 MODEL = (
     *("model", "backbone", "batch norm", "adaptation steps", "training", "seed", "chosen on validation", "ensemble", "control"),
 )
@@ -40,7 +40,7 @@ def card(results: Mapping[str, Any]) -> dict[str, str]:
         **{key: size_text(protocol.get(key, UNKNOWN)) for key in ("ways", "shots", "queries")},
         "tasks": UNKNOWN if count is None else f"{count:,}",
         "drawn": _drawn(protocol),
-        "re-use": UNKNOWN if (times := reuse(protocol)) is None else f"{times:.2g} times",
+        "reuse": UNKNOWN if (times := reuse(protocol)) is None else f"{times:.2g} times",
         "interval": (results.get("test") or {}).get("ci_method", CI_METHOD),
         "model": str(protocol.get("model", UNKNOWN)),
         "backbone": str(protocol.get("backbone", UNKNOWN)),
@@ -64,7 +64,7 @@ def card_lines(results: Mapping[str, Any]) -> list[str]:
     measured = f"{UNKNOWN} number of tasks" if count is None else tasks_text(count)
     others = "" if words["other sources"] == "none" else f" ({words['other sources']})"
     data = f"{words['dataset']}{others} · split {words['split']}, sha256 {words['split hash']} · {words['kept apart']}"
-    drawn = f"{measured} of the {words['part']} part, {words['drawn']}, rows re-used {words['re-use']}"
+    drawn = f"{measured} of the {words['part']} part, {words['drawn']}, rows reused {words['reuse']}"
     model = [
         f"{words['model']}, {words['backbone']}",
         f"batch norm {words['batch norm']}",
