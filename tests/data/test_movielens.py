@@ -171,6 +171,7 @@ def test_mistaken_cold_starts_are_refused():
     assert "less than the share of the items of the last year" in refusal(ColdStart(new=0.01).rows, "train", table_of_users())
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_no_user_of_the_real_release_is_on_both_sides(data_dir):
     """10,000 training tasks, and every validation and test task, as they are drawn."""

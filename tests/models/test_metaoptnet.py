@@ -92,6 +92,7 @@ def test_the_duality_gap_is_closed():
         assert primal(x[task], labels[task], weights, 0.1) == pytest.approx(dual, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [6, 40])
 def test_the_optimum_can_be_differentiated(features):
     """Central differences of what is computed from the weights, away from where a variable reaches its bound."""

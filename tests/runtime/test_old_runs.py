@@ -36,7 +36,7 @@ def test_names_and_keys_are_those_of_now():
     data = config["data"]
     assert data["_target_"] == "fewshot.data.datamodule.EpisodicDataModule"
     assert data["source"]["_target_"] == "fewshot.data.images.omniglot.Omniglot"
-    assert data["split"] == {"_target_": "fewshot.data.splits.Published", "which": None}
+    assert data["split"] == {"_target_": "fewshot.data.splits.Published", "name": None}
     assert {key: data["train"][key] for key in ("ways", "shots", "queries")} == {"ways": 20, "shots": 1, "queries": 5}
     assert (data["eval"]["queries"], data["eval"]["within"], data["eval"]["seed"]) == (15, "alphabet", 3)
     assert data["test"]["ways"] == "${data.eval.ways}"

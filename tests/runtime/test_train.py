@@ -134,6 +134,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(compose_config, tm
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_without_a_seed_one_is_drawn_and_recorded(compose_config, tmp_path):
     train(compose_config(tmp_path, "seed=null", "test=false", "trainer.max_steps=1"))
     seed = json.loads((tmp_path / "run/results.json").read_text())["protocol"]["seed"]

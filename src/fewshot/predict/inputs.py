@@ -120,7 +120,7 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of rows ``(..., C, H, W)``: uint8 from 0 to 255, or floats from 0 to 1."""
-        if not self._images or tuple(x.shape[-len(self._shape) :]) != self._shape:
+        if not self._images or (x.is_floating_point() and tuple(x.shape[-len(self._shape) :]) != self._shape):
             return x
         floats = x.to(torch.float32).mul(1 / 255) if x.dtype == torch.uint8 else x
         return (floats - self.mean) / self.std
