@@ -90,7 +90,8 @@ def note_death(job: Job, pid: int, code: int) -> None:
         with job.locked():
             attempts = job.record()["attempts"]
             begun = bool(attempts) and attempts[-1].get("pid") == pid
-            if begun and "exit_code" in attempts[-1]:
+            found_complete = code == 0 and not begun  # another process had run it by the time that this one had the lock
+            if found_complete or (begun and "exit_code" in attempts[-1]):
                 return
             if not begun:
                 job.begin(pid)
