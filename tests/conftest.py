@@ -1,7 +1,9 @@
 """What tests share: one thread, one tiny config, one tiny data module."""
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,17 @@ pytest_plugins = ["tests.budget"]
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("FEWSHOT_ROOT", str(ROOT))
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what has been imported and collected, millions of objects, out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Gives it back, for the interpreter's end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +60,20 @@ def compose_config() -> Callable[..., DictConfig]:
         return cfg
 
     return make
+
+
+@pytest.fixture(scope="session")
+def quick_config(compose_config: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Composes the shortest run, where the network does not matter."""
+    return partial(compose_config, experiment="quick")
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Runs leave no pictures: drawing them takes longer than the rest of a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot.runtime.report.Report._draw", lambda *_: None)
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 ROOT = Path(__file__).parents[1]
 CONFIG_DIR = f"--config-dir={ROOT}/tests/configs"
 TINY = (CONFIG_DIR, "experiment=tiny")
+QUICK = (CONFIG_DIR, "experiment=quick")
+"""The shortest run, where the network does not matter."""
 
 
 @dataclass(frozen=True)

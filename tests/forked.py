@@ -1,21 +1,27 @@
 """Real processes that start in milliseconds: forked from this one, which has imported everything."""
 
 import importlib
+import logging
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import torch.distributed.launcher.api as launcher
 from hydra.core.global_hydra import GlobalHydra
 
+from fewshot.runtime import worker
 from fewshot.sweep import local, one_job
 from fewshot.sweep.job import LOG, Job
-from tests.entry import main
+from tests.entry import QUICK, main
 
 
 @dataclass
@@ -54,10 +60,12 @@ def fork(
     script: str,
     *arguments: str,
     output: Path,
-    kill_in: tuple[str, int] | None = None,
+    signal_in: tuple[str, int] | None = None,
+    signum: int = signal.SIGKILL,
     before: Callable[[], object] | None = None,
 ) -> Forked:
-    """Runs ``python SCRIPT ARGUMENTS`` in a forked process, which may kill itself on the n-th call of ``module:function``."""
+    """Runs ``python SCRIPT ARGUMENTS`` in a forked process, which may signal itself on the n-th call of ``module:function``."""
+    _import_everything()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -65,12 +73,12 @@ def fork(
         return Forked(pid, output)
     code = 1
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if before is not None:
             before()
-        if kill_in is not None:
-            _arm(*kill_in)
+        if signal_in is not None:
+            _arm(*signal_in, signum)
         with output.open("a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -82,6 +90,13 @@ def fork(
             traceback.print_exc(file=file)
     finally:
         os._exit(code)
+
+
+@cache
+def _import_everything() -> None:
+    """What a run imports on its way is imported once, and not by each process that is forked from this one."""
+    with TemporaryDirectory() as folder:
+        main("train.py", *QUICK, "trainer.max_steps=1", f"hydra.run.dir={folder}/run", f"paths.cache_dir={folder}")
 
 
 class ForkedJob:
@@ -146,8 +161,39 @@ def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "start_process", ForkedJob)
 
 
-def _arm(where: str, calls: int) -> None:
-    """Makes the n-th call of a function kill this process; a writing function is killed with half its work done."""
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a run start in milliseconds."""
+    original = launcher.elastic_launch
+
+    def elastic_launch(config: launcher.LaunchConfig, _: str) -> Callable[..., object]:
+        config.start_method = "fork"
+
+        def start(*arguments: str) -> object:
+            with (
+                os.fdopen(1, "w", buffering=1, closefd=False) as out,
+                os.fdopen(2, "w", buffering=1, closefd=False) as err,
+                redirect_stdout(out),
+                redirect_stderr(err),
+            ):
+                return original(config, _work)(arguments[-1])
+
+        return start
+
+    monkeypatch.setattr(launcher, "elastic_launch", elastic_launch)
+
+
+def _work(composed: str) -> None:
+    """What ``python -m fewshot.runtime.worker FOLDER/composed.yaml`` does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_DFL)
+    logging.getLogger().handlers.clear()  # of the process that started this one
+    worker.main(Path(composed))
+
+
+def _arm(where: str, calls: int, signum: int) -> None:
+    """Makes the n-th call of a function send this process a signal; a writing function is killed with half its work done."""
     module, _, path = where.partition(":")
     *owners, name = path.split(".")
     owner = importlib.import_module(module)
@@ -155,13 +201,13 @@ def _arm(where: str, calls: int) -> None:
         owner = getattr(owner, part)
     original, left = getattr(owner, name), [calls]
 
-    def killing(*args: object, **kwargs: object) -> object:
+    def signalling(*args: object, **kwargs: object) -> object:
         left[0] -= 1
         if left[0] == 0:
             if name == "save":
                 args[1].write(b"half a checkpoint")  # type: ignore[attr-defined,index]
                 args[1].flush()  # type: ignore[attr-defined,index]
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signum)
         return original(*args, **kwargs)
 
-    setattr(owner, name, killing)
+    setattr(owner, name, signalling)

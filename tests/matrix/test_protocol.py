@@ -12,7 +12,7 @@ from fewshot.evaluation.intervals import Interval
 from fewshot.matrix import __main__ as command
 from fewshot.matrix.protocol import Plan, Protocol, markdown, measured, moves, plan, write
 from fewshot.sweep.job import Job
-from tests.entry import CONFIG_DIR, main
+from tests.entry import CONFIG_DIR, QUICK, main
 from tests.forked import forked_jobs  # noqa: F401
 
 OF = Plan(
@@ -132,10 +132,10 @@ def test_mistakes_are_told_in_a_line(tmp_path, arguments, message):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_jobs")
+@pytest.mark.usefixtures("forked_jobs", "no_pictures")
 def test_a_cell_is_what_eval_says(tmp_path, monkeypatch, capsys):
     """And a second command finds what the first has evaluated."""
-    short = (CONFIG_DIR, "experiment=tiny", f"paths.cache_dir={tmp_path / 'cache'}")
+    short = (*QUICK, "model.inner.eval_steps=3", "data.val_tasks=8", f"paths.cache_dir={tmp_path / 'cache'}")
     run = tmp_path / "run"
     assert main("train.py", *short, f"hydra.run.dir={run}").code == 0
     evaluation = main(

@@ -97,6 +97,7 @@ def test_an_estimate_has_wilsons_interval():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_path):
     overrides = ("model=protonet", "calibration_tasks=8", "data.eval.unknown_ways=4")
     metrics = train(compose_config(tmp_path, *overrides))

@@ -71,11 +71,12 @@ def test_what_an_experiment_file_says_holds(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("value", [None, "text", [1]])
-def test_no_value_of_any_key_ends_in_a_traceback(value):
-    """The kind: 26 keys did. What is accepted is built; hardly any key takes a word, and few take a list."""
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.proof) for turn in (1, 2))])
+def test_no_value_of_any_key_ends_in_a_traceback(turn):
+    """The kind: 26 keys did. Keys are given nothing, a word and a list in turn; what is accepted is built."""
     base, refused = composed("model=mamlpp", "trainer=cpu"), []
-    for key in keys(base):
+    for number, key in enumerate(keys(base), start=turn):
+        value = (None, "text", [1])[number % 3]
         cfg = OmegaConf.create(OmegaConf.to_container(base))
         OmegaConf.update(cfg, key, value, force_add=True, merge=False)
         message = in_one_line(cfg)
@@ -149,7 +150,7 @@ def test_no_experiment_is_for_one_backbone_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["glyphs_5w1s", "omniglot_20w1s", "miniimagenet_5w1s"])
+@pytest.mark.parametrize("experiment", ["glyphs_5w1s", "miniimagenet_5w1s"])
 @pytest.mark.parametrize("backbone", choices("model/backbone"))
 def test_any_backbone_takes_any_experiment(experiment, backbone):
     if backbone == "timm":
@@ -165,13 +166,12 @@ def test_any_backbone_takes_any_experiment(experiment, backbone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [["mlp"], ["resnet12", "model.backbone.widths=[4,4,4,4]"]])
-def test_other_backbones_take_a_step(tmp_path, backbone):
-    name, *more = backbone
-    sizes = ("meta_batch_size", "val_tasks", "test_tasks", "queries", "eval.queries")
-    quick = ["data.ways=3", *(f"data.{key}=2" for key in sizes), "trainer=cpu", "trainer.max_steps=1", "callbacks=minimal"]
+@pytest.mark.usefixtures("no_pictures")
+def test_a_deep_network_takes_a_step(tmp_path):
+    small = ["model.backbone.widths=[4,4,4,4]", *(f"data.{key}=2" for key in ("meta_batch_size", "val_tasks", "test_tasks"))]
     folders = [f"hydra.run.dir={tmp_path}", f"paths.cache_dir={tmp_path / 'cache'}"]
-    done = main("train.py", CONFIG_DIR, "data=toy", f"model/backbone={name}", *more, *quick, *folders)
+    done = main("train.py", CONFIG_DIR, "data=toy", "model/backbone=resnet12", *small, "data.ways=2", "trainer.max_steps=1",
+                "data.queries=2", "data.eval.queries=2", "trainer=cpu", "callbacks=minimal", *folders)  # fmt: skip
     assert done.code == 0, done.err
 
 

@@ -8,15 +8,15 @@ import torch
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 def results(folder):
     return json.loads((folder / "run/results.json").read_text())
 
 
-def test_shuffled_labels_end_at_chance_within_the_interval(compose_config, tmp_path):
-    metrics = train(compose_config(tmp_path, "control=shuffled_labels", "trainer.max_steps=60", "data.test_tasks=200"))
+def test_shuffled_labels_end_at_chance_within_the_interval(quick_config, tmp_path):
+    metrics = train(quick_config(tmp_path, "control=shuffled_labels", "trainer.max_steps=60", "data.test_tasks=200"))
     assert abs(metrics["test/acc"] - 1 / 3) <= metrics["test/acc_ci95"]
     assert results(tmp_path)["protocol"]["control"] == "shuffled_labels"
 
@@ -35,28 +35,28 @@ def test_shuffled_labels_are_a_function_of_the_task_and_keep_their_numbers(toy_d
     assert not torch.equal(first.support_y[0], first.support_y[1])
 
 
-def test_random_init_takes_no_step_and_tests_the_first_weights(compose_config, tmp_path):
-    metrics = train(compose_config(tmp_path, "control=random_init"))
+def test_random_init_takes_no_step_and_tests_the_first_weights(quick_config, tmp_path):
+    metrics = train(quick_config(tmp_path, "control=random_init"))
     assert not (tmp_path / "run/checkpoints").exists()
     assert results(tmp_path)["protocol"]["train"]["steps"] == 0
     assert results(tmp_path)["cost"]["train_tasks"] == 0
     assert metrics["test/acc"] > metrics["test/acc_before"], "adaptation alone achieves something"
 
 
-def test_without_a_test_the_figures_are_those_of_the_best_checkpoint(compose_config, tmp_path):
-    metrics = train(compose_config(tmp_path, "control=random_init", "test=false"))
+def test_without_a_test_the_figures_are_those_of_the_best_checkpoint(quick_config, tmp_path):
+    metrics = train(quick_config(tmp_path, "control=random_init", "test=false"))
     assert 0 < metrics["val/acc"] <= 1
 
 
-def test_an_unknown_control_is_refused(compose_config, tmp_path):
+def test_an_unknown_control_is_refused(quick_config, tmp_path):
     with pytest.raises(UserError, match="control=shuffled_label is unknown; did you mean 'shuffled_labels'"):
-        train(compose_config(tmp_path, "control=shuffled_label"))
+        train(quick_config(tmp_path, "control=shuffled_label"))
 
 
-def test_all_controls_stand_beside_the_run_and_come_from_one_seed(compose_config, tmp_path, capsys):
-    alone = train(compose_config(tmp_path / "alone", "seed=3"))
-    random_init = train(compose_config(tmp_path / "random", "seed=3", "control=random_init"))
-    metrics = train(compose_config(tmp_path, "seed=3", "control=all"))
+def test_all_controls_stand_beside_the_run_and_come_from_one_seed(quick_config, tmp_path, capsys):
+    alone = train(quick_config(tmp_path / "alone", "seed=3"))
+    random_init = train(quick_config(tmp_path / "random", "seed=3", "control=random_init"))
+    metrics = train(quick_config(tmp_path, "seed=3", "control=all"))
     assert metrics == alone
     found = results(tmp_path)["controls"]
     assert found["random_init"]["metrics"] == random_init
@@ -68,15 +68,15 @@ def test_all_controls_stand_beside_the_run_and_come_from_one_seed(compose_config
     assert "random init" in capsys.readouterr().out.split("controls ")[1]
 
 
-def test_controls_are_added_to_a_run_that_was_complete_without_them(compose_config, tmp_path, monkeypatch):
-    train(compose_config(tmp_path, "seed=null"))
+def test_controls_are_added_to_a_run_that_was_complete_without_them(quick_config, tmp_path, monkeypatch):
+    train(quick_config(tmp_path, "seed=null"))
     before = results(tmp_path)
-    train(compose_config(tmp_path, "seed=null", "control=all"))
+    train(quick_config(tmp_path, "seed=null", "control=all"))
     after = results(tmp_path)
     assert {name: after[name] for name in before} == before
     assert set(after["controls"]) == {"shuffled_labels", "random_init"}
     controls = json.loads((tmp_path / "run/controls/random_init/results.json").read_text())
     assert controls["protocol"]["seed"] == before["protocol"]["seed"]
     monkeypatch.setattr("fewshot.runtime.train.run_training", lambda *_: pytest.fail("all is complete"))
-    train(compose_config(tmp_path, "seed=null", "control=all"))
+    train(quick_config(tmp_path, "seed=null", "control=all"))
     assert results(tmp_path) == after

@@ -5,16 +5,16 @@ import json
 
 import pytest
 
-from tests.entry import TINY, main
+from tests.entry import QUICK, main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture
 def debug(tmp_path):
     def run(name, *more):
         done = main(
-            "train.py", *TINY, f"debug={name}", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}", *more
+            "train.py", *QUICK, f"debug={name}", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}", *more
         )
         assert done.code == 0, done.err
         return tmp_path / "run"
@@ -37,7 +37,7 @@ def test_default_goes_through_everything(debug):
 
 
 def test_runs_lie_apart():
-    done = main("train.py", *TINY, "debug=limit", "--cfg", "hydra", "--package", "hydra.job")
+    done = main("train.py", *QUICK, "debug=limit", "--cfg", "hydra", "--package", "hydra.job")
     assert "name: debug" in done.out
 
 

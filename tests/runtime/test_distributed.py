@@ -14,17 +14,17 @@ import torch
 
 from fewshot.errors import UserError
 from fewshot.runtime.distributed import require_shares
-from tests.entry import ROOT, TINY, main
-from tests.forked import fork, wait_for
+from tests.entry import QUICK, ROOT, main
+from tests.forked import fork, forked_ranks, wait_for  # noqa: F401
 from tests.ranks import free_port
 
-pytestmark = pytest.mark.slow
-STEPS = ("trainer.max_steps=8", "trainer.val_check_interval=4", "data.meta_batch_size=5", "model.optimizer.lr=0.0001")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
+STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "data.meta_batch_size=5", "model.optimizer.lr=0.0001")
 
 
 def arguments(folder, *more):
     return [
-        *TINY,
+        *QUICK,
         *STEPS,
         "callbacks.progress.refresh_rate=0",
         f"hydra.run.dir={folder / 'run'}",
@@ -54,12 +54,13 @@ def require_same_run(folder, alone):
             assert {key: bool(value) for key, value in ours.items()} == {key: bool(value) for key, value in theirs.items()}
             for key, value in ours.items():
                 assert float(value or 0) == pytest.approx(float(theirs[key] or 0), rel=1e-3, abs=1e-5), (name, key)
-    assert [row["task"] for row in rows(folder / "test_tasks.csv")] == [str(i) for i in range(14)]
+    assert [row["task"] for row in rows(folder / "test_tasks.csv")] == [str(i) for i in range(6)]
     ours, theirs = (json.loads((path / "results.json").read_text()) for path in (folder, alone))
     assert ours["protocol"] == theirs["protocol"]
     assert ours["metrics"]["test/acc"] == pytest.approx(theirs["metrics"]["test/acc"], abs=0.05)
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_two_processes_leave_what_one_leaves(alone, tmp_path):
     process = fork("train.py", *arguments(tmp_path, "trainer=ddp_cpu"), output=tmp_path / "out")
     assert process.wait() == 0, (tmp_path / "out").read_text()
@@ -74,6 +75,7 @@ def children_of(pid):
 
 
 def test_a_process_that_dies_ends_the_run_within_seconds(tmp_path):
+    """Started as a user's are; those of the other tests are forked, for speed."""
     process = fork("train.py", *arguments(tmp_path, "trainer=ddp_cpu", "trainer.max_steps=100000"), output=tmp_path / "out")
     wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
     victim = max(children_of(process.pid))
@@ -84,6 +86,7 @@ def test_a_process_that_dies_ends_the_run_within_seconds(tmp_path):
     assert "of the run was killed by signal 9; the others were ended too" in (tmp_path / "out").read_text()
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_asked_to_stop_all_processes_stop_at_one_step_and_one_can_go_on(tmp_path):
     several = arguments(tmp_path, "trainer=ddp_cpu", "trainer.max_steps=100000")
     process = fork("train.py", *several, output=tmp_path / "out")
@@ -96,6 +99,7 @@ def test_asked_to_stop_all_processes_stop_at_one_step_and_one_can_go_on(tmp_path
     assert f"Continuing after outer step {done:,}" in (tmp_path / "out").read_text()
 
 
+@pytest.mark.proof
 def test_two_nodes(alone, tmp_path):
     """Torchrun on two "machines" that meet on loopback."""
     port, nodes = free_port(), []

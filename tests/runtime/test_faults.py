@@ -14,13 +14,13 @@ from fewshot.errors import UserError
 from fewshot.models.maml import MAML
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.train import train
-from tests.entry import TINY, main
+from tests.entry import QUICK, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 LONG = (
-    "trainer.max_steps=400",
+    "trainer.max_steps=100",
     "callbacks.last.every_n_steps=10",
     "callbacks.progress.refresh_rate=0",
     "data.val_tasks=2",
@@ -29,7 +29,7 @@ LONG = (
 
 
 def arguments(folder, *more):
-    return [*TINY, f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}", *more]
+    return [*QUICK, f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}", *more]
 
 
 def poisoned(monkeypatch, steps):
@@ -46,20 +46,20 @@ def poisoned(monkeypatch, steps):
     monkeypatch.setattr(MAML, "meta_gradient", meta_gradient)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(compose_config, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_run(quick_config, tmp_path, monkeypatch):
     poisoned(monkeypatch, {4})
     with pytest.raises(
         UserError, match=r"outer step 4: training task 17 is not finite; the last good checkpoint is kept\. Lower"
     ):
-        train(compose_config(tmp_path, "callbacks.last.every_n_steps=1"))
+        train(quick_config(tmp_path, "callbacks.last.every_n_steps=1"))
     last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
     assert last["global_step"] == 4
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
 
 
-def test_such_a_step_can_be_skipped(compose_config, tmp_path, monkeypatch, caplog):
+def test_such_a_step_can_be_skipped(quick_config, tmp_path, monkeypatch, caplog):
     poisoned(monkeypatch, {2, 4})
-    train(compose_config(tmp_path, "model.on_nonfinite=skip"))
+    train(quick_config(tmp_path, "model.on_nonfinite=skip"))
     last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
     assert (last["global_step"], last["fewshot"]["skipped_steps"]) == (6, 2)
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
@@ -67,28 +67,25 @@ def test_such_a_step_can_be_skipped(compose_config, tmp_path, monkeypatch, caplo
     assert '"skipped_steps": 2' in (tmp_path / "run/results.json").read_text()
 
 
-def test_a_gradient_that_is_infinite_stops_the_run(compose_config, tmp_path):
+def test_a_gradient_that_is_infinite_stops_the_run(quick_config, tmp_path):
     with pytest.raises(UserError, match=r"is not finite; the last good checkpoint is kept"):
-        train(compose_config(tmp_path, "model.inner.lr=1e30", "model.inner.steps=3"))
+        train(quick_config(tmp_path, "model.inner.lr=1e30", "model.inner.steps=3"))
 
 
 def test_a_file_that_may_grow_no_further(tmp_path):
     """A limit on the size of files stands for a quota: the first checkpoint does not fit, and nothing half-written stays."""
-    done = main("train.py", *arguments(tmp_path, "control=random_init"))  # prepares the data
-    assert done.code == 0
 
     def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # enough for the prepared images
 
-    process = fork(
-        "train.py", *arguments(tmp_path, "hydra.run.dir=" + str(tmp_path / "other")), output=tmp_path / "out", before=limited
-    )
+    wide = arguments(tmp_path, "model.backbone.hidden=[32]")
+    process = fork("train.py", *wide, output=tmp_path / "out", before=limited)
     assert process.wait() == 2, (tmp_path / "out").read_text()
     assert (
         "cannot be written (File too large); free it or choose another with hydra.run.dir=FOLDER"
         in (tmp_path / "out").read_text()
     )
-    assert list((tmp_path / "other/checkpoints").iterdir()) == []
+    assert list((tmp_path / "run/checkpoints").iterdir()) == []
 
 
 @pytest.fixture
@@ -107,7 +104,7 @@ def test_a_disk_that_fills_up(small_disk, tmp_path):
     """The run ends with one line; once there is room, the same command goes on and leaves what an undisturbed one leaves."""
     long = (*LONG, "logger=csv", "trainer.max_steps=60")
     folders = [f"hydra.run.dir={small_disk / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}"]
-    process = fork("train.py", *TINY, *long, *folders, output=tmp_path / "out")
+    process = fork("train.py", *QUICK, *long, *folders, output=tmp_path / "out")
     wait_for((small_disk / "run/checkpoints/last.ckpt").exists)
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:  # noqa: PT012
@@ -120,9 +117,9 @@ def test_a_disk_that_fills_up(small_disk, tmp_path):
     assert "Traceback" not in (tmp_path / "out").read_text()
     read_checkpoint(small_disk / "run/checkpoints/last.ckpt")
     filler.unlink()
-    assert fork("train.py", *TINY, *long, *folders, output=tmp_path / "out").wait() == 0, (tmp_path / "out").read_text()
+    assert fork("train.py", *QUICK, *long, *folders, output=tmp_path / "out").wait() == 0, (tmp_path / "out").read_text()
     assert (
-        main("train.py", *TINY, *long, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}").code == 0
+        main("train.py", *QUICK, *long, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}").code == 0
     )
     assert (small_disk / "run/metrics.csv").read_text() == (tmp_path / "run/metrics.csv").read_text()
 
@@ -145,7 +142,7 @@ def test_prepared_images_that_are_deleted_under_a_run(tmp_path):
 
 
 def test_a_corrupt_prepared_file_is_made_anew(tmp_path):
-    folders = [arguments(tmp_path, f"hydra.run.dir={tmp_path / name}") for name in ("first", "second")]
+    folders = [arguments(tmp_path, f"hydra.run.dir={tmp_path / name}", "trainer.max_steps=2") for name in ("first", "second")]
     assert main("train.py", *folders[0]).code == 0
     path = tmp_path / "cache/toy/train/images.npy"
     whole = path.read_bytes()
@@ -170,29 +167,33 @@ def test_a_loader_worker_that_is_killed(tmp_path):
     assert "Traceback" not in said
 
 
-def test_a_clock_that_jumps(compose_config, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def undisturbed(quick_config, tmp_path_factory):
+    """What a run leaves that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(quick_config(folder))
+    return what_a_run_left(folder / "run")
+
+
+def test_a_clock_that_jumps(undisturbed, quick_config, tmp_path, monkeypatch):
     """Backwards, by an hour, each time somebody asks."""
-    train(compose_config(tmp_path / "steady"))
     clock = iter(range(2_000_000_000, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    train(compose_config(tmp_path / "jumping"))
-    steady, jumping = (what_a_run_left(tmp_path / name / "run") for name in ("steady", "jumping"))
+    train(quick_config(tmp_path))
+    jumping = what_a_run_left(tmp_path / "run")
     for key in ("metrics.csv", "results", "last", "best"):
-        assert jumping[key] == steady[key], key
+        assert jumping[key] == undisturbed[key], key
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than this machine has cores
-def test_workers_change_nothing(compose_config, tmp_path):
-    for workers in (0, 2, 4):
-        train(compose_config(tmp_path / str(workers), f"data.num_workers={workers}"))
-    plain, *others = (what_a_run_left(tmp_path / str(workers) / "run") for workers in (0, 2, 4))
-    for other in others:
-        for key in ("metrics.csv", "results", "last", "best", "test_tasks.csv"):
-            assert other[key] == plain[key], key
+def test_workers_change_nothing(undisturbed, quick_config, tmp_path):
+    train(quick_config(tmp_path, "data.num_workers=2"))
+    left = what_a_run_left(tmp_path / "run")
+    for key in ("metrics.csv", "results", "last", "best", "test_tasks.csv"):
+        assert left[key] == undisturbed[key], key
 
 
-def test_memory_stays_flat(compose_config, tmp_path):
-    """After 50 outer steps, 250 more leave no tensor behind and take no more than 30 MiB."""
+def test_memory_stays_flat(quick_config, tmp_path):
+    """After 30 outer steps, 100 more leave no tensor behind and take no more than 30 MiB."""
     import gc
 
     from lightning.pytorch.callbacks import Callback
@@ -201,13 +202,13 @@ def test_memory_stays_flat(compose_config, tmp_path):
 
     class Watch(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            if batch_idx in (50, 299):
+            if batch_idx in (30, 130):
                 gc.collect()
                 tensors = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
                 resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
                 seen[batch_idx] = (tensors, resident)
 
-    cfg = compose_config(tmp_path, "trainer.max_steps=300", "trainer.val_check_interval=300", "test=false", "logger=csv")
+    cfg = quick_config(tmp_path, "trainer.max_steps=131", "trainer.val_check_interval=131", "test=false", "logger=csv")
     from fewshot.runtime import train as module
 
     build = module.build_trainer
@@ -220,5 +221,5 @@ def test_memory_stays_flat(compose_config, tmp_path):
 
         patch.setattr(module, "build_trainer", with_watch)
         train(cfg)
-    assert seen[299][0] <= seen[50][0] + 5
-    assert seen[299][1] - seen[50][1] < 30 * 2**20
+    assert seen[130][0] <= seen[30][0] + 5
+    assert seen[130][1] - seen[30][1] < 30 * 2**20

@@ -10,11 +10,11 @@ from fewshot.errors import UserError
 from fewshot.runtime import provenance, source_history
 from fewshot.runtime.limits import steps_left
 from fewshot.runtime.train import train
-from tests.entry import TINY
+from tests.entry import QUICK
 from tests.forked import fork
 from tests.runtime.sameness import what_a_run_left
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 EARLY = "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/acc, mode: max, patience: 1, min_delta: 1}"
 EMA = "{_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
@@ -27,22 +27,22 @@ def results_of(folder):
 @pytest.mark.parametrize(
     ("overrides", "cut_short", "done"),
     [
-        (["+trainer.limit_train_batches=4"], ["4 of 6 outer steps"], (4, 10, 14)),
-        (["+trainer.max_time=00:00:00:00"], ["0 of 6 outer steps"], (0, 0, 14)),
-        (["trainer.max_epochs=0"], ["0 of 6 outer steps"], (0, 0, 14)),
-        (["+trainer.limit_val_batches=1"], ["4 of 10 val tasks"], (6, 4, 14)),
-        (["+trainer.limit_val_batches=0"], ["0 of 10 val tasks"], (6, 0, 14)),
-        (["+trainer.limit_test_batches=2"], ["8 of 14 test tasks"], (6, 10, 8)),
-        ([f"+callbacks.early={EARLY}", "trainer.val_check_interval=2"], ["4 of 6 outer steps"], (4, 10, 14)),
-        ([], [], (6, 10, 14)),
+        (["+trainer.limit_train_batches=4"], ["4 of 6 outer steps"], (4, 6, 6)),
+        (["+trainer.max_time=00:00:00:00"], ["0 of 6 outer steps"], (0, 0, 6)),
+        (["trainer.max_epochs=0"], ["0 of 6 outer steps"], (0, 0, 6)),
+        (["+trainer.limit_val_batches=1"], ["4 of 6 val tasks"], (6, 4, 6)),
+        (["+trainer.limit_val_batches=0"], ["0 of 6 val tasks"], (6, 0, 6)),
+        (["+trainer.limit_test_batches=1"], ["4 of 6 test tasks"], (6, 6, 4)),
+        ([f"+callbacks.early={EARLY}", "trainer.val_check_interval=2"], ["4 of 6 outer steps"], (4, 6, 6)),
+        ([], [], (6, 6, 6)),
     ],
     ids=["train-batches", "time", "epochs", "val-batches", "no-val", "test-batches", "early-stopping", "nothing"],
 )
-def test_results_tell_what_was_done(compose_config, tmp_path, overrides, cut_short, done):
-    train(compose_config(tmp_path, *overrides))
+def test_results_tell_what_was_done(quick_config, tmp_path, overrides, cut_short, done):
+    train(quick_config(tmp_path, *overrides))
     results = results_of(tmp_path)
     if done[1] == 0:
-        cut_short = list(dict.fromkeys([*cut_short, "0 of 10 val tasks"]))
+        cut_short = list(dict.fromkeys([*cut_short, "0 of 6 val tasks"]))
     assert results["cut_short"] == cut_short
     assert results["status"] == ("cut short" if cut_short else "completed")
     protocol = results["protocol"]
@@ -56,11 +56,11 @@ def test_results_tell_what_was_done(compose_config, tmp_path, overrides, cut_sho
     [
         (
             ["+trainer.limit_test_batches=0"],
-            r"trainer\.limit_test_batches=0 leaves none of 4 meta-batches to measure; raise it, or",
+            r"trainer\.limit_test_batches=0 leaves none of 2 meta-batches to measure; raise it, or",
         ),
-        (["+trainer.limit_test_batches=0.2"], r"trainer\.limit_test_batches=0\.2 leaves none of 4 meta-batches"),
-        (["+trainer.limit_val_batches=0.1"], r"trainer\.limit_val_batches=0\.1 leaves none of 3 meta-batches"),
-        (["+trainer.limit_val_batches=0", "test=false"], r"trainer\.limit_val_batches=0 leaves none of 3 meta-batches"),
+        (["+trainer.limit_test_batches=0.2"], r"trainer\.limit_test_batches=0\.2 leaves none of 2 meta-batches"),
+        (["+trainer.limit_val_batches=0.1"], r"trainer\.limit_val_batches=0\.1 leaves none of 2 meta-batches"),
+        (["+trainer.limit_val_batches=0", "test=false"], r"trainer\.limit_val_batches=0 leaves none of 2 meta-batches"),
         (["trainer.max_epochs=2"], r"trainer\.max_epochs=2 but one epoch is the whole run"),
         (
             ["+callbacks.swa={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}"],
@@ -72,9 +72,9 @@ def test_results_tell_what_was_done(compose_config, tmp_path, overrides, cut_sho
         ),
     ],
 )
-def test_what_cannot_be_kept_is_refused(compose_config, tmp_path, overrides, message):
+def test_what_cannot_be_kept_is_refused(quick_config, tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
-        train(compose_config(tmp_path, *overrides))
+        train(quick_config(tmp_path, *overrides))
     assert not (tmp_path / "run/checkpoints").exists()
 
 
@@ -85,7 +85,7 @@ def test_a_limit_holds_over_an_interruption():
 
 def arguments(folder, *more):
     return [
-        *TINY, "trainer.max_steps=24", "trainer.val_check_interval=4", "callbacks.progress.refresh_rate=0",
+        *QUICK, "trainer.max_steps=12", "trainer.val_check_interval=2", "callbacks.progress.refresh_rate=0",
         f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}", *more,
     ]  # fmt: skip
 
@@ -96,7 +96,7 @@ def finish(folder, *more):
 
 
 def kill(folder, where, call, *more):
-    process = fork("train.py", *arguments(folder, *more), output=folder / "out", kill_in=(where, call))
+    process = fork("train.py", *arguments(folder, *more), output=folder / "out", signal_in=(where, call))
     assert process.wait() == -signal.SIGKILL, (folder / "out").read_text()
 
 
@@ -106,13 +106,13 @@ def test_early_stopping_has_stopped_after_a_kill_too(tmp_path):
     for name in ("undisturbed", "killed"):
         (tmp_path / name).mkdir()
     expected = finish(tmp_path / "undisturbed", early)
-    assert expected["results"]["protocol"]["train"]["steps"] == 8
+    assert expected["results"]["protocol"]["train"]["steps"] == 4
     kill(tmp_path / "killed", "fewshot.models.base:MetaLearner.test_step", 2, early)
     assert finish(tmp_path / "killed", early) == expected
     assert finish(tmp_path / "killed", early) == expected
     assert "This run is complete" in (tmp_path / "killed/out").read_text()
     longer = finish(tmp_path / "killed", early.replace("patience: 1", "patience: 2"), "resume=true")
-    assert longer["results"]["protocol"]["train"]["steps"] > 8
+    assert longer["results"]["protocol"]["train"]["steps"] > 4
 
 
 def test_an_average_of_weights_goes_on_to_the_bit(tmp_path):
@@ -121,19 +121,19 @@ def test_an_average_of_weights_goes_on_to_the_bit(tmp_path):
     for name in ("undisturbed", "killed", "plain"):
         (tmp_path / name).mkdir()
     expected = finish(tmp_path / "undisturbed", ema)
-    kill(tmp_path / "killed", "fewshot.models.base:MetaLearner.validation_step", 8, ema)
+    kill(tmp_path / "killed", "fewshot.models.base:MetaLearner.validation_step", 6, ema)
     assert finish(tmp_path / "killed", ema) == expected
     assert finish(tmp_path / "plain")["last"]["state_dict"] != expected["last"]["state_dict"]
 
 
-def test_a_source_that_was_edited_meanwhile_is_said(compose_config, tmp_path, monkeypatch, caplog):
-    train(compose_config(tmp_path, "trainer.max_steps=2"))
+def test_a_source_that_was_edited_meanwhile_is_said(quick_config, tmp_path, monkeypatch, caplog):
+    train(quick_config(tmp_path, "trainer.max_steps=2"))
     before = results_of(tmp_path)["provenance"]
     assert before["earlier_sources"] == []
     today = {"git_commit": "c0ffee", "git_dirty": True, "source_sha256": "other"}
     for module in (provenance, source_history):
         monkeypatch.setattr(module, "source_version", lambda: today)
-    train(compose_config(tmp_path, "trainer.max_steps=4", "resume=true"))
+    train(quick_config(tmp_path, "trainer.max_steps=4", "resume=true"))
     after = results_of(tmp_path)["provenance"]
     assert after["git_commit"] == "c0ffee"
     assert after["earlier_sources"] == [{key: before[key] for key in today}]

@@ -25,7 +25,7 @@ class Replaces(Callback):
 
 
 @pytest.mark.parametrize("kind", [Moves, Replaces])
-def test_a_callback_that_changes_the_network_ends_the_run(compose_config, tmp_path, kind):
+def test_a_callback_that_changes_the_network_ends_the_run(quick_config, tmp_path, kind):
     meddler = f"+callbacks.meddler={{_target_: {__name__}.{kind.__name__}}}"
     with pytest.raises(RuntimeError, match=r"validation or a callback has changed network\.\S+: training would not go on from"):
-        train(compose_config(tmp_path, meddler))
+        train(quick_config(tmp_path, meddler))

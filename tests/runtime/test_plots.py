@@ -23,13 +23,13 @@ from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
 from fewshot.runtime.train import train
-from tests.entry import TINY, main
-from tests.forked import fork
+from tests.entry import QUICK, main
+from tests.forked import fork, forked_ranks  # noqa: F401
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
 
 PICTURES = ("adaptation", "rates", "fixed_tasks", "worst_tasks", "projector")
-LEARNED = ("model.inner.steps=2", "model.inner.rates=per_step", "data.val_tasks=6", "model.backbone.filters=4")
+LEARNED = ("model.inner.steps=2", "model.inner.rates=per_step")
 SEEN = (
     "callbacks=default", *(f"callbacks.{name}.every_n_steps=3" for name in PICTURES), "callbacks.gradients.every_n_steps=2",
     "callbacks.gradients.compare_orders=true",
@@ -37,10 +37,10 @@ SEEN = (
 
 
 @pytest.fixture(scope="module")
-def run(compose_config, tmp_path_factory):
+def run(quick_config, tmp_path_factory):
     """A run of 6 outer steps, validated after 3 and 6, of which everything is shown."""
     folder = tmp_path_factory.mktemp("seen")
-    train(compose_config(folder, *LEARNED, *SEEN))
+    train(quick_config(folder, *LEARNED, *SEEN))
     return folder / "run"
 
 
@@ -60,9 +60,9 @@ def pictures(events):
 
 
 @pytest.mark.slow
-def test_nothing_that_is_computed_changes(run, compose_config, tmp_path):
+def test_nothing_that_is_computed_changes(run, quick_config, tmp_path):
     """Weights, optimizer, metrics.csv, results, to the bit; of TensorBoard's curves only those of gradients are new."""
-    train(compose_config(tmp_path, *LEARNED))
+    train(quick_config(tmp_path, *LEARNED))
     seen, unseen = what_a_run_left(run), what_a_run_left(tmp_path / "run")
     for left in (seen, unseen):
         for checkpoint in ("last", "best"):
@@ -88,9 +88,9 @@ def test_pictures_are_drawn_at_validations(events):
     assert drawn["val/tasks"][0][1] != drawn["val/tasks"][1][1]
 
 
-def test_curves_of_gradients_are_those_of_the_steps(run, events, compose_config, tmp_path):
+def test_curves_of_gradients_are_those_of_the_steps(run, events, quick_config, tmp_path):
     """At the first step, from weights and tasks made anew."""
-    cfg = compose_config(tmp_path, *LEARNED)
+    cfg = quick_config(tmp_path, *LEARNED)
     cfg.paths.cache_dir = str(run.parent / "cache")
     set_up_process(cfg)
     data, model = build_data(cfg), build_model(cfg)
@@ -145,7 +145,7 @@ def test_hparams_have_what_may_differ_and_the_final_figures(run):
 
     found = content("session_start_info").session_start_info.hparams
     assert found["model"].string_value == "MAML"
-    assert found["model.backbone"].string_value == "Conv4"
+    assert found["model.backbone"].string_value == "MLP"
     assert found["model.inner.rates"].string_value == "per_step"
     assert found["model.inner.lr"].number_value == pytest.approx(0.4)
     assert found["trainer.max_steps"].number_value == 6
@@ -209,10 +209,10 @@ def test_answers_are_those_of_the_evaluation(toy_data, tmp_path, shuffled):
 
 
 @pytest.mark.slow
-def test_the_worst_tasks_are_those_solved_worst(compose_config, tmp_path, monkeypatch):
+def test_the_worst_tasks_are_those_solved_worst(quick_config, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr("fewshot.runtime.plots.tasks_shown.worst_tasks", lambda *given: shown.append(given) or Figure())
-    train(compose_config(tmp_path, "callbacks=default", "callbacks.worst_tasks.tasks=3", "test=false"))
+    train(quick_config(tmp_path, "callbacks=default", "callbacks.worst_tasks.tasks=3", "test=false"))
     (index, _, classes, accuracy), *_ = shown
     assert index.shape == (3,)
     assert accuracy.shape == (3, 3)
@@ -221,8 +221,9 @@ def test_the_worst_tasks_are_those_solved_worst(compose_config, tmp_path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_ranks")
 def test_several_processes_show_everything_once(tmp_path):
-    arguments = [*TINY, *LEARNED, *SEEN, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}"]
+    arguments = [*QUICK, *LEARNED, *SEEN, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}"]
     done = main("train.py", *arguments)
     assert done.code == 0, done.err
     drawn = pictures(read(tmp_path / "run"))
@@ -233,9 +234,9 @@ def test_several_processes_show_everything_once(tmp_path):
 @pytest.mark.parametrize("where", ["fewshot.runtime.plots.task_figures:task_pictures", "fewshot.runtime.report:print_summary"])
 def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path, where):
     """In the middle of drawing at the second validation, and after everything has been drawn."""
-    arguments = [*TINY, *LEARNED, *SEEN, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={run.parent / 'cache'}"]
+    arguments = [*QUICK, *LEARNED, *SEEN, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={run.parent / 'cache'}"]
     calls = 2 if where.endswith("pictures") else 1
-    assert fork("train.py", *arguments, output=tmp_path / "out", kill_in=(where, calls)).wait() == -signal.SIGKILL
+    assert fork("train.py", *arguments, output=tmp_path / "out", signal_in=(where, calls)).wait() == -signal.SIGKILL
     assert fork("train.py", *arguments, output=tmp_path / "out").wait() == 0, (tmp_path / "out").read_text()
     here, there = read(tmp_path / "run"), read(run)
     assert pictures(here) == pictures(there)
@@ -245,8 +246,8 @@ def test_a_run_that_was_killed_shows_what_an_undisturbed_one_shows(run, tmp_path
 
 
 @pytest.mark.slow
-def test_a_model_without_an_inner_loop_shows_what_it_has(compose_config, tmp_path):
-    train(compose_config(tmp_path, *SEEN, "model=protonet", "test=false"))
+def test_a_model_without_an_inner_loop_shows_what_it_has(quick_config, tmp_path):
+    train(quick_config(tmp_path, *SEEN, "model=protonet", "test=false"))
     events = read(tmp_path / "run")
     assert set(pictures(events)) == {
         "val/tasks", "val/worst_tasks", *(f"when trained/val/{name}" for name in ("adaptation", "confusions", "tasks"))

@@ -16,7 +16,7 @@ from fewshot.runtime.callbacks import Throughput
 from fewshot.runtime.metrics_csv import MetricsCsv
 from fewshot.runtime.progress import ProgressBar, ProgressLines, _fields
 from fewshot.runtime.provenance import command_that_goes_on
-from tests.entry import TINY, main
+from tests.entry import QUICK, main
 
 
 @pytest.fixture
@@ -61,18 +61,19 @@ def test_an_evaluation_counts_tasks(bar_of):
 
 LINES = (
     r"Step 12 of 20 \(60 %\): loss \d+\.\d{3}, accuracy \d+\.\d\d %, \d+\.\d tasks/s, 0:00:\d\d left",
-    r"Validation after step 10: \d+\.\d\d ± \d+\.\d\d %, loss \d\.\d{3} \(10 tasks\), the best so far",
+    r"Validation after step 10: \d+\.\d\d ± \d+\.\d\d %, loss \d\.\d{3} \(6 tasks\), the best so far",
     r"Checkpoint after step 20: last\.ckpt",
 )
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("terminal", [False, True])
 def test_lines_go_to_the_log_and_to_a_console_without_a_bar(tmp_path, monkeypatch, terminal):
     if terminal:
         monkeypatch.setattr(rich, "_console", Console(force_terminal=True, width=80))
     run = tmp_path / "run"
-    done = main("train.py", *TINY, "trainer.max_steps=20", "trainer.val_check_interval=10", "callbacks.last.every_n_steps=100",
+    done = main("train.py", *QUICK, "trainer.max_steps=20", "trainer.val_check_interval=10", "callbacks.last.every_n_steps=100",
                 f"hydra.run.dir={run}", f"paths.cache_dir={tmp_path / 'cache'}")  # fmt: skip
     assert done.code == 0, done.err
     logged = (run / "train.log").read_text()

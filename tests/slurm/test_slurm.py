@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fewshot.sweep.job import State, jobs_in
-from tests.entry import main
+from tests.entry import TINY, main
 from tests.forked import fork, wait_for
 from tests.runtime.sameness import what_a_run_left
-from tests.sweep.test_local import RECIPE, codes
+from tests.sweep.test_local import codes
 
 HERE = Path(__file__).parent
 pytestmark = [
@@ -23,7 +23,10 @@ pytestmark = [
         reason="needs root, and slurmctld, slurmd, slurm-client and munge installed",
     ),
 ]
-LONG = (*RECIPE, "trainer.max_steps=800", "trainer.val_check_interval=400", "callbacks.last.every_n_steps=20", "threads=1")
+LONG = (
+    *TINY, "callbacks.progress.refresh_rate=0", "threads=1", "trainer.max_steps=800", "trainer.val_check_interval=400",
+    "callbacks.last.every_n_steps=20",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -230,14 +230,14 @@ def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("forked_jobs")
+@pytest.mark.usefixtures("forked_jobs", "no_pictures")
 def test_two_objectives_give_a_front(tmp_path):
-    more = ("hydra.sweeper.trials=4", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
+    more = ("hydra.sweeper.trials=3", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
             "hydra.sweeper.directions=[maximize,minimize]")  # fmt: skip
     process = fork("train.py", *arguments(tmp_path, *more), output=tmp_path / "out")
     assert process.wait(600) == 0, (tmp_path / "out").read_text()
     study = optuna.load_study(study_name=STUDY, storage=journal(tmp_path / "sweep"))
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
     for trial in study.trials:
         results = json.loads((tmp_path / "sweep" / trial.user_attrs["job"] / "results.json").read_text())
         assert trial.values == [results["metrics"]["val/acc"], results["cost"]["train_seconds"]]
@@ -245,7 +245,7 @@ def test_two_objectives_give_a_front(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_jobs")
+@pytest.mark.usefixtures("forked_jobs", "no_pictures")
 def test_asked_to_stop_a_study_goes_on_with_its_running_trials(tmp_path):
     long = ("hydra.sweeper.trials=2", "trainer.max_steps=2000", "trainer.val_check_interval=2000", "hydra.sweeper.pruner=null")
     process = fork("train.py", *arguments(tmp_path, *long), output=tmp_path / "out")

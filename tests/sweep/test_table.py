@@ -1,7 +1,6 @@
 """What came of a sweep, from files alone: tables, CSV, plot, the best config; by the commands that a user types."""
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.plot import plot
 from fewshot.sweep.table import cells, chosen_baseline, cross_validations, csv_text, explanation, groups_of, markdown
-from tests.entry import ROOT
+from tests.entry import main
 
 TASKS = 40
 RANDOM = np.random.default_rng(0)
@@ -56,10 +55,9 @@ def sweep(tmp_path):
 
 
 def command(*arguments):
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "fewshot.sweep", *map(str, arguments)], env=env, capture_output=True, text=True, check=False
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        return main("src/fewshot/sweep/__main__.py", *map(str, arguments))
 
 
 def test_the_best_on_validation_is_first_and_seeds_are_together(sweep):
@@ -194,20 +192,20 @@ def test_nothing_complete(tmp_path):
 
 @pytest.mark.slow
 def test_commands_on_a_copy_that_may_only_be_read(sweep, tmp_path):
-    """As on another machine, with files for other programs; torch is not imported."""
+    """As on another machine, with files for other programs."""
     copy = tmp_path / "copy"
     shutil.copytree(sweep[0], copy)
     for path in copy.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     done = command("table", copy, "--baseline", "model.inner.lr=0.1", "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")
-    assert done.returncode == 0, done.stderr
-    assert "difference to lr=0.1" in done.stdout
+    assert done.code == 0, done.err
+    assert "difference to lr=0.1" in done.out
     assert (tmp_path / "t.csv").read_text().startswith("overrides,seeds,val_acc,")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     done = command("status", copy)
-    assert done.returncode == 0, done.stderr
-    assert "6 jobs in" in done.stdout
-    assert "6 completed" in done.stdout
+    assert done.code == 0, done.err
+    assert "6 jobs in" in done.out
+    assert "6 completed" in done.out
 
 
 @pytest.mark.slow
@@ -230,10 +228,10 @@ def test_commands_need_no_torch(sweep):
 )
 def test_mistakes_take_one_line(sweep, tmp_path, arguments, message):
     done = command(*(argument.replace("{}", str(tmp_path)) for argument in arguments))
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
 
 
 def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):

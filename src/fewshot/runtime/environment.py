@@ -60,6 +60,7 @@ def quieten() -> None:
         r".*does not have many workers.*",  # gathering a meta-batch takes a millisecond
         r".*Experiment logs directory .* exists and is not empty.*",  # it is the run's own folder
         r".*Checkpoint directory .* exists and is not empty.*",
+        r"The dirpath has changed from .*",  # a run that was moved goes on where it lies
         r".*callbacks used to create the checkpoint need to be provided.*",  # eval.py needs only the weights
         r".*It is recommended to use `self.log\(.*sync_dist=True\)`.*",  # every process has computed the same figure
         r".*GPU available but not used.*",
