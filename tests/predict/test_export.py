@@ -16,7 +16,7 @@ from fewshot.predict.export import difference
 from fewshot.predict.export_formats import FORMATS
 from fewshot.predict.tensor_file import read_tensors
 from tests.entry import main
-from tests.predict.test_learner import MODELS, SHORTER, TRUST
+from tests.predict.test_learner import FIXED, MODELS, SHORTER, TRUST
 from tests.runs import tasks_of, untrained
 
 GRAPHS = (
@@ -24,6 +24,8 @@ GRAPHS = (
     "baselinepp", "tim",
 )  # fmt: skip
 """Models whose adapted networks have different graphs: the other relatives of MAML have MAML's."""
+ALIKE = FIXED - {"maml", "mamlpp", "cavia"} | {"simpleshot", "metaoptnet", "baseline"}
+"""Whose networks, once adapted, have the operations of another model's: left to `make prove`."""
 BOTH = ("maml", "anil", "protonet", "r2d2", "baseline")
 RESULTS = {"schema": 1, "metrics": {}, "protocol": {"ways": 3, "train": {}}, "cost": {}, "provenance": {}, "test": None}
 """Of a run of an older version."""
@@ -56,8 +58,12 @@ def exported(name, module, inputs, sizes=QUERIES):
 @pytest.mark.parametrize(
     ("format", "model"),
     [
-        *(("torch_export", model) for model in MODELS if model in BOTH or model not in GRAPHS),
-        *(pytest.param("onnx", model, marks=with_onnx) for model in GRAPHS),
+        *(
+            pytest.param("torch_export", model, marks=[pytest.mark.proof] if model in ALIKE else [])
+            for model in MODELS
+            if model in BOTH or model not in GRAPHS
+        ),
+        *(pytest.param("onnx", model, marks=[with_onnx, *([pytest.mark.proof] if model in ALIKE else [])]) for model in GRAPHS),
     ],
 )
 def test_every_adapted_classifier_computes_the_same_as_a_file(fitted, format, model):

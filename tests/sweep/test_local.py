@@ -204,14 +204,15 @@ def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
 @forked
 def test_a_job_that_is_killed_has_failed(tmp_path):
     """As for lack of memory: the sweep itself lives, and says so."""
-    process = fork("train.py", *arguments(tmp_path, "seed=0", recipe=LONG), output=tmp_path / "out")
+    recipe = (*LONG, "trainer.max_steps=60")
+    process = fork("train.py", *arguments(tmp_path, "seed=0", recipe=recipe), output=tmp_path / "out")
     (name,) = names(tmp_path, 1)
     wait_for((tmp_path / "sweep" / name / "checkpoints/last.ckpt").exists)
     os.kill(processes_below(process.pid)[0], signal.SIGKILL)
     assert process.wait() == 11
     assert "killed by signal 9, perhaps for lack of memory" in (tmp_path / "out").read_text()
     assert codes(Job(tmp_path / "sweep" / name)) == [-9]
-    assert sweep(tmp_path, "seed=0", recipe=LONG)[0] == 0
+    assert sweep(tmp_path, "seed=0", recipe=recipe)[0] == 0
 
 
 @forked
