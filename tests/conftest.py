@@ -18,6 +18,7 @@ pytest_plugins = ["tests.budget"]
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("FEWSHOT_ROOT", str(ROOT))
 torch.set_num_threads(1)
+torch.ones((), requires_grad=True).backward()  # the first: were it one of torch.export, no process could be forked any more
 
 
 def pytest_collection_finish() -> None:
