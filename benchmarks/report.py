@@ -56,10 +56,15 @@ def table(rows: list[dict[str, Any]], work: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(rows: list[dict[str, Any]], about: str) -> str:
-    """All kinds of work that were measured."""
+def markdown(rows: list[dict[str, Any]], environments: dict[str, dict[str, Any]]) -> str:
+    """All kinds of work that were measured, each with its machine and day."""
     works = [work for work in WORKS if any(row["work"] == work for row in rows)]
-    return f"{about}\n" + "".join(f"\n## {work.capitalize()}\n\n{table(rows, work)}" for work in works)
+    return "\n".join(f"## {work.capitalize()}\n\n{machine(environments[work])}\n\n{table(rows, work)}" for work in works)
+
+
+def machine(about: dict[str, Any]) -> str:
+    """What a kind of work was measured on, and when."""
+    return f"{about['gpu'] or about['processor']}, {about['cores']} cores, {about['time']}"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

@@ -71,7 +71,7 @@ def main() -> None:
             known["summary"] = summary(known["raw"])
             write_json(path, known)
     rows = known["summary"]
-    text = markdown(rows, f"{about['gpu'] or about['processor']}, {about['cores']} cores, {about['time']}")
+    text = markdown(rows, known["environment"])
     path.with_suffix(".md").write_text(text)
     plot(rows, path.with_suffix(".png"))
     Console().print(Markdown(text))
