@@ -484,16 +484,16 @@ class DifferencesTester(Built):
     @pytest.mark.slow
     @pytest.mark.parametrize("name", HOOKS)
     def test_gradient_with_hooks_equals_finite_differences(self, name):
-        """Central differences along 2 elements of every parameter that the outer loop learns."""
+        """Central differences along an element in the middle of every parameter that the outer loop learns."""
         network, options = hooked(name, steps=3)
         batch, engine = random_tasks(), self.build(network, lr=0.05, **options)
         engine.meta_gradient(batch, 2, OUTER_STEP)
         learned = [p for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
         found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learned]
         for parameter, computed in zip(learned, found, strict=True):
-            for i in {0, parameter.numel() - 1}:
-                slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
-                assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+            i = parameter.numel() // 2
+            slope = central_difference(parameter, i, lambda: outer_loss(engine, batch))
+            assert computed.flatten()[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
 class VariantTester(ComparedTester, LoopTester):

@@ -69,7 +69,7 @@ def outcome(engine, network, batch):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(problems())
 def test_engines_agree(problem):
     network, batch, inner, mode = problem

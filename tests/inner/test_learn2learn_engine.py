@@ -32,7 +32,7 @@ class TestLearn2LearnEngine(DifferencesTester, LoopTester):
         assert all(torch.equal(a, b) for a, b in zip(gradient, gradients(network), strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_importing_it_prints_nothing():
     """learn2learn imports gym, which prints a notice of several lines."""
     code = "import fewshot.inner.learn2learn_engine as engine; engine._import_quietly()"

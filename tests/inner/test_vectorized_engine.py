@@ -28,7 +28,7 @@ class TestVectorizedEngineStepByStep(VariantTester):
 @pytest.mark.slow
 class TestVectorizedEngineInChunks(VariantTester):
     engine = "vectorized"
-    options: ClassVar = {"task_chunk": 2}
+    options: ClassVar = {"task_chunk": 1}
 
     @pytest.mark.parametrize("memory", [1, 2])
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory: 1 TB")])

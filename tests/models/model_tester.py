@@ -228,7 +228,7 @@ class ModelTester(ABC):
         assert torch.equal(other.evaluate(batch), model.evaluate(batch))
 
     def test_training_goes_on_bit_by_bit(self):
-        batches = [random_tasks(seed=seed) for seed in range(4)]
+        batches = [random_tasks(seed=seed) for seed in range(2)]
         whole = self.built()
         optimizer = optimizer_of(whole, torch.optim.Adam)
         for batch in batches:
@@ -236,14 +236,12 @@ class ModelTester(ABC):
 
         first = self.built()
         optimizer = optimizer_of(first, torch.optim.Adam)
-        for batch in batches[:2]:
-            outer_step(first, optimizer, batch)
+        outer_step(first, optimizer, batches[0])
         second = self.built(seed=1)
         second.load_state_dict(first.state_dict())
         other = optimizer_of(second, torch.optim.Adam)
         other.load_state_dict(optimizer.state_dict())
-        for batch in batches[2:]:
-            outer_step(second, other, batch)
+        outer_step(second, other, batches[1])
         assert same(snapshot(second), snapshot(whole))
 
     def test_bfloat16_is_close(self):
@@ -270,8 +268,8 @@ class ModelTester(ABC):
         def descend(share):
             model = self.built().double()
             optimizer = optimizer_of(model, lambda p: torch.optim.SGD(p, lr=0.002, momentum=0.5))
-            batches = data.meta_batches("train", 10 * size, share)
-            losses = [outer_step(model, optimizer, of_dtype(data.scaled(batches[i])[0], torch.float64)) for i in range(10)]
+            batches = data.meta_batches("train", 4 * size, share)
+            losses = [outer_step(model, optimizer, of_dtype(data.scaled(batches[i])[0], torch.float64)) for i in range(4)]
             return losses, torch.cat([value.flatten() for value in model.state_dict().values()]).tolist()
 
         losses, weights = descend(Share())
@@ -285,13 +283,13 @@ class ModelTester(ABC):
     )
     def test_it_learns_what_can_be_learned(self, toy_data, shuffled):
         """Patterns never seen: far above its start and above chance, and at chance where labels are dealt anew."""
-        source = Toy(classes=60)
-        data = toy_data(source=source, val_tasks=100, shuffled_labels=shuffled, meta_batch_size=4, queries=QUERIES)
+        source, judged = Toy(classes=60), 100 if shuffled else 50
+        data = toy_data(source=source, val_tasks=judged, shuffled_labels=shuffled, meta_batch_size=4, queries=QUERIES)
         data.setup("fit")
         torch.manual_seed(0)
         model = self.make_for(60)
         optimizer = optimizer_of(model, lambda p: torch.optim.Adam(p, lr=self.learning_rate))
-        batches, tasks = data.meta_batches("train", 4 * self.steps), data.meta_batches("val", 100)
+        batches, tasks = data.meta_batches("train", 4 * self.steps), data.meta_batches("val", judged)
 
         def accuracy():
             model.eval()

@@ -1,16 +1,20 @@
-"""Any model takes any experiment: all pairs compose, and each model trains two steps and is tested on a stand-in."""
+"""Any model takes any experiment that it can learn: configs compose, and each model learns a stand-in of each kind of task."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fewshot.errors import UserError
-from fewshot.runtime.train import train
+from fewshot.models.fits_rows import FitsRows
+from fewshot.runtime.train import check, train
 from tests.entry import CONFIG_DIR, TINY, main
 from tests.experiments import SENTENCES, stand_in
+from tests.models.model_tester import optimizer_of, outer_step
 from tests.runtime.test_plots import SEEN, pictures, read
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -31,6 +35,24 @@ NOT_OF_IMAGES, NOT_OF_TEXT = (
     {"tfidf_centroid", "tfidf_learned", "tfidf_ridge"} | OF_RATINGS,
     {"cavia", "relationnet"} | OF_RATINGS,
 )
+FAMILIES = {"baseline", "maml", "metaoptnet", "protonet", "relationnet", "reptile"}
+"""Models that show each their own pictures; the others inherit theirs."""
+KINDS = {
+    "regression": ("sinusoid_10shot", REGRESSING, "does not (take vectors,|learn it;)", ()),
+    "text": (
+        "clinc150_5w1s",
+        {*MODELS} - NOT_OF_TEXT,
+        "does not (take text,|learn it;)",
+        (*SENTENCES, "model.backbone.width=4", "data.meta_batch_size=2"),
+    ),
+    "ratings": (  # all but ten of a user's ratings are given, so that tasks are of several sizes
+        "movielens_cold_start",
+        REGRESSING | OF_RATINGS,
+        "objective=regression but",
+        (*stand_in("movielens_cold_start"), "data.meta_batch_size=2"),
+    ),
+}
+"""Experiment, the models that learn it, what is said of the others, and overrides that make it small."""
 SHORT = ("trainer.max_steps=2", "trainer.val_check_interval=1", "data.val_tasks=2", "data.test_tasks=4")
 IMAGES_OF_A_CLASS = {
     "omniglot": 20,
@@ -52,11 +74,13 @@ IMAGES_OF_A_CLASS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("models", [["baseline", "maml"], pytest.param(MODELS, marks=pytest.mark.proof)], ids=["two", "all"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_pair_composes(experiment):
+def test_every_experiment_composes_with_any_model(experiment, models):
+    """With a model that has its own training tasks, and with one that has not; the proofs compose all pairs."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         plain = compose("train", [f"experiment={experiment}", "paths.output_dir=x", "seed=0"])
-        for model in MODELS:
+        for model in models:
             overrides = [f"experiment={experiment}", f"model={model}", "paths.output_dir=x", "seed=0"]
             cfg = OmegaConf.to_container(compose("train", overrides), resolve=True)
             assert cfg["data"]["eval"] == plain.data.eval, "a model's recipe leaves the tested tasks alone"
@@ -67,8 +91,10 @@ def test_every_pair_composes(experiment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_learns_images_and_can_be_seen_or_is_refused(compose_config, tmp_path, model):
-    cfg = compose_config(tmp_path, f"model={model}", *SHORT, *SEEN)
+def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model):
+    """A whole run; of one model of each family, pictures too."""
+    few = ["model.iterations=10"] if model == "tim" else []
+    cfg = compose_config(tmp_path, f"model={model}", *SHORT, *few, *(SEEN if model in FAMILIES else ()))
     if model in NOT_OF_IMAGES:
         with pytest.raises(
             UserError, match="does not (take images,|learn it;) .*: " + ", ".join(sorted({*MODELS} - NOT_OF_IMAGES)) + "$"
@@ -77,7 +103,7 @@ def test_every_model_learns_images_and_can_be_seen_or_is_refused(compose_config,
         return
     metrics = train(cfg)
     assert 0 <= metrics["test/acc"] <= 1
-    assert model in WITHOUT_STEPS or {"val/tasks", "val/worst_tasks"} <= set(pictures(read(tmp_path / "run")))
+    assert model not in FAMILIES or {"val/tasks", "val/worst_tasks"} <= set(pictures(read(tmp_path / "run")))
     protocol = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
     assert protocol["parameters"] > 0
     assert protocol["forward_multiply_adds"] > 0
@@ -85,46 +111,52 @@ def test_every_model_learns_images_and_can_be_seen_or_is_refused(compose_config,
     assert isinstance(protocol["adapt"], list)
 
 
+def two_outer_steps_and_an_evaluation(cfg):
+    """What a run does, without a trainer: the last outputs of tested tasks."""
+    datamodule, model, _ = check(cfg, None)
+    datamodule.prepare(["train", "val", "test"])
+    datamodule.setup("fit")
+    datamodule.setup("test")
+    if isinstance(model, FitsRows):
+        model.fit_rows(datamodule.rows_of("train"))
+    if model.takes_outer_steps:
+        optimizer, batches = optimizer_of(model), datamodule.meta_batches("train", 2 * datamodule.meta_batch_size)
+        for batch in (batches[0], batches[1]):
+            for tasks in datamodule.scaled(batch):
+                assert math.isfinite(outer_step(model, optimizer, tasks))
+    model.eval()
+    with torch.no_grad():
+        tested = datamodule.scaled(datamodule.meta_batches("test", 2)[0])
+        return torch.cat([model.evaluate(tasks)[:, -1].flatten() for tasks in tested])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_regresses_or_is_refused(compose_config, tmp_path, model):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_learns_tasks_of_this_kind_or_is_refused(compose_config, tmp_path, kind, model):
     """Those that cannot are refused in a line that names those that can."""
-    cfg = compose_config(tmp_path, f"model={model}", *SHORT, "seed=0", experiment="sinusoid_10shot")
-    if model in REGRESSING:
-        assert train(cfg)["test/mse"] > 0
+    experiment, learn, refusal, overrides = KINDS[kind]
+    cfg = compose_config(tmp_path, f"model={model}", *overrides, *SHORT, "seed=0", experiment=experiment)
+    if model in learn:
+        outputs = two_outer_steps_and_an_evaluation(cfg)
+        assert outputs.isfinite().all()
+        assert outputs.unique().numel() > 1 or model == "rating_mean"
+    else:
+        with pytest.raises(UserError, match=refusal + " .*: " + ", ".join(sorted(learn)) + "$"):
+            check(cfg, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["regression", "ratings"])
+def test_a_run_of_this_kind_has_its_scores_and_pictures(compose_config, tmp_path, kind):
+    experiment, _, _, overrides = KINDS[kind]
+    metrics = train(compose_config(tmp_path, "model=maml", *overrides, *SHORT, "seed=0", experiment=experiment))
+    if kind == "regression":
+        assert metrics["test/mse"] > 0
         assert (tmp_path / "run/tasks.png").is_file()
     else:
-        with pytest.raises(UserError, match="does not (take vectors,|learn it;) .*: " + ", ".join(sorted(REGRESSING)) + "$"):
-            train(cfg)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_learns_text_or_is_refused(compose_config, tmp_path, model):
-    narrow = ("model.backbone.width=4", "calibration_tasks=0", "seed=0", "callbacks=minimal", "data.meta_batch_size=2")
-    cfg = compose_config(tmp_path, f"model={model}", *SENTENCES, *SHORT, *narrow, experiment="clinc150_5w1s")
-    if model not in NOT_OF_TEXT:
-        assert 0 <= train(cfg)["test/acc"] <= 1
-    else:
-        with pytest.raises(
-            UserError, match="does not (take text,|learn it;) .*: " + ", ".join(sorted({*MODELS} - NOT_OF_TEXT)) + "$"
-        ):
-            train(cfg)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_rates_or_is_refused(compose_config, tmp_path, model):
-    """A user is a task; all but ten of his ratings are given, so that tasks are of several sizes."""
-    overrides = (f"model={model}", *stand_in("movielens_cold_start"), *SHORT, "seed=0", "data.meta_batch_size=2")
-    cfg = compose_config(tmp_path, *overrides, experiment="movielens_cold_start")
-    if model not in REGRESSING | OF_RATINGS:
-        with pytest.raises(UserError, match="objective=regression but .*: " + ", ".join(sorted(REGRESSING | OF_RATINGS)) + "$"):
-            train(cfg)
-        return
-    metrics = train(cfg)
-    assert 0 < metrics["test/mae"] < 4.5
-    assert 0 < metrics["test/ndcg5"] <= 1
+        assert 0 < metrics["test/mae"] < 4.5
+        assert 0 < metrics["test/ndcg5"] <= 1
 
 
 @pytest.mark.slow
