@@ -120,7 +120,8 @@ def two_outer_steps_and_an_evaluation(cfg):
     if isinstance(model, FitsRows):
         model.fit_rows(datamodule.rows_of("train"))
     if model.takes_outer_steps:
-        optimizer, batches = optimizer_of(model), datamodule.meta_batches("train", 2 * datamodule.meta_batch_size)
+        optimizer = optimizer_of(model, model._optimizer)
+        batches = datamodule.meta_batches("train", 2 * datamodule.meta_batch_size)
         for batch in (batches[0], batches[1]):
             for tasks in datamodule.scaled(batch):
                 assert math.isfinite(outer_step(model, optimizer, tasks))
