@@ -109,6 +109,7 @@ def test_mistakes_end_in_one_line(tmp_path, overrides, message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_records_what_it_started_from_and_does_not_read_it_again(source, compose_config, tmp_path, monkeypatch):
     shutil.copytree(source[0], tmp_path / "first")
     monkeypatch.chdir(tmp_path)
@@ -127,6 +128,7 @@ def test_a_run_records_what_it_started_from_and_does_not_read_it_again(source, c
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_classes_that_the_weights_have_seen_are_not_tested_without_a_word(source, compose_config, tmp_path, capsys):
     path = f"{source[0]}/checkpoints/best.ckpt"
     content = torch.load(path, weights_only=True)

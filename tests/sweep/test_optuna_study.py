@@ -232,7 +232,8 @@ def test_a_study_of_twenty_trials_is_killed_goes_on_and_ends_with_twenty(tmp_pat
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("forked_jobs", "no_pictures")
 def test_two_objectives_give_a_front(tmp_path):
-    more = ("hydra.sweeper.trials=3", "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
+    more = ("hydra.sweeper.trials=3", "trainer.max_steps=3", "data.val_tasks=2",
+            "hydra.sweeper.objectives=[val/acc,cost/train_seconds]",
             "hydra.sweeper.directions=[maximize,minimize]")  # fmt: skip
     process = fork("train.py", *arguments(tmp_path, *more), output=tmp_path / "out")
     assert process.wait(600) == 0, (tmp_path / "out").read_text()
