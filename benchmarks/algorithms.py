@@ -47,7 +47,7 @@ Run = tuple[dict[str, Any], EvaluatedRun]
 
 
 def runs_below(folder: Path) -> dict[str, list[Run]]:
-    """Model -> its complete runs, one a seed, of all below a folder.
+    """Model -> its complete runs, one a seed, of all below a folder; controls, which learn nothing, are none.
 
     Raises:
         UserError: there is none of the baseline, or the runs were tested on different tasks.
@@ -55,7 +55,7 @@ def runs_below(folder: Path) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {}
     for path in sorted(folder.rglob("results.json")):
         results = read_results(path)
-        tested = evaluated_run(path.parent, results)
+        tested = None if results["protocol"].get("control") else evaluated_run(path.parent, results)
         if tested is not None:
             runs.setdefault(str(results["protocol"]["model"]), []).append((results, tested))
     if BASELINE not in runs:

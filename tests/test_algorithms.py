@@ -103,3 +103,11 @@ def test_a_folder_without_the_baseline_is_refused(tmp_path):
     write_run(tmp_path / "a", "ProtoNet", [0.5, 0.6])
     with pytest.raises(UserError, match="no tested run of MAML"):
         runs_below(tmp_path)
+
+
+def test_controls_are_no_runs_of_the_table(tmp_path):
+    """Those that control=all has put below a run."""
+    write_run(tmp_path / "a", "MAML", [0.5, 0.6])
+    write_run(tmp_path / "a/controls/shuffled_labels", "MAML", [0.2, 0.2], control="shuffled_labels")
+    write_run(tmp_path / "a/controls/random_init", "MAML", [0.2, 0.2], control="random_init")
+    assert len(runs_below(tmp_path)["MAML"]) == 1

@@ -155,3 +155,45 @@ def test_a_sweep_s_folds_and_seeds_are_one_config(tmp_path, capsys):
     assert json.loads(as_json([found], baseline))["comparisons"][0]["ci95_folds"] > 0
     alone, *others = entries_of([finish(tmp_path / "one", 0, splits_sha256={"test": "1"}), tmp_path / "sweep"])
     assert [each.found.folds for each in compare(others, alone)] == [1, 1]
+
+
+def test_a_baseline_is_named_by_the_value_of_an_override(tmp_path):
+    """Of a sweep, and of a run by the command that started it."""
+    for words in ("maml", "model=maml"):
+        assert chosen(entries_of([sweep(tmp_path / "sweep")]), words).label == "model=maml"
+    runs = [finish(tmp_path / name, 0) for name in ("a", "b")]
+    for run, model in zip(runs, ("rating_factors", "rating_bias"), strict=True):
+        (run / ".hydra").mkdir()
+        (run / ".hydra/overrides.yaml").write_text(f"- experiment=movielens_10shot\n- model={model}\n")
+    entries = entries_of(runs)
+    for words in ("rating_factors", "model=rating_factors"):
+        assert chosen(entries, words).label == "a"
+    with pytest.raises(UserError, match="fits 2 of the runs"):
+        chosen(entries, "movielens_10shot")
+
+
+def test_configs_of_two_sweeps_keep_names_of_their_own(tmp_path):
+    entries = entries_of([sweep(tmp_path / "one"), sweep(tmp_path / "two")])
+    labels = [entry.label for entry in entries]
+    assert len(set(labels)) == 4
+    assert labels[0] == f"model=anil ({tmp_path / 'one'})"
+
+
+def test_it_is_said_where_means_are_over_more_than_what_is_compared(tmp_path, capsys):
+    runs = [finish(tmp_path / "a", 0), finish(tmp_path / "b", 0, tasks=40)]
+    _, out, _ = said(capsys, *runs)
+    text = " ".join(out.split())
+    assert "each mean is over all that its own runs have: a: 60 tasks; b: 40 tasks." in text
+    assert "each mean is over" not in said(capsys, runs[0], finish(tmp_path / "c", 0))[1]
+
+
+def test_a_run_that_diverged_is_refused_in_a_line(tmp_path, capsys):
+    run = finish(tmp_path / "a", 0, "rmse")
+    lines = (run / "test_tasks.csv").read_text().splitlines()
+    (run / "test_tasks.csv").write_text("\n".join([*lines[:-1], "59,nan"]) + "\n")
+    results = json.loads((run / "results.json").read_text())
+    results["metrics"]["test/rmse"] = None
+    (run / "results.json").write_text(json.dumps(results))
+    code, _, err = said(capsys, run, finish(tmp_path / "b", 0, "rmse"))
+    assert code == 2
+    assert "has test tasks whose rmse is not finite, and so no mean" in err

@@ -43,7 +43,7 @@ MAY_KNOW = {
     "sweep": {"errors", "files", "evaluation", "runtime"},
     "report": {"errors", "files", "data", "evaluation", "predict", "runtime", "sweep"},
     "matrix": {"errors", "files", "evaluation", "runtime", "sweep"},
-    "compare": {"errors", "evaluation", "runtime", "sweep"},
+    "compare": {"errors", "files", "evaluation", "runtime", "sweep"},
 }
 
 

@@ -5,14 +5,12 @@ files alone: it works on copies, anywhere, without PyTorch.
 """
 
 import argparse
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,13 +20,12 @@ from fewshot.evaluation.comparison import EvaluatedRun, evaluated_run
 from fewshot.evaluation.differences import LEVEL, Difference, difference, holm
 from fewshot.evaluation.results import read_results
 from fewshot.evaluation.scores import formatted, score
+from fewshot.files import json_text
 from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
-from fewshot.sweep.job import RESULTS, jobs_in
-from fewshot.sweep.report import plain_table
+from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
+from fewshot.sweep.report import WIDTH, console, plain_table
 from fewshot.sweep.table import cross_validations, groups_of, named
 
-WIDTH = 80
-"""Columns, where there is no terminal."""
 NOTHING = "–"
 
 
@@ -38,7 +35,7 @@ class Entry:
 
     Attributes:
         label: for tables.
-        words: any of which name it as the baseline: overrides in full, and as tables have them.
+        words: any of which name it as the baseline: overrides in full, as tables have them, and their values alone.
         folder: that was named.
         results: of its runs.
         tested: task by task, of each.
@@ -57,6 +54,13 @@ class Entry:
         for run in self.tested:
             folds.setdefault(run.tasks, []).append(float(run.figures.mean()))
         return sum(sum(seeds) / len(seeds) for seeds in folds.values()) / len(folds)
+
+    @property
+    def extent(self) -> str:
+        """How many tasks there are, and in how many folds."""
+        tasks = {run.tasks: len(run.figures) for run in self.tested}
+        folds = f" in {len(tasks)} folds" if len(tasks) > 1 else ""
+        return f"{sum(tasks.values()):,} tasks{folds}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def entries_of(folders: Sequence[Path]) -> list[Entry]:
     """
     found = [entry for folder in folders for entry in _entries(folder)]
     labels = [entry.label for entry in found]
-    return [entry if labels.count(entry.label) == 1 else replace(entry, label=str(entry.folder)) for entry in found]
+    return [
+        entry if labels.count(entry.label) == 1 else replace(entry, label=f"{entry.label} ({entry.folder})") for entry in found
+    ]
 
 
 def chosen(entries: Sequence[Entry], words: str | None) -> Entry:
@@ -124,7 +130,7 @@ def chosen(entries: Sequence[Entry], words: str | None) -> Entry:
     """
     if words is None:
         return entries[0]
-    found = [entry for entry in entries if entry.folder.resolve() == Path(words).resolve()]
+    found = [entry for entry in entries if words and entry.folder.resolve() == Path(words).resolve()]
     found = found or [entry for entry in entries if set(words.split()) <= entry.words]
     if len(found) != 1:
         labels = ", ".join(f"'{entry.label}'" for entry in found or entries)
@@ -134,16 +140,14 @@ def chosen(entries: Sequence[Entry], words: str | None) -> Entry:
 
 def show(comparisons: Sequence[Comparison], baseline: Entry) -> None:
     """Prints tables that fit in 80 columns."""
-    out = Console(highlight=False)
-    out.width = out.width if out.is_terminal else WIDTH
-    name = baseline.tested[0].score
+    out, name = console(WIDTH), baseline.tested[0].score
     better = "higher" if score(name).mode == "max" else "lower"
     out.print(f"test {score(name).axis}; {better} is better; differences to {baseline.label}", markup=False)
     out.print(_effects(comparisons, baseline, name))
     if any(each.found.paired for each in comparisons):
         out.print(_tests(comparisons))
     out.print(_needed(comparisons))
-    for line in _remarks(comparisons, name):
+    for line in _remarks(comparisons, baseline):
         out.print(line, markup=False)
     for each in comparisons:
         if each.fields:
@@ -171,7 +175,7 @@ def as_json(comparisons: Sequence[Comparison], baseline: Entry) -> str:
             for each in comparisons
         ],
     }
-    return json.dumps(_finite(content), indent=2)
+    return json_text(content)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -180,7 +184,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fewshot.compare", description="Whether runs differ in the score that decides, task by task."
     )
     whole.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, of an evaluation or of a sweep")
-    whole.add_argument("--baseline", metavar="RUN", help="that the others are compared with; the first")
+    whole.add_argument(
+        "--baseline", metavar="RUN", help="that the others are compared with: a folder, or words such as model=maml or maml"
+    )
     whole.add_argument("--json", action="store_true", help="print JSON, fractions")
     return whole
 
@@ -202,7 +208,9 @@ def main() -> None:
 def _entries(folder: Path) -> list[Entry]:
     if (folder / RESULTS).is_file():
         results = read_results(folder / RESULTS)
-        return [_entry(str(results.get("name") or folder.name), (), folder, [(folder, results)])]
+        overrides = Job(folder).record()["overrides"] if (folder / RECORD).is_file() else SingleRun(folder).overrides()
+        label = str(results.get("name") or folder.name)
+        return [_entry(label, [*overrides, *(each.partition("=")[2] for each in overrides)], folder, [(folder, results)])]
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name that of a run, of an evaluation or of a sweep")
     groups = groups_of(jobs_in(folder))
@@ -211,8 +219,8 @@ def _entries(folder: Path) -> list[Entry]:
     configs = [[group] for group in groups if group not in of_folds] + validations
     return [
         _entry(
-            named(config),
-            config[0].overrides,
+            label if (label := named(config)) not in ("", "all") else folder.name,
+            frozenset().union(*(group.called for group in config)),
             folder,
             [(job.folder, read_results(job.folder / RESULTS)) for group in config for job in group.jobs],
         )
@@ -220,12 +228,16 @@ def _entries(folder: Path) -> list[Entry]:
     ]
 
 
-def _entry(label: str, overrides: Sequence[str], folder: Path, runs: Sequence[tuple[Path, dict[str, Any]]]) -> Entry:
+def _entry(label: str, words: Iterable[str], folder: Path, runs: Sequence[tuple[Path, dict[str, Any]]]) -> Entry:
     tested = [evaluated_run(of_run, results) for of_run, results in runs]
     if any(run is None for run in tested):
         raise UserError(f"{label} in {folder} was not tested; python eval.py run=RUN tests a run")
-    words = frozenset([*label.split(), *overrides])
-    return Entry(label, words, folder, tuple(results for _, results in runs), tuple(run for run in tested if run is not None))
+    found = tuple(run for run in tested if run is not None)
+    if not all(run.is_finite for run in found):
+        raise UserError(
+            f"{label} in {folder} has test tasks whose {found[0].score} is not finite, and so no mean; leave it out"
+        )
+    return Entry(label, frozenset([*label.split(), *words]), folder, tuple(results for _, results in runs), found)
 
 
 def _fields(baseline: Entry, entry: Entry) -> dict[str, tuple[str, str]]:
@@ -271,16 +283,20 @@ def _needed(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _remarks(comparisons: Sequence[Comparison], name: str) -> list[str]:
+def _remarks(comparisons: Sequence[Comparison], baseline: Entry) -> list[str]:
     """What the tables do not say by themselves."""
+    name, compared = baseline.tested[0].score, [baseline, *(each.entry for each in comparisons)]
     alike: dict[str, list[str]] = {}
     for each in comparisons:
         alike.setdefault(_pairing(each.found), []).append(each.entry.label)
     lines = [f"{', '.join(labels) if len(alike) > 1 else 'All'}: {words}" for words, labels in alike.items()]
     lines.append(
         f"± is half of a 95 % interval. p is the largest over tasks, seeds and folds, by Holm's correction for "
-        f"{len(comparisons)}; below {LEVEL} it decides. Over folds: Nadeau & Bengio (2003)."
+        f"{sum(not math.isnan(each.p) for each in comparisons)}; below {LEVEL} it decides. Over folds: Nadeau & Bengio (2003)."
     )
+    if any(each.found.paired and each.entry.extent != baseline.extent for each in comparisons):
+        extents = "; ".join(f"{each.label}: {each.extent}" for each in compared)
+        lines.append(f"Differences are over what both have; each mean is over all that its own runs have: {extents}.")
     if not score(name).percent:
         lines.append("One point is one percent of the baseline's mean.")
     return lines
@@ -305,15 +321,6 @@ def _shown(name: str, figure: float) -> str:
 
 def _p(p: float) -> str:
     return NOTHING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _finite(node: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(node, dict):
-        return {key: _finite(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_finite(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 if __name__ == "__main__":

@@ -36,9 +36,14 @@ def keep_as(path: Path, other: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file whole; what is not a number becomes null, for JSON knows no NaN."""
+    """Writes a JSON file whole."""
     with written_whole(path) as file:
-        file.write((json.dumps(_numbers_only(content), indent=2, allow_nan=False) + "\n").encode())
+        file.write((json_text(content) + "\n").encode())
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """Content as JSON; what is not a finite number becomes null, for JSON knows no NaN."""
+    return json.dumps(_numbers_only(content), indent=2, allow_nan=False)
 
 
 def _numbers_only(node: Any) -> Any:

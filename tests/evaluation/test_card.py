@@ -79,3 +79,10 @@ def test_only_the_fields_that_differ():
     found = card_differences([results(), results(seed=8, model="ANIL"), results()])
     assert found == {"model": ["MAML", "ANIL", "MAML"], "seed": ["7", "8", "7"]}
     assert card_differences([results()]) == {}
+
+
+def test_what_tasks_are_within_is_named():
+    assert card(results(within_group=True))["within"] == "groups"
+    found = card(results(within_group=True, within=["dataset", "alphabet"]))
+    assert found["within"] == "dataset, alphabet"
+    assert found["drawn"] == "with replacement within dataset, alphabet, seed 0"

@@ -45,7 +45,7 @@ def test_a_run_is_read_from_its_files(tmp_path):
     assert run.figures.tolist() == [0.75, 0.25]
     assert evaluated_run(tmp_path, results(seed=8)).tasks == run.tasks
     others = ({"shots": 5}, {"splits_sha256": {"test": "c"}}, {"eval_seed": 1}, {"within_group": True}, {"data": "other"},
-              {"apart": "patient"}, {"replacement": False})  # fmt: skip
+              {"apart": "patient"}, {"replacement": False}, {"within": ["alphabet"]})  # fmt: skip
     for change in others:
         assert evaluated_run(tmp_path, results(**change)).tasks != run.tasks
     for change in ({"replacement": True}, {"apart": None}, {"splits_units": {"train": 6, "test": 2}}):
@@ -67,3 +67,38 @@ def test_a_broken_file_of_tasks_takes_one_line(tmp_path, text):
 def test_a_missing_file_of_tasks_takes_one_line(tmp_path):
     with pytest.raises(UserError, match=r"test_tasks\.csv does not hold"):
         evaluated_run(tmp_path, results())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"rule": "kfold", "by": "patient", "fold": 0}, {"rule": "kfold", "by": "patient", "fold": 1}),
+        ({"rule": "cold_start", "scenario": "users"}, {"rule": "cold_start", "scenario": "both"}),
+    ],
+)
+def test_folds_of_patients_have_the_same_classes_and_other_tasks(tmp_path, one, other):
+    (tmp_path / "test_tasks.csv").write_text("task,acc_1\n0,0.75\n1,0.25\n")
+    first, second = (evaluated_run(tmp_path, results(split_rules={"test": rule})).tasks for rule in (one, other))
+    assert first != second
+
+
+def test_the_names_of_classes_say_which_tasks_there_are_whatever_rule_dealt_them(tmp_path):
+    (tmp_path / "test_tasks.csv").write_text("task,acc_1\n0,0.75\n1,0.25\n")
+    rules = ({"rule": "published"}, {"rule": "kfold", "by": "class", "fold": 0}, {"rule": "fractions", "by": "class"})
+    assert len({evaluated_run(tmp_path, results(split_rule=rule)).tasks for rule in rules}) == 1
+
+
+def test_users_who_are_drawn_with_replacement_are_other_tasks(tmp_path):
+    (tmp_path / "test_tasks.csv").write_text("task,acc_1\n0,0.75\n1,0.25\n")
+    old, once, drawn = (
+        evaluated_run(tmp_path, results(ways=1, **more)).tasks for more in ({}, {"replacement": False}, {"replacement": True})
+    )
+    assert old == once != drawn
+
+
+def test_a_model_that_has_diverged_has_no_figure_but_is_no_broken_file(tmp_path):
+    (tmp_path / "test_tasks.csv").write_text("task,acc_1\n0,inf\n1,0.5\n")
+    run = evaluated_run(tmp_path, results() | {"metrics": {"test/acc": math.nan}})
+    assert math.isnan(run.figures[0])
+    assert not run.is_finite
+    assert math.isnan(over_seeds([run]).mean)

@@ -154,3 +154,22 @@ def test_holm_by_hand():
 def test_scores_must_be_the_same():
     with pytest.raises(ValueError, match="one score"):
         difference(runs(scored(0)), runs(scored(0), score="rmse"))
+
+
+def test_without_a_deviation_no_number_of_tasks_is_said():
+    """Of one task, and where one percent of the baseline's score is nothing."""
+    (single,) = ([row[:1]] for row in scored(0, 1))
+    for ours, theirs in ((runs(single), runs(single)), (runs(single), runs(single, "other"))):
+        needed = difference(ours, theirs).needed
+        assert (needed.unpaired_interval, needed.unpaired_power) == (None, None)
+    zero = RANDOM.standard_normal((1, 200))
+    zero -= zero.mean()
+    zero[0, 0] -= zero.sum()
+    assert difference(runs(zero + 1, score="r2"), runs(0 * zero, score="r2")).needed.unpaired_interval is None
+
+
+def test_what_is_not_finite_is_not_compared():
+    ours = scored(0, 1)
+    ours[0, 3] = math.nan
+    with pytest.raises(ValueError, match="a finite one for each task"):
+        difference(runs(ours), runs(scored(0, 1)))

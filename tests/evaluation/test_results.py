@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from fewshot.evaluation.results import SCHEMA, metrics_of, test_section, write_per_task, write_results
+from fewshot.evaluation.results import SCHEMA, metrics_of, read_results, test_section, write_per_task, write_results
 from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
 from fewshot.files import write_json, written_whole
@@ -129,3 +129,25 @@ def test_a_narrow_terminal_cuts_nothing(capsys, monkeypatch, columns):
     framed = [line for line in out.splitlines() if line.startswith(("│", "┌"))]
     assert max(len(line) for line in framed) <= int(columns)
     assert "unseen" in out
+
+
+def test_what_is_not_finite_is_read_as_such_wherever_it_is_shown(tmp_path, capsys):
+    """A run whose tasks diverged, and a control of one task, which has no interval: their tables are printed again."""
+    path, control = tmp_path / "results.json", {"test/acc": 0.2, "test/acc_ci95": np.nan}
+    write_results(
+        path,
+        metrics={"test/acc": np.nan, "test/acc_ci95": np.nan},
+        test={"tasks": 1, "acc_per_step": [0.5, np.nan], "acc_per_step_ci95": [np.nan, np.nan], "per_task_file": ""},
+        protocol={
+            "model": "MAML", "backbone": "Conv4", "data": "toy", "ways": 5, "shots": 1, "queries": 1, "eval_steps": 1,
+            "batch_norm": "none", "seed": 0, "train": {},
+        },
+        cost={"peak_rss_bytes": 0},
+        provenance={},
+        controls={"shuffled_labels": {"folder": "", "chance": 0.2, "metrics": control}},
+    )  # fmt: skip
+    results = read_results(path)
+    assert results["test"]["acc_per_step"] == [0.5, pytest.approx(np.nan, nan_ok=True)]
+    sections = (results[name] for name in ("metrics", "test", "protocol", "cost"))
+    print_summary(*sections, "here", (), results["controls"])
+    assert "20.00 %, no interval" in capsys.readouterr().out

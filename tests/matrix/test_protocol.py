@@ -110,6 +110,25 @@ def test_the_files_have_every_cell(tmp_path):
     assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_part_with_fewer_tasks_than_any_cell_is_refused_in_a_line(tmp_path):
+    job = Job(tmp_path / "evaluations/a")
+    job.freeze("{}", [], ["eval.py"], "module:function", "group")
+    of_a_run(job.folder)
+    results = json.loads((job.folder / "results.json").read_text())
+    results["test"] = {"per_task_file": "test_tasks.csv"}
+    (job.folder / "results.json").write_text(json.dumps(results))
+    (job.folder / "test_tasks.csv").write_text("task,acc_0,acc_5\n0,0.5,0.5\n")
+    with pytest.raises(UserError, match="tasks=2,4 but the test part of run has 1; choose tasks=1 or fewer"):
+        measured(OF, tmp_path / "evaluations")
+
+
+def test_users_with_as_many_queries_as_they_have_are_no_protocol_to_vary(tmp_path):
+    path = of_a_run(tmp_path) / "results.json"
+    path.write_text(path.read_text().replace('"queries": 15', '"queries": "rest"'))
+    with pytest.raises(UserError, match="whose queries are rest"):
+        plan(tmp_path, "test", {})
+
+
 def test_numbers_of_tasks_that_there_are_not_are_left_out(tmp_path):
     few = {cell: interval for cell, interval in cells().items() if cell.tasks == 2}
     assert "There are fewer than 4 tasks." in write(OF, few, "acc", tmp_path)

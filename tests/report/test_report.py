@@ -1,5 +1,7 @@
 """The report: what stands in it, and that nothing in a run's files can be more than text."""
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -205,3 +207,29 @@ def test_results_are_read_without_pytorch(sweep):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(ROOT))
     assert done.returncode == 0, done.stderr
     assert "<svg" in done.stdout
+
+
+def test_one_task_of_one_run_has_a_difference_and_no_interval(sweep, tmp_path):
+    """And a run that diverged stands in the table without a mean, beside the best of the others."""
+    for lr, figures in ((0.2, [0.5]), (0.3, [0.75])):
+        write_job(tmp_path, lr, 0, 0.5)
+        replace_figures(tmp_path / f"{lr}-0-None", figures, 0.5)
+    found = standings(read_configs([tmp_path])[0])
+    header, rows = cells(found)
+    assert {row[header.index("difference")].text for row in rows} == {"–", "-25.00"}
+    write_job(tmp_path, 0.9, 0, 0.5)
+    replace_figures(tmp_path / "0.9-0-None", [math.nan], math.nan)
+    found = standings(configs := read_configs([tmp_path])[0])
+    assert [one.config.label for one in found if one.leads] == ["lr=0.3"]
+    assert "as outputs of some test tasks are not finite: lr=0.9." in remark(found)
+    assert "accuracy, % of test tasks" in page_of(configs, "Rates", 0, hardest=0)
+
+
+def replace_figures(folder, figures, mean):
+    """Makes of a job one of a few tasks."""
+    lines = [f"{task},0.2,{value},1,1" for task, value in enumerate(figures)]
+    (folder / "test_tasks.csv").write_text("\n".join(["task,acc_0,acc_1,loss_0,loss_1", *lines]) + "\n")
+    results = json.loads((folder / "results.json").read_text())
+    results["metrics"]["test/acc"] = None if math.isnan(mean) else mean
+    results["test"]["tasks"] = len(figures)
+    (folder / "results.json").write_text(json.dumps(results))

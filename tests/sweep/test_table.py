@@ -155,7 +155,7 @@ def test_a_sweep_ends_with_the_means_over_folds_or_seeds_that_there_are(tmp_path
     for fold in range(3):
         finish(tmp_path / "folds", 0.1, 0, 0.5, fold=fold)
     finish(tmp_path / "single", 0.1, 0, 0.5)
-    ends = {"folds": "mean: bootstrap of folds", "single": "1 completed", "sweep": "lr=0.1   3 "}
+    ends = {"folds": "mean: bootstrap of folds", "single": "1 completed", "sweep": "lr=0.1  3 "}
     for folder, end in ends.items():
         conclude(tmp_path / folder, jobs_in(tmp_path / folder))
         assert end in capsys.readouterr().out.strip().splitlines()[-1]

@@ -9,13 +9,13 @@ from fewshot.evaluation.scores import score
 from fewshot.evaluation.table import size_text, task_text, tasks_text
 
 DATA = ("dataset", "other sources", "split", "split hash", "kept apart")
-TASKS = ("part", "ways", "shots", "queries", "tasks", "drawn", "reuse", "interval")
+TASKS = ("part", "ways", "shots", "queries", "within", "tasks", "drawn", "reuse", "interval")
 MODEL = (
     *("model", "backbone", "batch norm", "adaptation steps", "training", "seed", "chosen on validation", "ensemble", "control"),
 )
 FIELDS = (*DATA, *TASKS, *MODEL)
 """Of a card, in the order of its lines."""
-POPULATION = ("dataset", "split", "split hash", "part", "ways", "shots", "queries")
+POPULATION = ("dataset", "split", "split hash", "part", "ways", "shots", "queries", "within")
 """Fields that say which tasks there are, of which a run is tested on some."""
 UNKNOWN = "unknown"
 """What older results do not say."""
@@ -38,6 +38,7 @@ def card(results: Mapping[str, Any]) -> dict[str, str]:
         "kept apart": _apart(protocol),
         "part": part,
         **{key: size_text(protocol.get(key, UNKNOWN)) for key in ("ways", "shots", "queries")},
+        "within": _within(protocol),
         "tasks": UNKNOWN if count is None else f"{count:,}",
         "drawn": _drawn(protocol),
         "reuse": UNKNOWN if (times := reuse(protocol)) is None else f"{times:.2g} times",
@@ -134,12 +135,19 @@ def _apart(protocol: Mapping[str, Any]) -> str:
     return parts + (f", no {protocol['apart']} on both sides of a task" if protocol.get("apart") else "")
 
 
+def _within(protocol: Mapping[str, Any]) -> str:
+    """The columns of classes that a task's classes share a value of."""
+    columns = protocol.get("within") or ("groups" if protocol.get("within_group") else "none")
+    return columns if isinstance(columns, str) else ", ".join(columns)
+
+
 def _drawn(protocol: Mapping[str, Any]) -> str:
     replacement = protocol.get("replacement", None if protocol.get("ways") == 1 else True)
     if replacement is None:
         return "computed" if "replacement" in protocol else UNKNOWN
-    within = " within groups" if protocol.get("within_group") else ""
-    return f"with{'' if replacement else 'out'} replacement{within}, seed {protocol.get('eval_seed', UNKNOWN)}"
+    within = _within(protocol)
+    of = "" if within == "none" else f" within {within}"
+    return f"with{'' if replacement else 'out'} replacement{of}, seed {protocol.get('eval_seed', UNKNOWN)}"
 
 
 def _training(train: Mapping[str, Any]) -> str:

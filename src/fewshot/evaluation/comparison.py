@@ -15,7 +15,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.intervals import mean_interval
 from fewshot.evaluation.results import deciding_score
 
-TASK_LIST = ("data", "splits_sha256", "ways", "shots", "queries", "within_group", "apart", "eval_seed")
+TASK_LIST = ("data", "splits_sha256", "ways", "shots", "queries", "within_group", "within", "apart", "eval_seed")
 """Of a protocol, what decides which test tasks there are; how many of them were taken does not."""
 
 
@@ -26,7 +26,8 @@ class EvaluatedRun:
     Attributes:
         seed: of the run.
         score: name of the score that decides.
-        figures: of that score, ``(tasks,)`` after the last adaptation step, in the order of the tasks' numbers.
+        figures: of that score, ``(tasks,)`` after the last adaptation step, in the order of the tasks' numbers; NaN where it is
+            not finite, as an error of a model that has diverged.
         tasks: names the list of tasks, of which a run takes the first: the same for runs tested on the same tasks.
         test_to_train: classes (or other units of the split) that are tested, for one that is trained on; NaN where not known.
     """
@@ -36,6 +37,11 @@ class EvaluatedRun:
     figures: npt.NDArray[np.float64]
     tasks: str
     test_to_train: float = math.nan
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether each task has a figure, so that there is a mean."""
+        return bool(np.isfinite(self.figures).all())
 
 
 @dataclass(frozen=True)
@@ -76,20 +82,28 @@ def evaluated_run(folder: Path, results: dict[str, Any]) -> EvaluatedRun | None:
             lines = {int(line["task"]): line for line in csv.DictReader(file)}
         column = f"{decides}_{len(test[f'{decides}_per_step']) - 1}"
         figures = np.array([float(lines[task][column]) for task in sorted(lines)])
-        whole = len(figures) == test["tasks"] and bool(np.isfinite(figures).all())
+        figures[~np.isfinite(figures)] = math.nan
+        diverged = math.isnan(results.get("metrics", {}).get(f"test/{decides}", 0))
+        whole = len(figures) == test["tasks"] and (diverged or bool(np.isfinite(figures).all()))
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         whole = False
     if not whole:
         raise UserError(f"{path} does not hold the tasks that results.json speaks of; delete results.json to test again")
     identity = {"score": decides, **{key: protocol.get(key) for key in TASK_LIST}}
     identity["splits_sha256"] = (protocol.get("splits_sha256") or {}).get("test")
+    identity["dealt"] = _dealt(protocol)
     identity["images"] = (results["provenance"].get("data_sha256") or {}).get("test")
-    identity["partition"] = (
-        protocol.get("replacement") is False and protocol.get("ways") != 1
-    )  # of users, older runs do not say
+    of_users = protocol.get("ways") == 1  # who are tested once each, which older runs do not say
+    identity["partition"] = protocol.get("replacement") is of_users
     units = protocol.get("splits_units") or {}
     ratio = units["test"] / units["train"] if units.get("train") and units.get("test") else math.nan
     return EvaluatedRun(int(protocol["seed"]), decides, figures, json.dumps(identity, sort_keys=True), ratio)
+
+
+def _dealt(protocol: dict[str, Any]) -> dict[str, Any] | None:
+    """The rule that deals rows out, where the names of classes do not say which rows a part has: patients, new items."""
+    rule = (protocol.get("split_rules") or {}).get("test") or protocol.get("split_rule") or {}
+    return rule if rule.get("by", "class") != "class" or rule.get("rule") == "cold_start" else None
 
 
 def spread(figures: npt.NDArray[np.floating]) -> Spread:

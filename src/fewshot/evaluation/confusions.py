@@ -60,7 +60,7 @@ def confusion_figure(predictions: Predictions, classes: Sequence[str], split: st
     axes.barh(range(len(pairs)), [100 * count / asked[true] for true, _, count in pairs], color="tab:red", alpha=0.7)
     for height, (_, _, count) in enumerate(pairs):
         axes.annotate(f" {count}", (100 * count / asked[pairs[height][0]], height), va="center", fontsize=7)
-    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8, parse_math=False)  # a class may be called $x$
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.evaluation.comparison import EvaluatedRun
-from fewshot.evaluation.nested import corrected_interval, half_width, p_value, within
+from fewshot.evaluation.nested import NestedSpread, corrected_interval, half_width, p_value, within
 from fewshot.evaluation.scores import score
 
 LEVEL = 0.05
@@ -27,28 +27,30 @@ Folds = Mapping[str, Mapping[int, Figures]]
 class TasksNeeded:
     """How many test tasks, on the same tasks (paired) and on others (unpaired), by the standard deviations that were measured.
 
+    None where there is no deviation to go by: of a single task, of differences of what is not paired, or where one percent of
+    the baseline's score is nothing.
+
     Attributes:
         interval: that the half width of the 95 % interval is one point. With `unpaired_interval`, of each run.
         power: that a difference of one point is found (5 %, two-sided) in four of five cases.
     """
 
     interval: int | None
-    unpaired_interval: int
+    unpaired_interval: int | None
     power: int | None
-    unpaired_power: int
+    unpaired_power: int | None
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much more runs score than a baseline.
+class Difference(NestedSpread):
+    """How much more runs score than a baseline: the mean of the difference, and its half widths.
+
+    Those over seeds are paired where both sides have the same, else Welch's. Those over folds are corrected
+    (`corrected_interval`); NaN where there is one fold, or what folds were trained on is unknown.
 
     Attributes:
         score: name of it.
         paired: whether both were tested on the same tasks; else the intervals are Welch's, of two independent samples.
-        mean: of the difference.
-        ci95_tasks: half width over tasks, for these trained models.
-        ci95_seeds: over seeds, which are paired where both have them, else Welch's; NaN where there are not two.
-        ci95_folds: over folds, corrected (`corrected_interval`); NaN where there is one, or their training sets are unknown.
         folds, seeds, tasks: that were compared: folds; seeds that both have, 0 where they share none; tasks of all folds.
         p: the largest of the p-values over tasks, over seeds and over folds: a difference counts if none of them explains it.
             NaN where that over folds is missing.
@@ -59,12 +61,6 @@ class Difference:
 
     score: str
     paired: bool
-    mean: float
-    ci95_tasks: float
-    ci95_seeds: float
-    ci95_folds: float
-    folds: int
-    seeds: int
     tasks: int
     p: float
     wins: int
@@ -93,11 +89,11 @@ def difference(runs: Sequence[EvaluatedRun], baseline: Sequence[EvaluatedRun]) -
     seed by seed where they share some, else as two samples of seeds. Without a fold in common nothing is paired.
 
     Raises:
-        ValueError: there are no runs, or they have different scores.
+        ValueError: there are no runs, or they have different scores, or tasks without a finite one.
     """
     decides = {run.score for run in (*runs, *baseline)}
-    if len(decides) != 1:
-        raise ValueError("runs that are compared need one score")
+    if len(decides) != 1 or not all(run.is_finite for run in (*runs, *baseline)):
+        raise ValueError("runs that are compared need one score, and a finite one for each task")
     ours, theirs = _folds(runs), _folds(baseline)
     shared = [fold for fold in ours if fold in theirs]
     if not shared:
@@ -240,7 +236,7 @@ def _needed(paired: float | None, unpaired: float, point: float) -> TasksNeeded:
             return None
         return max(2, math.ceil((factor * deviation / point) ** 2))
 
-    return TasksNeeded(tasks(paired, half), tasks(unpaired, half) or 0, tasks(paired, power), tasks(unpaired, power) or 0)
+    return TasksNeeded(tasks(paired, half), tasks(unpaired, half), tasks(paired, power), tasks(unpaired, power))
 
 
 def _largest(p_values: Sequence[float]) -> float:

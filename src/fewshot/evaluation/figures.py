@@ -105,7 +105,7 @@ def rate_map(rates: Figures, names: list[str]) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(rates, cmap="viridis", aspect="auto")
     axes.set_xticks(range(steps), [str(step) for step in range(1, steps + 1)])
-    axes.set_yticks(range(layers), names, fontsize=8)
+    axes.set_yticks(range(layers), names, fontsize=8, parse_math=False)
     axes.set(xlabel="adaptation step", title="learned inner rates")
     middle = (rates.min() + rates.max()) / 2
     for (layer, step), rate in np.ndenumerate(rates):

@@ -1,6 +1,7 @@
 """``model_card.md``: what a run's model is, for whoever finds its folder (Mitchell et al. 2019)."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def _figures(metrics: dict[str, float]) -> list[str]:
     for name, value in metrics.items():
         if not name.endswith("_ci95"):
             interval = metrics.get(f"{name}_ci95")
-            rows.append(f"| {name} | {_number(value)}" + (f" ± {_number(interval)} |" if interval is not None else " |"))
+            known = interval is not None and not math.isnan(interval)
+            rows.append(f"| {name} | {_number(value)}" + (f" ± {_number(interval)} |" if known else " |"))
     return rows
 
 

@@ -143,7 +143,8 @@ def _grid(axes: Axes, images: Images, captions: Sequence[Sequence[str]], colours
         for column in range(columns):
             y, x = row * step_down, column * step_right
             canvas[y : y + height, x : x + width] = images[row, column]
-            axes.text(x + width / 2, y + 1.06 * height, captions[row][column], ha="center", va="top", fontsize=6)
+            place = (x + width / 2, y + 1.06 * height)
+            axes.text(*place, captions[row][column], ha="center", va="top", fontsize=6, parse_math=False)  # names of classes
             colour = colours[row][column]
             if colour is not None:
                 frame = Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=colour, linewidth=2, clip_on=False)

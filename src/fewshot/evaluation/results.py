@@ -83,7 +83,7 @@ def write_results(path: Path, **sections: Any) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The content of a ``results.json``, its nulls among the metrics as NaN.
+    """The content of a ``results.json``; null in the place of a figure, which JSON has for what is not finite, as NaN.
 
     Raises:
         FileNotFoundError: there is none.
@@ -92,11 +92,23 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results: Any = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+        raise UserError(f"{path} cannot be read ({error}); delete it to test the run again") from error
     if not _are_results(results):
-        raise UserError(f"{path} does not hold the results of a run (schema {SCHEMA} or older)")
-    results["metrics"] = {name: math.nan if value is None else value for name, value in results["metrics"].items()}
+        raise UserError(
+            f"{path} does not hold the results of a run (schema {SCHEMA} or older); delete it to test the run again"
+        )
+    results["metrics"] = _with_nan(results["metrics"])
+    for control in (results.get("controls") or {}).values():
+        control["metrics"] = _with_nan(control["metrics"])
+    for figures in (results["test"], results.get("val")):
+        for name, values in (figures or {}).items():
+            if isinstance(values, list):
+                figures[name] = [math.nan if value is None else value for value in values]
     return dict(results)
+
+
+def _with_nan(metrics: dict[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def _are_results(results: Any) -> bool:
@@ -107,5 +119,13 @@ def _are_results(results: Any) -> bool:
     if not all(isinstance(results.get(section), dict) for section in sections) or "test" not in results:
         return False
     test, training = results["test"], results["protocol"].get("train")
-    numbers = all(value is None or type(value) in (int, float) for value in results["metrics"].values())
-    return numbers and isinstance(training, dict) and (test is None or isinstance(test, dict))
+    controls = results.get("controls") or {}
+    if not isinstance(controls, dict) or not all(isinstance(control, dict) for control in controls.values()):
+        return False
+    numbers = all(map(_are_metrics, (results["metrics"], *(control.get("metrics") for control in controls.values()))))
+    parts = all(part is None or isinstance(part, dict) for part in (test, results.get("val")))
+    return numbers and isinstance(training, dict) and parts
+
+
+def _are_metrics(node: Any) -> bool:
+    return isinstance(node, dict) and all(value is None or type(value) in (int, float) for value in node.values())

@@ -95,13 +95,18 @@ def plan(run: Path, split: str, asked: Mapping[str, Sequence[int]]) -> Plan:
         asked: ``queries``, ``steps`` and ``tasks``; those that are missing are `QUERIES`, `STEPS` and `TASKS`.
 
     Raises:
-        UserError: it is no complete run.
+        UserError: it is no complete run, or its tasks have as many queries as their users have.
     """
     if split not in SPLITS:
         raise UserError(f"split={split} is unknown; choose one of: {', '.join(SPLITS)}")
     if not (run / RESULTS).is_file() or not (run / RESOLVED).is_file():
         raise UserError(f"run={run} is no folder of a complete run; choose one below logs/train/runs")
     protocol, model = read_results(run / RESULTS)["protocol"], load_config(run / RESOLVED)["model"]
+    if not isinstance(protocol["queries"], int):
+        raise UserError(
+            f"run={run} was tested on tasks whose queries are {protocol['queries']}, so their number cannot be varied; choose "
+            "another run"
+        )
     own = Protocol(protocol["queries"], protocol["batch_norm"], protocol["eval_steps"], protocol[f"{split}_tasks"])
     left_out = []
     adapts = "inner" in model
@@ -140,8 +145,12 @@ def evaluate(of: Plan, folder: Path, overrides: Sequence[str]) -> Path:
 
 
 def measured(of: Plan, sweep: Path) -> dict[Protocol, Interval]:
-    """The score that decides in every cell, from the tasks of the evaluations of a sweep."""
-    found = {}
+    """The score that decides in every cell, from the tasks of the evaluations of a sweep.
+
+    Raises:
+        UserError: there are fewer tasks than any cell has.
+    """
+    found, most = {}, 0
     for job in jobs_in(sweep):
         results = job.results()
         if results is None:
@@ -151,11 +160,15 @@ def measured(of: Plan, sweep: Path) -> dict[Protocol, Interval]:
         path = job.folder / results[of.split]["per_task_file"]
         with path.open(newline="", encoding="utf-8") as file:
             tasks = sorted(csv.DictReader(file), key=lambda row: int(row["task"]))
+        most = max(most, len(tasks))
         for steps, count in product(of.steps, of.tasks):
             if protocol["queries"] in of.queries and norm in of.batch_norms and len(tasks) >= count:
                 column = f"{deciding_score(results)}_{steps}"
                 values = [float(row[column]) for row in tasks[:count]]
                 found[Protocol(protocol["queries"], norm, steps, count)] = mean_interval(values)
+    if not found:
+        asked = ",".join(map(str, of.tasks))
+        raise UserError(f"tasks={asked} but the {of.split} part of {of.run} has {most}; choose tasks={most} or fewer")
     return found
 
 

@@ -32,6 +32,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -182,12 +183,17 @@ class MAML(MetaLearner):
         """What computes the inner loop of a batch of tasks of so many classes."""
         name = fastest_engine(batch) if self._engine_name == AUTO else self._engine_name
         if (name, ways) not in self._engines:
-            if all(name != known for known, _ in self._engines):
+            if all(name != known for known, _ in self._engines) and self._is_at_work:
                 x, shape = batch.support_x, "x".join(str(size) for size in batch.support_x.shape[2:])
                 rows = x.shape[1] + batch.query_x.shape[1]
                 log.info(f"Inner loop: model.engine={name}, chosen for {rows} inputs of {shape} on {x.device.type}")
             self._engines[name, ways] = self._new_engine(name, ways)
         return self._engines[name, ways]
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether a trainer trains or evaluates it; what is computed after a run, as its calibration, is none of the run's."""
+        return self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING
 
     def _new_engine(self, name: str, ways: int) -> Engine:
         loss: Loss = self.objective.loss

@@ -45,10 +45,11 @@ def write_sheet(
         axes.set_axis_off()
         if number < shown:
             axes.imshow(_side_by_side(queries[number], nearest[number]), cmap="gray", vmin=0, vmax=255)
-            caption = f"{labels[number][:NAME_LENGTH]} {100 * confidence[number]:.0f} %".replace("$", r"\$")
+            caption = f"{labels[number][:NAME_LENGTH]} {100 * confidence[number]:.0f} %"
             unknown = known[number] is False
             colour = "tab:red" if unknown else "black"
-            axes.set_title("none of these?\n" + caption if unknown else caption, fontsize=7, color=colour)
+            title = "none of these?\n" + caption if unknown else caption
+            axes.set_title(title, fontsize=7, color=colour, parse_math=False)  # a class may be called $x$
     rest = f" (the first {shown} of {len(labels):,})" if len(labels) > shown else ""
     figure.suptitle(f"left: query{rest}; right: nearest image of the support set", fontsize=8)
     with warnings.catch_warnings(), written_whole(path) as file:

@@ -29,6 +29,8 @@ def report(arguments: Sequence[str]) -> None:
     options = report_parser().parse_args(arguments)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"--out={options.out} is no file that can be written; name one in a folder that is there")
+    if options.hardest < 0:
+        raise UserError(f"--hardest={options.hardest} must be 0 or more")
     configs, incomplete = read_configs(options.folders)
     if options.format == "html":
         text = page_of(configs, options.title, incomplete, options.hardest)

@@ -10,14 +10,14 @@ import numpy as np
 
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import EvaluatedRun
-from fewshot.evaluation.nested import NestedSpread, nested
+from fewshot.evaluation.nested import NestedSpread
 from fewshot.evaluation.results import read_results
 from fewshot.report.readings import Queries, queries_of
 from fewshot.runtime.config_files import COMPOSED
 from fewshot.sweep.identity import NEUTRAL
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.labels import short_label, varied
-from fewshot.sweep.table import FOLD_KEYS, Group, cross_validations, groups_of
+from fewshot.sweep.table import FOLD_KEYS, Group, cross_validations, groups_of, nested_spread, one_score
 
 UNTOLD = ("seed=", *FOLD_KEYS, *(f"{key}{sign}" for key in NEUTRAL for sign in ("=", ".")))
 """Beginnings of overrides that tell no config from another."""
@@ -55,7 +55,7 @@ class Config:
         found = []
         for job in (job for group in self.groups for job in group.jobs):
             results = read_results(job.folder / RESULTS)
-            folds = [override.rpartition(".")[2] for override in job.record()["overrides"] if override.startswith(FOLD_KEYS)]
+            folds = [each.removeprefix("data.split.") for each in job.record()["overrides"] if each.startswith(FOLD_KEYS)]
             found.append(Run(job.folder, results, ", ".join([*folds, f"seed={results['protocol']['seed']}"])))
         return found
 
@@ -82,11 +82,7 @@ class Config:
     @cached_property
     def spread(self) -> NestedSpread | None:
         """Of the score on test tasks; None where a fold was not tested."""
-        if not all(group.tested for group in self.groups):
-            return None
-        if any(len({run.tasks for run in group.tested}) > 1 for group in self.groups):
-            raise UserError(f"the runs of {self.label} were tested on different tasks; write a report of each")
-        return nested([np.stack([run.figures for run in group.tested]) for group in self.groups])
+        return nested_spread(self.groups)
 
 
 def read_configs(folders: Sequence[Path]) -> tuple[list[Config], int]:
@@ -103,9 +99,7 @@ def read_configs(folders: Sequence[Path]) -> tuple[list[Config], int]:
         for job in _jobs(folder):
             jobs.setdefault(job.folder.resolve(), job)
     groups = groups_of(list(jobs.values()))
-    scores = sorted({group.score for group in groups})
-    if len(scores) > 1:
-        raise UserError(f"the runs are decided by different scores ({', '.join(scores)}); write a report of each")
+    one_score(groups)
     folds = cross_validations(groups)
     inside = {id(group) for of_config in folds for group in of_config}
     found = [(group,) for group in groups if id(group) not in inside] + [tuple(of_config) for of_config in folds]

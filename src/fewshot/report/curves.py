@@ -56,8 +56,11 @@ def _over_adaptation(configs: Sequence[Config]) -> str:
 
 def _distributions(configs: Sequence[Config]) -> str:
     label, factor = plots.axis_of(configs[0].score)
-    scores = [np.concatenate([run.figures for run in config.evaluated]) for config in configs]
-    drawing = inline(plots.distributions([config.label for config in configs], scores, label, factor), f"{label} of test tasks")
+    scores = {config.label: np.concatenate([run.figures for run in config.evaluated]) for config in configs}
+    finite = {name: kept for name, figures in scores.items() if len(kept := figures[np.isfinite(figures)])}
+    if not finite:
+        return ""
+    drawing = inline(plots.distributions(list(finite), list(finite.values()), label, factor), f"{label} of test tasks")
     return figure(drawing, "Each test task of each run; dots: quartiles, line: mean. From test_tasks.csv.")
 
 

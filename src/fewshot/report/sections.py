@@ -96,7 +96,10 @@ def _hardest_of(config: Config, run: Run, count: int) -> str:
         return ""
     figures = np.mean([tested.figures for tested in config.groups[0].tested], axis=0)
     numbers = np.unique(run.queries.task)
-    worst = [int(numbers[place]) for place in np.argsort(figures, kind="stable")[:count]]
+    if len(numbers) != len(figures):
+        return paragraph("Not shown: test_predictions.csv does not have the tasks of test_tasks.csv.")
+    badness = figures if score(config.score).mode == "max" else -figures
+    worst = [int(numbers[place]) for place in np.argsort(badness, kind="stable")[:count]]
     try:
         tasks, pictures = hardest_tasks(run.folder, run.queries, worst)
     except UserError as error:

@@ -42,7 +42,8 @@ class Standing:
 def standings(configs: Sequence[Config]) -> list[Standing]:
     """The configs, in their order."""
     sign = 1 if score(configs[0].score).mode == "max" else -1
-    means = {config.label: sign * config.spread.mean for config in configs if config.spread is not None}
+    spreads = {config.label: config.spread for config in configs}
+    means = {label: sign * one.mean for label, one in spreads.items() if one is not None and not math.isnan(one.mean)}
     leader = max(means, key=means.__getitem__, default=None)
     best = next((config for config in configs if config.label == leader), None)
     found = {
@@ -91,13 +92,15 @@ def remark(found: Sequence[Standing]) -> str:
     """What the figures of the table mean."""
     header, _ = cells(found)
     widths = "; ".join(words for column, words in WIDTHS.items() if column in header)
-    tested = [one for one in found if one.config.spread is not None]
-    apart = [one.config.label for one in tested if not one.leads and one.difference is None]
+    tested = [(one, one.config.spread.mean) for one in found if one.config.spread is not None]
+    apart = [one.config.label for one, mean in tested if not math.isnan(mean) and not one.leads and one.difference is None]
+    diverged = ", ".join(one.config.label for one, mean in tested if math.isnan(mean))
     return " ".join(
         [
             *([f"± is half the width of a 95 % interval: {widths}."] if widths else []),
             *([DIFFERENCE] if "p" in header else []),
             *([f"Not compared with the best, for tested on other tasks: {', '.join(apart)}."] if apart else []),
+            *([f"Without a mean, as outputs of some test tasks are not finite: {diverged}."] if diverged else []),
         ]
     )
 
@@ -108,5 +111,6 @@ def shown(name: str, value: float, sign: str = "", bold: bool = False) -> Cell:
 
 
 def _half_width(other: Difference) -> float:
-    """The widest of its intervals: over tasks, seeds or folds."""
-    return max(width for width in (other.ci95_tasks, other.ci95_seeds, other.ci95_folds) if not math.isnan(width))
+    """The widest of its intervals, over tasks, seeds or folds; NaN of one task of one run."""
+    widths = (other.ci95_tasks, other.ci95_seeds, other.ci95_folds)
+    return max((width for width in widths if not math.isnan(width)), default=math.nan)

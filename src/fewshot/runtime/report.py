@@ -125,6 +125,7 @@ class Report:
             "shots": size["shots"],
             "queries": size["queries"],
             "within_group": size.get("within") is not None,
+            "within": size.get("within"),
             "apart": size.get("apart"),
             "replacement": data.replacement(self.split),
             "unknown_source": None if unknown is None else unknown.name,

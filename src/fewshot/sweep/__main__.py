@@ -16,8 +16,8 @@ from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment
 from fewshot.sweep.job import SingleRun, State, jobs_in
 from fewshot.sweep.plot import plot
-from fewshot.sweep.report import console, counted, print_status
-from fewshot.sweep.table import chosen_baseline, cross_validations, csv_text, explanation, groups_of, markdown, terminal_table
+from fewshot.sweep.report import WIDTH, console, counted, print_status
+from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, one_score, print_table
 
 
 def status(options: argparse.Namespace) -> None:
@@ -32,8 +32,7 @@ def table(options: argparse.Namespace) -> None:
     if options.markdown:
         print(markdown(groups, baseline), end="")
     else:
-        console().print(terminal_table(groups, baseline))
-        print(*explanation(groups, bool(baseline)), sep="\n", end="\n" if cross_validations(groups) else "")
+        print_table(console(WIDTH), groups, baseline)
     if len(commits := {commit for group in groups for commit in group.commits}) > 1:
         print(f"note: the runs come from {len(commits)} commits of the code; each results.json names its own", file=sys.stderr)
     if options.csv is not None:
@@ -45,7 +44,9 @@ def table(options: argparse.Namespace) -> None:
 
 def best(options: argparse.Namespace) -> None:
     """The config that validates best, as an experiment file; the test plays no part in the choice."""
-    group = groups_of(jobs_in(options.folder))[0]
+    groups = groups_of(jobs_in(options.folder))
+    one_score(groups)
+    group = groups[0]
     path = options.experiment or options.folder / "experiment/best.yaml"
     unit = " %" if score(group.score).percent else ""
     figure = f"validation {score(group.score).label} {formatted(group.score, group.validated)}{unit}"
@@ -53,7 +54,7 @@ def best(options: argparse.Namespace) -> None:
     says = f"{group.label}: the best of a sweep, {figure}."
     more = " ".join(["", *map(shlex.quote, write_experiment(group.jobs[0], path, says))])
     out = console()
-    out.print(terminal_table([group], []))
+    print_table(out, [group], [])
     for job in group.jobs:
         out.print(str(job.folder), markup=False, soft_wrap=True)
     if options.experiment is None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewshot.sweep.job import Job, State
-from fewshot.sweep.report import console, counted, exit_code, print_status
-from fewshot.sweep.table import cross_validations, explanation, groups_of, terminal_table
+from fewshot.sweep.report import WIDTH, console, counted, exit_code, print_status
+from fewshot.sweep.table import cross_validations, groups_of, print_table
 
 
 def conclude(folder: Path, jobs: Sequence[Job]) -> None:
@@ -29,8 +29,5 @@ def _print_means(jobs: Sequence[Job]) -> None:
     validations = cross_validations(groups)
     if len(groups) < len(complete) or validations:
         baseline = validations[0] if len(validations) > 1 else []
-        out = console()
-        out.print()
-        out.print(terminal_table(groups, baseline))
-        for line in explanation(groups, bool(baseline)):
-            out.print(line, markup=False)
+        print()
+        print_table(console(WIDTH), groups, baseline)

@@ -194,10 +194,13 @@ class SingleRun(Job):
 
     def record(self) -> dict[str, Any]:
         """What a sweep would have written of it."""
-        path = self.folder / ".hydra/overrides.yaml"
-        overrides = [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
         group = job_id(cast(DictConfig, OmegaConf.load(self.folder / COMPOSED)), without=("seed",))
-        return {"overrides": overrides, "group": group, "attempts": []}
+        return {"overrides": self.overrides(), "group": group, "attempts": []}
+
+    def overrides(self) -> list[str]:
+        """Of its command; none where it was not started by one."""
+        path = self.folder / ".hydra/overrides.yaml"
+        return [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
 
     def config(self) -> DictConfig:
         cfg = OmegaConf.load(self.folder / COMPOSED)

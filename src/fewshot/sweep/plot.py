@@ -12,7 +12,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.comparison import over_seeds
 from fewshot.evaluation.scores import score
 from fewshot.files import written_whole
-from fewshot.sweep.table import Group
+from fewshot.sweep.table import Group, one_score
 
 TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
 SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
@@ -28,9 +28,10 @@ def plot(groups: Sequence[Group], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    shown = [group for group in groups if group.tested][::-1]
+    shown = [group for group in groups if all(run.is_finite for run in group.tested) and group.tested][::-1]
     if not shown:
-        raise UserError("nothing to plot: no run of this sweep was tested (test=false)")
+        raise UserError("nothing to plot: no run of this sweep was tested (test=false), or none with a finite score")
+    one_score(shown)
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot={path} must end in .png, .pdf or .svg")
     figure = Figure(figsize=(8, 1.8 + 0.45 * len(shown)), layout="constrained")
@@ -44,7 +45,8 @@ def plot(groups: Sequence[Group], path: Path) -> None:
             axes.errorbar(center, height, xerr=factor * spread.ci95_seeds, label="95 % interval over seeds", **SEEDS)
         seeds = [factor * float(np.mean(run.figures)) for run in group.tested]
         axes.plot(seeds, [height] * len(seeds), "k|", markersize=9, label="a seed")
-    axes.set_yticks(range(len(shown)), [fill(group.short, LABEL_WIDTH, break_on_hyphens=False) for group in shown], fontsize=8)
+    labels = [fill(group.short, LABEL_WIDTH, break_on_hyphens=False) for group in shown]
+    axes.set_yticks(range(len(shown)), labels, fontsize=8, parse_math=False)
     axes.set(xlabel=f"test {score(shown[0].score).axis}")
     axes.grid(axis="x", alpha=0.3)
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))

@@ -16,6 +16,8 @@ from fewshot.sweep.job import Job, State
 from fewshot.sweep.labels import common_overrides, short_label
 from fewshot.sweep.training_progress import training_of
 
+WIDTH = 80
+"""Columns of tables that are read, not searched, where there is no terminal."""
 EXIT_BASE, EXIT_MOST = 10, 110
 """The exit code of a sweep is 10 plus the number of jobs that failed, 110 where a hundred or more did."""
 LOOK = 5.0
@@ -24,10 +26,10 @@ UNDER_WAY = (State.RUNNING, State.INTERRUPTED)
 STYLES = {State.COMPLETED: "green", State.FAILED: "bold red", State.INTERRUPTED: "yellow", State.RUNNING: "cyan"}
 
 
-def console() -> Console:
-    """Standard output; outside a terminal nothing is folded."""
+def console(width: int = 1000) -> Console:
+    """Standard output, where it is no terminal of so many columns."""
     out = Console(highlight=False)
-    out.width = out.width if out.is_terminal else 1000
+    out.width = out.width if out.is_terminal else width
     return out
 
 
@@ -76,6 +78,12 @@ def figure(job: Job, split: str) -> str:
     return with_interval(name, metrics[f"{split}/{name}"], metrics.get(f"{split}/{name}_ci95", math.nan))
 
 
+def _figures(job: Job) -> str:
+    """What a complete job came to: on validation tasks, by which runs are chosen; of an evaluation, on those that it has."""
+    found = ((split, figure(job, split)) for split in ("val", "test"))
+    return next((f"{split} {text}" for split, text in found if text), "")
+
+
 def reason(job: Job) -> str:
     """Why a job failed, in a line."""
     last = job.record()["attempts"][-1]
@@ -110,7 +118,7 @@ class Progress:
 
     def ended(self, job: Job) -> None:
         state = job.state()
-        outcome = f"val {figure(job, 'val')}" if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
+        outcome = _figures(job) if state == State.COMPLETED else reason(job) if state == State.FAILED else ""
         self._console.print(f"{state.value:12} {self._labels.of(job)}  {outcome}".rstrip(), markup=False, soft_wrap=True)
 
     def running(self, jobs: Sequence[Job]) -> None:

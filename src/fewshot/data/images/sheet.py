@@ -49,9 +49,9 @@ def write_sheet(path: Path, title: str, parts: Mapping[str, Sequence[Example]]) 
             cell.set_axis_off()
             if number < len(images):
                 cell.imshow(images[number].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-        label = name.replace("$", r"\$")[:NAME_LENGTH]
-        of_row[0].text(-0.1, 0.5, label, transform=of_row[0].transAxes, ha="right", va="center", fontsize=7)
-    figure.suptitle(title, fontsize=8)
+        place = {"transform": of_row[0].transAxes, "ha": "right", "va": "center"}
+        of_row[0].text(-0.1, 0.5, name[:NAME_LENGTH], fontsize=7, parse_math=False, **place)  # a class may be called $x$
+    figure.suptitle(title, fontsize=8, parse_math=False)
     with warnings.catch_warnings(), written_whole(path) as file:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names in a script that the font lacks
         figure.savefig(file, format="png", dpi=100)
