@@ -1,4 +1,4 @@
-"""``python -m fewshot.matrix protocol run=DIR``: one checkpoint under every protocol; ``cross_domain``: see there."""
+"""``python -m fewshot.matrix protocol run=DIR``: one checkpoint under every protocol; ``cross_domain``: sources by targets."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,10 @@ USAGE = """\
 python -m fewshot.matrix protocol run=RUN [split=val] [queries=1,5,15] [steps=0,1,5,10,20] [tasks=600,2000] [out=FOLDER]
     evaluates the checkpoint of a run under every combination, transductive and inductive; other KEY=VALUE as for eval.py
     (launcher=local runs several at a time). Writes matrix.csv, matrix.md and matrix.png into FOLDER, RUN/matrix without it.
+
+python -m fewshot.matrix cross_domain sources=glyphs,omniglot [targets=glyphs,omniglot,quickdraw] [out=FOLDER]
+    trains on each source once and tests on all targets, without them on the sources; names are choices of data=. Other
+    KEY=VALUE as for train.py; seed=0,1,2 trains as often. Writes the same files into FOLDER, one of logs/matrix without it.
 """
 
 
@@ -32,6 +36,22 @@ def protocol(arguments: list[str]) -> None:
     print(f"{folder / 'matrix.csv'}, matrix.md, matrix.png")
 
 
+def cross_domain(arguments: list[str]) -> None:
+    """Trained on each source once, tested on all targets."""
+    from fewshot.matrix.cross_domain import evaluate, measured, plan, require_fit, train, write
+
+    own, overrides = _taken(arguments, ("sources", "targets", "out"))
+    sources, targets = ([name for name in own.get(key, "").strip("[]").split(",") if name] for key in ("sources", "targets"))
+    if not sources:
+        raise UserError("sources=??? must name data sets to train on, as in sources=glyphs,omniglot")
+    folder = Path(unquoted(own["out"])).expanduser().absolute() if "out" in own else None
+    of = plan(sources, targets, overrides, folder)
+    require_fit(of)
+    tests = [(source, evaluate(of, run)) for source, run in train(of)]
+    print(write(of, measured(of, tests), tests[0][1][of.targets[0]].score))
+    print(f"{of.folder / 'matrix.csv'}, matrix.md, matrix.png")
+
+
 def _taken(arguments: list[str], keys: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
     """The arguments that are this command's own, and those that are not."""
     pairs = [argument.partition("=") for argument in arguments]
@@ -46,7 +66,7 @@ def _numbers(key: str, text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-COMMANDS = {"protocol": protocol}
+COMMANDS = {"protocol": protocol, "cross_domain": cross_domain}
 
 if __name__ == "__main__":
     tolerate_any_console()

@@ -12,7 +12,7 @@ from fewshot.files import written_whole
 
 Figures = npt.NDArray[np.floating]
 CELL = (0.78, 0.42)
-"""Width and height of a cell, inches."""
+"""Width and height of a cell, inches; wider where the name of its column is."""
 
 
 def write_heat_map(
@@ -33,7 +33,8 @@ def write_heat_map(
         marked: panels, rows and columns of cells that are framed.
     """
     low, high = np.nanmin([figures for _, figures in panels]), np.nanmax([figures for _, figures in panels])
-    width = 1.2 + 0.09 * max(map(len, rows)) + CELL[0] * len(columns) * len(panels)
+    cell = max(CELL[0], 0.09 * max(map(len, columns)))
+    width = 1.2 + 0.09 * max(map(len, rows)) + cell * len(columns) * len(panels)
     figure = Figure(figsize=(width, 1.5 + CELL[1] * len(rows)), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for number, (axes, (title, figures)) in enumerate(zip(grid, panels, strict=True)):
@@ -45,10 +46,10 @@ def write_heat_map(
         for panel, row, column in marked:
             if panel == number:
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="tab:red", linewidth=2.5))
-        axes.set_xticks(range(len(columns)), columns)
+        axes.set_xticks(range(len(columns)), columns, parse_math=False)
         axes.set_yticks(range(len(rows)), rows, parse_math=False)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel(titles[1])
+        axes.set_title(title, fontsize=10, parse_math=False)
+        axes.set_xlabel(titles[1], parse_math=False)
     figure.suptitle(titles[0], fontsize=11, parse_math=False)
     with written_whole(path) as file:
         figure.savefig(file, format="png", dpi=120)

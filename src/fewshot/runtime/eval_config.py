@@ -18,10 +18,11 @@ EXCHANGEABLE = ("data", "trainer", "logger")
 SOURCES = (("train", "source"), ("val", "source"), ("test", "source"), ("test", "unknown"))
 """Parts of the data, and their keys that a source of their own can be chosen for."""
 TASK_KEYS = (
-    "ways", "shots", "queries", "apart", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks",
-    "num_workers",
+    "ways", "shots", "queries", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks", "num_workers",
 )  # fmt: skip
 """Keys of ``data`` that stay the run's when another data set is chosen."""
+OF_DATA_SET = ("source", "unknown", "within", "apart")
+"""Keys of these that do not. The columns ``within`` and ``apart`` are a data set's own; without them its tasks are easier."""
 
 
 def offer_saved_config(arguments: list[str]) -> None:
@@ -50,7 +51,7 @@ def offer_saved_config(arguments: list[str]) -> None:
             node = saved.pop(group)
             defaults.append({group: "???"})
             if group == "data":
-                saved["data"] = {key: _without_source(node[key]) for key in TASK_KEYS if key in node}
+                saved["data"] = {key: _of_tasks(node[key]) for key in TASK_KEYS if key in node}
     for part, key in SOURCES:
         group = f"data/source@data.{part}.{key}"
         if any(argument.startswith(f"{group}=") for argument in arguments):
@@ -67,8 +68,8 @@ def offer_saved_config(arguments: list[str]) -> None:
     ConfigStore.instance().store(SAVED_RUN, saved)
 
 
-def _without_source(node: Any) -> Any:
-    return {key: value for key, value in node.items() if key not in ("source", "unknown")} if isinstance(node, dict) else node
+def _of_tasks(node: Any) -> Any:
+    return {key: value for key, value in node.items() if key not in OF_DATA_SET} if isinstance(node, dict) else node
 
 
 def training_tasks(folder: Path) -> dict[str, int]:
