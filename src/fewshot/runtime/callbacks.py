@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     Checkpoint,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
     ModelPruning,
     StochasticWeightAveraging,
 )
@@ -60,7 +61,8 @@ def get_callback(trainer: L.Trainer, kind: type[Kind]) -> Kind:
     Raises:
         UserError: the config has removed it, or added another.
     """
-    found = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [callback for callback in callbacks if isinstance(callback, kind) and not isinstance(callback, TopCheckpoints)]
     if len(found) != 1:
         raise UserError(f"callbacks has {len(found)} of {kind.__name__}, a run needs one; see configs/callbacks/minimal.yaml")
     return found[0]
@@ -112,6 +114,10 @@ class Throughput(Callback):
         """Not to metrics.csv, which is the same for every run of a config: times are not."""
         pl_module.log("train/tasks_per_second", speed, prog_bar=True, logger=False)
         show_scalars(trainer, {"train/tasks_per_second": speed}, trainer.global_step - 1)
+
+
+class TopCheckpoints(ModelCheckpoint):
+    """Keeps the checkpoints that validated best, beside ``best.ckpt``, for ``eval.py ensemble=N``."""
 
 
 class ValidateLast(Callback):

@@ -43,3 +43,26 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or not content.keys() >= PARTS:
         raise UserError(f"{path} is no checkpoint of a training run; choose one that train.py wrote")
     return content
+
+
+def top_checkpoints(run: Path, count: int, monitor: str, mode: str) -> list[dict[str, Any]]:
+    """The content of the checkpoints of a run that validated best, the best first; of equals, the earliest.
+
+    Args:
+        run: its folder.
+        count: how many.
+        monitor: the score that decides.
+        mode: ``max`` or ``min``.
+
+    Raises:
+        UserError: the run has kept fewer.
+    """
+    found = [read_checkpoint(path) for path in (run / "checkpoints/top").glob("*.ckpt")]
+    if len(found) < count:
+        raise UserError(
+            f"ensemble={count} but {run} has kept {len(found)} checkpoints for it: choose fewer, or train with "
+            f"callbacks=ensemble callbacks.top.save_top_k={count}"
+        )
+    sign = -1 if mode == "max" else 1
+    figures = {content["global_step"]: sign * content["fewshot"]["val_metrics"][f"val/{monitor}"] for content in found}
+    return sorted(found, key=lambda content: (figures[content["global_step"]], content["global_step"]))[:count]

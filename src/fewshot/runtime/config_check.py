@@ -37,7 +37,7 @@ TOP = {
 }
 """Keys of a training run's config, with their types; the parameters of each ``_target_`` have the types of those below."""
 NUMBERS = "maml"
-EVALUATION = {"run": "str", "split": "str", "checkpoint": "str"}
+EVALUATION = {"run": "str", "split": "str", "checkpoint": "str", "ensemble": "int | None"}
 """Those that an evaluation has beside them."""
 PREDICTION = {
     "run": "str",

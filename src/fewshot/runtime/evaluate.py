@@ -5,12 +5,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError, suggest
+from fewshot.errors import UserError, check_int, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.models.classifier import classes_of
+from fewshot.models.ensemble import Ensemble
 from fewshot.predict.unknown_tasks import unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, pretrained_on, require_objective
-from fewshot.runtime.checkpoints import read_checkpoint
+from fewshot.runtime.checkpoints import read_checkpoint, top_checkpoints
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.distributed import processes_of
 from fewshot.runtime.environment import set_up_process
@@ -56,15 +57,25 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     if "ways" in cfg.model:
         cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
     set_up_process(cfg)
+    if cfg.ensemble is not None:
+        check_int("ensemble", cfg.ensemble, least=1)
+        if cfg.checkpoint != "best":
+            raise UserError(
+                f"ensemble={cfg.ensemble} is of the best checkpoints, and checkpoint={cfg.checkpoint}; set one of them"
+            )
+        if cfg.data.eval.get("unknown_ways"):
+            raise UserError(f"ensemble={cfg.ensemble} has no scores of unknown classes; set data.eval.unknown_ways=0")
     checkpoint = run / "checkpoints" / f"{cfg.checkpoint}.ckpt"
     content = read_checkpoint(checkpoint)
+    members = [] if cfg.ensemble is None else top_checkpoints(run, cfg.ensemble, cfg.objective.monitor, cfg.objective.mode)
 
     datamodule = build_data(cfg)
     require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
     model = build_model(cfg, classes_of(content))
     require_objective(datamodule, model)
     try_out(cfg, model)
-    model.on_load_checkpoint(content)
+    for saved in (content, *members):
+        model.on_load_checkpoint(saved)
     trainer = build_trainer(cfg)
     trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]
     write_config(cfg, Path(cfg.paths.output_dir), fresh=False)
@@ -74,11 +85,14 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule.prepare([cfg.split])
     use_features(model, datamodule, trainer.strategy.root_device, content["state_dict"])
 
-    log.info(f"Evaluating {checkpoint} on {datamodule.source_name(cfg.split)}, {cfg.split} split")
+    if members:
+        model = Ensemble(model, [member["state_dict"] for member in members])
+    what = f"{len(members)} checkpoints of {run}" if members else str(checkpoint)
+    log.info(f"Evaluating {what} on {datamodule.source_name(cfg.split)}, {cfg.split} split")
     log.info(f"Results: {cfg.paths.output_dir}")
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate
-    work(model, datamodule, ckpt_path=str(checkpoint), verbose=False)
+    work(model, datamodule, ckpt_path=None if members else str(checkpoint), verbose=False)
     unknown_ways = cfg.data.eval.get("unknown_ways", 0) if cfg.split == "test" else 0  # older runs lack it
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     return Report(

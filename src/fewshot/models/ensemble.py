@@ -1,0 +1,48 @@
+"""Several checkpoints of a run as one model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.models.base import MetaLearner
+from fewshot.tasks.batch import TaskBatch
+
+
+class Ensemble(MetaLearner):
+    """Answers by the mean of its members' probabilities, each adapted by itself; of values, by the mean of these.
+
+    Antoniou et al. (2019) test MAML++ so, with the five checkpoints that validated best. Its outputs are the logarithms of the
+    mean probabilities, which the softmax gives back.
+
+    Args:
+        model: takes the members' weights, one after another.
+        members: state dicts.
+    """
+
+    objectives = ("classification", "regression")
+
+    def __init__(self, model: MetaLearner, members: Sequence[Mapping[str, Tensor]]) -> None:
+        super().__init__(model.network, torch.optim.SGD, objective=model.objective)
+        self.member, self._states, self._of_classes = model, members, model.objective.name == "classification"
+
+    def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
+        raise NotImplementedError("an ensemble is tested, not trained")
+
+    def evaluate(self, batch: TaskBatch) -> Tensor:
+        found: list[Tensor] = []
+        for state in self._states:
+            self.member.load_state_dict(state)
+            outputs = self.member.evaluate(batch)
+            outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+            found.append(outputs.softmax(dim=-1) if self._of_classes else outputs)
+        mean = torch.stack(found).mean(dim=0)
+        return mean.log() if self._of_classes else mean
+
+    def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        return self.member.features_of(batch)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**self.member.description, "ensemble": len(self._states)}
