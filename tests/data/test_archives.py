@@ -12,6 +12,8 @@ import pytest
 
 from fewshot.data.files import archives
 from fewshot.data.files.archives import LARGEST_MEMBER, members, open_member, open_zip, read_member
+from fewshot.data.files.places import Place
+from fewshot.data.files.rows import read_text
 from tests.data.fakes import image_bytes, photo, refusal, write_tar, write_zip
 
 NAME = "images/one.png"
@@ -106,6 +108,19 @@ def test_a_member_larger_than_any_image_is_refused_unread(tmp_path):
 def test_the_largest_member_is_read(tmp_path):
     path = write_zip(tmp_path / "a.zip", {NAME: bytes(LARGEST_MEMBER)}, zipfile.ZIP_DEFLATED)
     assert len(read_member(path, NAME)) == LARGEST_MEMBER
+
+
+def test_a_listing_may_be_larger_than_an_image(tmp_path):
+    text = b"name\n" + b"0123456789abcdef.jpg\n" * (LARGEST_MEMBER // 20)
+    path = write_zip(tmp_path / "a.zip", {NAME: text}, zipfile.ZIP_DEFLATED)
+    assert read_text(Place(path, NAME)).encode() == text
+
+
+def test_a_member_that_lies_about_its_compressed_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "SUSPECT", 1000)
+    path = write_zip(tmp_path / "a.zip", {NAME: bytes(10**6)}, zipfile.ZIP_DEFLATED)
+    field(b"PK\x01\x02", 20, "<I", 10**6)(path)
+    assert "unpack to 1000000 and more, which are no data" in refusal(open_member, path, NAME)
 
 
 def test_a_member_that_lies_about_its_size_does_not_fill_the_memory(tmp_path):
@@ -204,7 +219,6 @@ def test_a_tar_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
     assert "which are no data" in refusal(members, path)
 
 
-def test_a_member_of_a_tar_larger_than_any_image_is_refused(tmp_path, monkeypatch):
+def test_a_member_of_a_tar_larger_than_it_may_be_is_refused(tmp_path):
     path = write_tar(tmp_path / "a.tar", {NAME: bytes(2000)})
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 1000)
-    assert "has 2000 bytes, more than any image" in refusal(read_member, path, NAME)
+    assert "has 2000 bytes, more than any listing" in refusal(read_member, path, NAME, 1000)

@@ -107,6 +107,24 @@ def test_unpacked_folders_are_found_by_their_name(tmp_path, six_birds):
     assert numbers(CUB(str(tmp_path), SHAPE)) == EVERY
 
 
+def test_cropped_birds_say_so_where_their_folder_is_the_data_folder(tmp_path, six_birds):
+    for name, data in write_birds(tmp_path / "elsewhere", "cropped").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert "are cut out by their bounding boxes already" in refusal(
+        CUB(str(tmp_path / "CUB_fewshot_cropped"), SHAPE).classes, "train"
+    )
+
+
+def test_masks_of_the_birds_are_not_taken_for_photographs(tmp_path, six_birds):
+    """``segmentations.tgz`` is unpacked beside ``images/``, with the same folders and names."""
+    for name, data in write_birds(tmp_path / "elsewhere").items():
+        for path in {tmp_path / name, tmp_path / name.replace("/images/", "/segmentations/").replace(".jpg", ".png")}:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image_bytes(np.zeros((20, 40), np.uint8)) if "segmentations" in path.parts else data)
+    assert numbers(CUB(str(tmp_path), SHAPE)) == EVERY
+
+
 # Splits
 
 

@@ -234,6 +234,14 @@ def test_a_photograph_is_turned_as_its_exif_says(kind, orientation, turns):
     assert np.abs(image.astype(int) - turned).max() <= (20 if kind == "JPEG" else 0)
 
 
+def test_boxes_are_of_the_photograph_before_it_is_turned():
+    """As those who annotate see it: a box at the top left is at the top right of a photograph that is turned to the right."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(np.ascontiguousarray(GREY[:8])), exif=exif)
+    np.testing.assert_array_equal(decode(data, "L", (4, 2), "x", box=(0, 0, 4, 2)), np.rot90(GREY[:2, :4], 3))
+
+
 def test_a_cropped_image_keeps_its_ratio_and_its_centre():
     wide = np.concatenate([np.full((16, 8), 9, dtype=np.uint8), GREY, np.full((16, 8), 9, dtype=np.uint8)], axis=1)
     np.testing.assert_array_equal(decode(image_bytes(wide), "L", (16, 16), "x", crop=True), GREY)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from fewshot.data.files import mat
 from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place
 from tests.data.fakes import refusal
@@ -24,6 +25,12 @@ def test_numbers_texts_and_structures_are_read_as_by_scipy(tmp_path, compressed)
     assert read["one"].tolist() == [[7]]
     rows = [{key: value if isinstance(value, str) else value.item() for key, value in row.items()} for row in read["cars"]]
     assert rows == [{"x": 1, "y": 2.5, "name": "a.jpg"}, {"x": 300, "y": 4.0, "name": "été"}]
+
+
+def test_many_arrays_that_unpack_to_a_bomb_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mat, "LARGEST", 10_000)
+    savemat(tmp_path / "a.mat", {f"x{number}": np.zeros(1000) for number in range(3)}, do_compression=True)
+    assert "it unpacks to more than 10000 bytes" in refusal(load_mat, Place(tmp_path / "a.mat"))
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):

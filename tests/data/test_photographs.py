@@ -252,6 +252,11 @@ def test_cars_are_of_two_folders_with_the_same_names(tmp_path):
     assert found(Cars(str(tmp_path), (1, 4, 6), crop=True, allow_partial=True)) == {"3": [30, 20]}
 
 
+def test_lists_in_the_folder_of_another_data_set_are_not_taken(tmp_path):
+    write_files(tmp_path, {"banking77/train.csv": b"text,category\na,b\n"})
+    assert "lacks train.csv; put cars there or in its cars/" in refusal(Cars(str(tmp_path), SHAPE).classes, "train")
+
+
 def test_cars_as_dn4_lists_them(tmp_path):
     files = {f"{part}.csv": f"filename,label\n00000{i}.jpg,0{i}\n".encode() for i, part in enumerate(SPLITS, 1)}
     write_files(tmp_path / "cars", files | {f"images/00000{i}.jpg": grey(i) for i in (1, 2, 3)})
@@ -312,6 +317,12 @@ def test_textures_in_folders_of_their_names(tmp_path, write, monkeypatch):
     source = folders(tmp_path)
     assert [len(source.classes(part)) for part in SPLITS] == [33, 7, 7]
     assert found(source) == {name: [i] for i, name in enumerate(names)}
+
+
+def test_a_smaller_copy_of_the_textures_is_not_mixed_in(tmp_path):
+    large = {f"dtd/images/banded/{number}.jpg": grey(number) for number in range(3)}
+    write_files(tmp_path, large | {"dtd/84x84/banded/0.jpg": grey(200), "dtd/84x84/banded/7.jpg": grey(201)})
+    assert found(folders(tmp_path, allow_partial=True)) == {"banded": [0, 1, 2]}
 
 
 def test_textures_that_are_missing_are_counted(tmp_path):

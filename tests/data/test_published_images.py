@@ -63,6 +63,16 @@ def test_files_are_found_in_folders_and_archives_and_loose_ones_come_first(tmp_p
     assert (found["dog/1.png"].read(), found["dog/1.png"].open().read()) == (b"in a tar", b"in a tar")
 
 
+def test_links_to_folders_are_entered_once(tmp_path):
+    (tmp_path / "shared/cat").mkdir(parents=True)
+    (tmp_path / "shared/cat/1.png").write_bytes(b"one")
+    (tmp_path / "shared/cat/round").symlink_to(tmp_path / "shared")
+    (tmp_path / "own").mkdir()
+    for name in ("train", "also"):
+        (tmp_path / "own" / name).symlink_to(tmp_path / "shared")
+    assert [str(place.path.relative_to(tmp_path)) for place in all_places(tmp_path / "own")] == ["own/also/cat/1.png"]
+
+
 class Lists(PublishedImages):
     """Two images of one class, named by files of every kind."""
 

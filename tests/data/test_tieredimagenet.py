@@ -227,6 +227,8 @@ def test_mini_imagenet_is_not_trained_on_to_test_these(tmp_path, one_image, monk
         (PICTURES, {"label_specific": LABELS}, "has no label_specific_str, the names of the classes"),
         (PICTURES, {"label_specific": LABELS, "label_specific_str": ["abacus", "x"]}, "names a class 'x', which is none"),
         (PICTURES, {"labels": [[1], [1, 2]]}, "has no list of labels that are whole numbers"),
+        (PICTURES, {"labels": range(10**30)}, "has no list of labels that are whole numbers"),
+        (PICTURES, {"labels": range(2**60)}, "has no list of labels that are whole numbers"),
         (PICTURES, {"labels": 1.5}, "has no list of labels that are whole numbers"),
         (PICTURES, {}, "has no list of labels that are whole numbers"),
         (PICTURES, [1], "val_labels.pkl holds list instead of a dict"),

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_MEMBER = 16 * 2**20
 """Bytes; no image of a few-shot data set comes near, a zip bomb does not stop before."""
+LARGEST_LISTING = 2**30
+"""The same of a text that lists images; MSCOCO's has half of it."""
 LARGEST_RATIO, SUSPECT = 100, 64 * 2**20
 """How many times its compressed bytes a member of so many bytes may have: a bomb has a thousand times, pixels a few."""
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -55,21 +57,27 @@ def members(path: Path) -> dict[str, tuple[int, int]]:
     return {name: content for name, content in found.items() if not name.endswith("/")}
 
 
-def read_member(path: Path, name: str) -> bytes:
+def read_member(path: Path, name: str, largest: int = LARGEST_MEMBER) -> bytes:
     """A member's bytes.
 
+    Args:
+        path: of the archive.
+        name: of the member.
+        largest: bytes that it may have.
+
     Raises:
-        UserError: the archive is corrupt there, or the member is larger than any image.
+        UserError: the archive is corrupt there, or the member is larger than that.
     """
     try:
         size = _open_tar(path).members[name][1] if _is_tar(path) else open_zip(path).getinfo(name).file_size
     except KeyError as error:
         raise UserError(f"{path} has no member {name}; download the archive again") from error
-    if size > LARGEST_MEMBER:
-        raise UserError(f"{path}: member {name} has {size} bytes, more than any image here; download the archive again")
+    if size > largest:
+        what = "image" if largest == LARGEST_MEMBER else "listing"
+        raise UserError(f"{path}: member {name} has {size} bytes, more than any {what} here; download the archive again")
     with open_member(path, name) as member:
         try:
-            return member.read(LARGEST_MEMBER + 1)  # a header may lie: `read()` would unpack everything first
+            return member.read(largest + 1)  # a header may lie: `read()` would unpack everything first
         except Exception as error:  # what the table of contents says of a member is believed until it makes no sense
             raise UserError(f"{path}: member {name} is corrupt ({error}); download the archive again") from error
 
@@ -84,7 +92,7 @@ def open_member(path: Path, name: str) -> IO[bytes]:
         if _is_tar(path):
             return _open_tar(path).open(name)
         entry = open_zip(path).getinfo(name)
-        refuse_bomb(entry.file_size, entry.compress_size)
+        refuse_bomb(entry.file_size, min(entry.compress_size, path.stat().st_size))
         return open_zip(path).open(name)
     except UserError:
         raise

@@ -17,7 +17,7 @@ from fewshot.errors import UserError
 HEADER = 128
 """Bytes before the first array."""
 LARGEST = 64 * 2**20
-"""Bytes of an array, uncompressed; labels of a few-shot data set come nowhere near."""
+"""Bytes of all arrays, uncompressed; labels of a few-shot data set come nowhere near."""
 COMPRESSED, MATRIX = 15, 14
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """NumPy's type of each type of element that holds numbers."""
@@ -36,7 +36,15 @@ def load_mat(place: Place) -> dict[str, Any]:
     data = place.read()
     try:
         order = {b"IM": "<", b"MI": ">"}[data[HEADER - 2 : HEADER]]
-        return dict(_array(content, order) for kind, content in _elements(data[HEADER:], order) if kind == MATRIX)
+        arrays: dict[str, Any] = {}
+        total = 0
+        for kind, content in _elements(data[HEADER:], order):
+            if (total := total + len(content)) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+            if kind == MATRIX:
+                name, value = _array(content, order)
+                arrays[name] = value
+        return arrays
     except Exception as error:  # a hostile file is believed until it makes no sense
         raise UserError(f"{place} is no MATLAB file of level 5 ({error!r}); replace the file") from error
 

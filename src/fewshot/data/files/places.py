@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fewshot.data.files.archives import members, open_member, read_member
+from fewshot.data.files.archives import LARGEST_MEMBER, members, open_member, read_member
 from fewshot.data.source import require
 from fewshot.errors import UserError
 
@@ -43,14 +43,17 @@ class Place:
         other = self.name.with_name(name)
         return Place(self.path, other.as_posix()) if self.member else Place(Path(other))
 
-    def read(self) -> bytes:
+    def read(self, largest: int = LARGEST_MEMBER) -> bytes:
         """The file's bytes.
+
+        Args:
+            largest: how many a member of an archive may have.
 
         Raises:
             UserError: they cannot be read.
         """
         try:
-            return read_member(self.path, self.member) if self.member else self.path.read_bytes()
+            return read_member(self.path, self.member, largest) if self.member else self.path.read_bytes()
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({error.strerror}); replace the file") from error
 
@@ -66,16 +69,17 @@ class Place:
             raise UserError(f"{self} cannot be read ({error.strerror}); put it there") from error
 
 
-def all_places(folder: Path, tars: Collection[str] = ()) -> list[Place]:
+def all_places(folder: Path, tars: Collection[str] = (), skip: Collection[str] = ()) -> list[Place]:
     """All files below a folder, and then those in the archives there; hidden ones are none.
 
     Args:
         tars: names of the tar archives that are opened; zip archives all are.
+        skip: names of folders in this one that are left out.
 
     Raises:
         UserError: the folder is missing, or an archive is broken.
     """
-    return list(_places(require(folder), tars))
+    return list(_places(require(folder), tars, skip))
 
 
 def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
@@ -86,10 +90,16 @@ def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
     return found
 
 
-def _places(folder: Path, tars: Collection[str]) -> Iterator[Place]:
-    archives = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+def _places(folder: Path, tars: Collection[str], skip: Collection[str]) -> Iterator[Place]:
+    archives: list[Path] = []
+    entered: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):  # people link to the copy that a group shares
+        if (real := os.path.realpath(parent)) in entered:  # a link to a folder above has no end
+            folders.clear()
+            continue
+        entered.add(real)
+        left_out = skip if Path(parent) == folder else ()
+        folders[:] = sorted(name for name in folders if not _is_hidden(name) and name not in left_out)
         for name in sorted(names):
             if name.lower().endswith(".zip") or name in tars:
                 archives.append(Path(parent, name))

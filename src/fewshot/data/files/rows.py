@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from fewshot.data.files.archives import LARGEST_LISTING
 from fewshot.data.files.places import Place
 from fewshot.errors import UserError
 
@@ -40,6 +41,6 @@ def read_text(place: Place) -> str:
         UserError: it is in no UTF-8.
     """
     try:
-        return place.read().decode("utf-8-sig")
+        return place.read(LARGEST_LISTING).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: byte {error.start} is no UTF-8; save the file as UTF-8") from error

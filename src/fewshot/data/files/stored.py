@@ -90,7 +90,7 @@ def label_numbers(values: Any, place: Place) -> list[int]:
     """
     try:
         numbers = np.asarray(values)
-    except ValueError:  # ragged
+    except (ValueError, MemoryError, OverflowError):  # ragged, or a range without an end
         numbers = np.empty((0, 0))
     if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
         raise UserError(f"{place} has no list of labels that are whole numbers; download it again")

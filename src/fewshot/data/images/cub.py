@@ -18,6 +18,8 @@ from fewshot.errors import UserError
 
 NUMBERS = re.compile(r"_\d+_\d+$")
 """What follows the name of the class in that of an image."""
+MASKS = "segmentations"
+"""The folder of pictures that say which pixels show the bird, called as the photographs are."""
 
 
 class CUB(SplitImages):
@@ -57,7 +59,8 @@ class CUB(SplitImages):
         self.name += "-cropped" * crop + "-without_imagenet" * (not in_imagenet)
 
     def found(self) -> Sequence[PlacedImage]:
-        everything = in_class_folders(self.where, self.every, _label, joined=True)
+        photographs = (place for place in self.every if MASKS not in place.name.parts)
+        everything = in_class_folders(self.where, photographs, _label, joined=True)
         images = [image for image in everything if _stem(image.place.name) not in self._left_out]
         if self._cut_out(images):
             if not self._crop:
@@ -79,9 +82,9 @@ class CUB(SplitImages):
 
     def _cut_out(self, images: Sequence[PlacedImage]) -> bool:
         """Whether images are FRN's or FEAT's, which show the bounding boxes alone."""
-        listing = self.file("train.csv")
-        return any("cropped" in image.columns["file"] for image in images[:1]) or (
-            listing is not None and b"concept_label" in listing.read()[:100]
+        listings = (place for place in self.every if place.name.name == "train.csv")
+        return any("cropped" in f"{self.where.name}/{image.columns['file']}" for image in images[:1]) or any(
+            b"concept_label" in listing.read()[:100] for listing in listings
         )
 
     def _with_boxes(self, images: Sequence[PlacedImage]) -> list[PlacedImage]:

@@ -43,7 +43,7 @@ def decode(
         size: ``(H, W)`` wanted, pixels.
         origin: what to call the image in an error, its path.
         crop: keep the ratio of width to height by cutting off the longer side, the centre stays; else the image is stretched.
-        box: the part of the image that is taken, as far as it lies in it; None takes all.
+        box: the part of the image that is taken, before it is turned, as far as it lies in it; None takes all.
 
     Raises:
         UserError: it is no image of these kinds, truncated, absurdly large (Pillow's limit), without a known range, or the box
@@ -54,10 +54,9 @@ def decode(
     _refuse_bombs()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            converted = _opaque(_to_8_bits(image)).convert(mode)
-        if box is not None:
-            converted = converted.crop(_within(converted.size, box))
+            taken = image if box is None else image.crop(_within(image.size, box))
+            ImageOps.exif_transpose(taken, in_place=True)
+            converted = _opaque(_to_8_bits(taken)).convert(mode)
         if converted.size != size[::-1]:
             converted = converted.resize(size[::-1], Image.Resampling.LANCZOS, _centre(converted.size, size) if crop else None)
         return np.asarray(converted)

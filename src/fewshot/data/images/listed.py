@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import facts
+from fewshot.data.catalogue import catalogue, facts
 from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
 from fewshot.data.files.rows import read_rows, read_text
@@ -24,6 +24,9 @@ from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError
 
 log = logging.getLogger(__name__)
+
+IMAGENET = "imagenet"
+"""The data set, and its folder, that others are parts of."""
 
 
 class ImageEntry(Protocol):
@@ -229,8 +232,16 @@ class PublishedImages(ListedImages):
 
     @cached_property
     def every(self) -> list[Place]:
-        """All files."""
-        return all_places(self.where, self.tars)
+        """All files; where the data set has no folder of its own, none of the folders of others, whose names may be the same."""
+        own = self.where != Path(self._data_dir).absolute()
+        return all_places(self.where, self.tars, () if own else self._folders_of_others)
+
+    @property
+    def _folders_of_others(self) -> set[str]:
+        """The data sets that are other files; ImageNet's may be anybody's."""
+        known = catalogue()
+        mine = known[self.folder].files if self.folder in known else ()
+        return {name for name, of in known.items() if name not in (self.folder, IMAGENET) and not (mine and of.files == mine)}
 
     @cached_property
     def places(self) -> dict[str, Place]:

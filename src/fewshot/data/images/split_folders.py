@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from fewshot.data.files.places import by_folder_and_name
-from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.files.places import Place
+from fewshot.data.images.class_trees import in_class_folders
 from fewshot.data.images.listed import PlacedImage
 from fewshot.data.images.split_images import SplitImages
 from fewshot.data.published import part_of_class
@@ -45,12 +45,8 @@ class SplitFolders(SplitImages):
 
     def found(self) -> Iterator[PlacedImage]:
         classes = part_of_class(self.folder, self.split)
-        wanted = [
-            place
-            for place in self.every
-            if place.name.suffix.lower() in SUFFIXES
-            and place.folder in classes
-            and self._below in (None, place.name.parent.parent.name)
-        ]
-        for key, place in by_folder_and_name(wanted).items():
-            yield PlacedImage(place, place.folder, {"file": key})
+
+        def label(place: Place) -> str | None:
+            return place.folder if place.folder in classes and self._below in (None, place.name.parent.parent.name) else None
+
+        return in_class_folders(self.where, self.every, label, joined=True)
