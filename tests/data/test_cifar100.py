@@ -133,6 +133,12 @@ def test_folders_of_classes(tmp_path, data_set, folder_of):
     assert found(data_set(str(tmp_path), (3, 32, 32))) == expected(data_set)
 
 
+def test_a_class_of_another_data_set_with_the_same_name_is_not_taken(tmp_path):
+    """EuroSAT has a forest too."""
+    write_files(tmp_path, {"eurosat/2750/Forest/Forest_1.jpg": image_bytes(picture(33, 0))})
+    assert "holds no train image" in refusal(CifarFS(str(tmp_path), (3, 32, 32), allow_partial=True).classes, "train")
+
+
 @pytest.mark.parametrize("prefix", ["", "meta-"])
 @BOTH
 def test_folders_of_parts(tmp_path, data_set, prefix):

@@ -3,12 +3,10 @@
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +22,6 @@ from fewshot.errors import UserError
 from tests.data.fakes import CountedToy, HeldToy, Uneven, data_module, refusal, silent
 from tests.toy import IMAGES, Toy
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 240
 """Seconds after which a process that should have moved is given up."""
 
@@ -353,29 +350,41 @@ def test_too_little_room_is_refused_beforehand(source, cache, monkeypatch):
 # Several processes
 
 
+FORK = multiprocessing.get_context("fork")  # starts in milliseconds, with everything imported
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def prepare_held(cache, notes, results):
+    split = prepare(HeldToy(notes), "train", cache, (notes / "waiting").write_text)
+    results.send((split.images_sha256, split.x.shape))
+
+
 class Held:
     """A process that prepares the training split of `HeldToy`."""
 
     def __init__(self, cache, notes):
         self._notes = notes
-        command = [sys.executable, "-m", "tests.data.held", str(cache), str(notes)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._results, results = FORK.Pipe(duplex=False)
+        self.process = FORK.Process(target=prepare_held, args=(cache, notes, results))
+        self.process.start()
+        results.close()
 
     def until(self, pattern):
         deadline = time.monotonic() + PATIENCE
         while not list(self._notes.glob(pattern)):
-            assert self.process.poll() is None, "the process ended before"
+            assert self.process.is_alive(), "the process ended before"
             assert time.monotonic() < deadline, f"no {pattern} appeared"
             time.sleep(0.01)
 
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=PATIENCE)
+        self.process.kill()
+        self.process.join(PATIENCE)
 
     def result(self):
-        out, _ = self.process.communicate(timeout=PATIENCE)
-        assert self.process.returncode == 0
-        return out.splitlines()[-1]
+        assert self._results.poll(PATIENCE)
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == 0
+        return self._results.recv()
 
 
 @pytest.fixture
@@ -391,10 +400,11 @@ def held(tmp_path, cache):
 
     yield start
     for one in started:
-        if one.process.poll() is None:
+        if one.process.is_alive():
             one.kill()
 
 
+@forks
 @pytest.mark.slow
 def test_a_process_killed_midway_leaves_nothing_half_made(held, cache, tmp_path):
     one = held()
@@ -408,6 +418,7 @@ def test_a_process_killed_midway_leaves_nothing_half_made(held, cache, tmp_path)
     np.testing.assert_array_equal(split.x.numpy(), np.concatenate(list(Toy().images("train"))))
 
 
+@forks
 @pytest.mark.slow
 def test_a_second_process_waits_and_both_get_the_same_file(held, cache, tmp_path):
     notes = tmp_path / "notes"

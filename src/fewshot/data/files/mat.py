@@ -36,17 +36,19 @@ def load_mat(place: Place) -> dict[str, Any]:
     data = place.read()
     try:
         order = {b"IM": "<", b"MI": ">"}[data[HEADER - 2 : HEADER]]
-        arrays: dict[str, Any] = {}
-        total = 0
-        for kind, content in _elements(data[HEADER:], order):
-            if (total := total + len(content)) > LARGEST:
-                raise ValueError(f"it unpacks to more than {LARGEST} bytes")
-            if kind == MATRIX:
-                name, value = _array(content, order)
-                arrays[name] = value
-        return arrays
+        return dict(_arrays(data[HEADER:], order))
     except Exception as error:  # a hostile file is believed until it makes no sense
         raise UserError(f"{place} is no MATLAB file of level 5 ({error!r}); replace the file") from error
+
+
+def _arrays(data: bytes, order: str) -> Iterator[tuple[str, Any]]:
+    """Name and value of each array."""
+    total = 0
+    for kind, content in _elements(data, order):
+        if (total := total + len(content)) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+        if kind == MATRIX:
+            yield _array(content, order)
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:

@@ -232,7 +232,7 @@ class PublishedImages(ListedImages):
 
     @cached_property
     def every(self) -> list[Place]:
-        """All files; where the data set has no folder of its own, none of the folders of others, whose names may be the same."""
+        """All files; where the data set has no folder of its own, without those in the folders of others."""
         own = self.where != Path(self._data_dir).absolute()
         return all_places(self.where, self.tars, () if own else self._folders_of_others)
 
