@@ -19,7 +19,7 @@ from fewshot.report.__main__ import report
 from fewshot.runtime.distributed import require_shares
 from fewshot.runtime.train import check
 from fewshot.sweep.job import Job
-from tests.data.test_published_images import CELLS, write_cells
+from tests.data.test_published_images import TWELVE, write_cells
 from tests.entry import CONFIG_DIR, ROOT, main
 from tests.experiments import IMAGES, stand_in
 from tests.forked import forked_jobs  # noqa: F401
@@ -195,7 +195,7 @@ def test_a_matrix(line, finished, tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", commands("python -m fewshot.data"))
 def test_looking_at_data(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_cells(tmp_path, CELLS)
+    write_cells(tmp_path, TWELVE)
     folders = [] if line.endswith("list") else [f"paths.data_dir={tmp_path}", f"paths.cache_dir={tmp_path / 'cache'}"]
     done = main("src/fewshot/data/__main__.py", *shlex.split(line)[3:], *folders)
     assert done.code == 0, done.err

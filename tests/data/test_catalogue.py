@@ -15,7 +15,7 @@ from fewshot.data.files.download import _digest
 from fewshot.runtime.config_groups import CONFIGS
 from tests.data.fakes import image_bytes, write_zip
 from tests.data.test_download import server  # noqa: F401
-from tests.data.test_published_images import CELLS, write_cells
+from tests.data.test_published_images import CELLS, TWELVE, write_cells
 from tests.entry import ROOT, main
 
 
@@ -90,12 +90,16 @@ def test_of_a_part_of_a_data_set_is_told_what_is_missing(tmp_path):
 
 
 def test_several_data_sets_of_which_one_is_not_there(tmp_path):
-    write_cells(tmp_path, CELLS)
+    write_cells(tmp_path, TWELVE)
     done = command("check", "chestx", "chula_rbc12", f"paths.data_dir={tmp_path}")
     assert f"  whole      no: paths.data_dir={tmp_path} lacks Data_Entry_2017.csv; " in done.out
-    assert "  found      all: 2 classes, 3 rows\n  whole      yes\n" in done.out
+    assert "  found      all: 12 classes, 12 rows\n  whole      yes, as far as is known: there is no number" in done.out
     assert done.code == 1
     assert command("check", "chula_rbc12", f"paths.data_dir={tmp_path}").code == 0
+    write_cells(tmp_path, CELLS)
+    done = command("check", "chula_rbc12", f"paths.data_dir={tmp_path}")
+    assert "  whole      no: 2 of 12 classes\n" in done.out
+    assert done.code == 1
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def write_cells(root, crops, folder="chula_rbc12"):
 
 
 CELLS = [("00_round", 1, 7), ("10_uncategorised", 2, 7), ("01_burr", 3, 7), ("01_burr", 4, 8)]
+TWELVE = [(f"{shape:02d}_shape{shape}", shape, 7) for shape in range(12)]
+"""As many shapes as were published."""
 
 
 @pytest.mark.parametrize("folder", ["chula_rbc12", "."])

@@ -67,7 +67,11 @@ def _check(known: Facts, options: argparse.Namespace) -> int:
     total = sum(rows for _, rows in found.values())
     if not refused and total < (known.images or 0):
         refused = [f"{total:,} of {known.images:,} images"]
-    _say("whole", f"no: {refused[0]}" if refused else "yes")
+    if not refused and not known.images:
+        names = {one.name for part in found for one in source.classes(part)}
+        refused = [f"{len(names):,} of {known.classes:,} classes"] if len(names) < (known.classes or 0) else []
+    whole = "yes" if known.images else "yes, as far as is known: there is no number of images to compare with"
+    _say("whole", f"no: {refused[0]}" if refused else whole)
     if options.sheet and found:
         _write_sheet(source, known, list(found), Path(f"{known.name}.png"))
     print()
