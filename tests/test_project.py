@@ -25,10 +25,11 @@ else:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/fewshot"
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
-EVERYBODY = {"errors", "files", "tasks", "objectives"}
+EVERYBODY = {"errors", "files", "hashing", "tasks", "objectives"}
 MAY_KNOW = {
     "errors": set(),
     "files": set(),
+    "hashing": set(),
     "moved": set(),
     "tasks": {"errors"},
     "data": EVERYBODY,

@@ -126,8 +126,10 @@ def test_what_is_adapted_can_be_exported():
     [
         (
             {"layers": ["head.*"]},
-            r"layers=\['head\.\*'\] names no linear or .* layer of Conv4; those are blocks\.0\.0,",
+            r"layers=\['head\.\*'\]: head\.\* names no linear or .* layer of Conv4; those are blocks\.0\.0,",
         ),
+        ({"layers": ["blocks.1.*", "block.2.*"]}, r"layers=\[.*\]: block\.2\.\* names no linear"),
+        ({"layers": []}, r"layers=\[\]: it names no linear"),
         ({"rank": 0}, r"model\.backbone\.rank=0 must be"),
         ({"scale": 0.0}, r"model\.backbone\.scale=0\.0 must be"),
     ],

@@ -5,6 +5,7 @@ import torch
 from torchvision import models
 
 from fewshot.backbones.pretrained import Pretrained
+from fewshot.backbones.pretrained_backbone import Preprocessing, PretrainedBackbone
 from fewshot.errors import UserError
 from fewshot.inner.unrolled import Unrolled
 from fewshot.models.maml import MAML
@@ -113,6 +114,39 @@ def test_a_model_with_nothing_to_learn_takes_no_outer_step(backbone):
 def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         make(**changes)
+
+
+def test_normalisation_is_that_of_the_weights(monkeypatch):
+    """EfficientNetV2-L was trained with other numbers than the rest; GoogLeNet and Inception change images themselves."""
+    network = models.resnet18(weights=None)
+    network.transform_input = False
+    monkeypatch.setattr(models, "get_model", lambda _name, **_weights: network)
+    backbone = make(name="efficientnet_v2_l")
+    assert backbone.mean.flatten().tolist() == backbone.std.flatten().tolist() == [0.5] * 3
+    assert network.transform_input
+
+
+def test_a_size_that_the_network_does_not_take_is_said():
+    network, preprocessing = torch.nn.Conv2d(3, 4, 64), Preprocessing(32, "bilinear", [0.5] * 3, [0.5] * 3)
+    with pytest.raises(UserError, match=r"model\.backbone\.side=32: a network takes no images of that size \(.*Kernel size"):
+        PretrainedBackbone(SHAPE, network, "a network", preprocessing)
+
+
+def test_it_can_be_exported_for_any_number_of_images():
+    network, preprocessing = torch.nn.Conv2d(3, 4, 32), Preprocessing(32, "bilinear", [0.5] * 3, [0.5] * 3)
+    backbone, x = PretrainedBackbone(SHAPE, network, "a network", preprocessing), torch.rand(5, *SHAPE)
+    program = torch.export.export(backbone, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).module()
+    for images in (x, x[:2]):
+        torch.testing.assert_close(program(images), backbone(images))
+
+
+def test_weights_that_a_checkpoint_brings_are_not_read(monkeypatch, backbone):
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("downloaded"))
+    again = make(weights="IMAGENET1K_V1", load=False)
+    again.load_state_dict(backbone.state_dict())
+    x = torch.rand(2, *SHAPE)
+    assert torch.equal(again(x), backbone(x))
+    assert again.pretrained_on == "ImageNet"
 
 
 def test_weights_that_are_not_to_be_had_are_said(monkeypatch, tmp_path):

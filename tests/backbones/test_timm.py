@@ -38,12 +38,23 @@ def test_features_are_those_of_timm_with_the_preprocessing_of_the_name():
     assert backbone.out_features == network.num_features
 
 
-def test_the_preprocessing_travels_with_the_weights():
+def test_the_networks_normalisation_travels_with_the_weights_and_the_datas_does_not():
+    """Data that a run goes on with may be normalised otherwise than those that it began with."""
     trained, other = make(data_mean=[0.3], data_std=[0.2]), make()
-    x = torch.rand(2, *SHAPE)
-    assert not torch.equal(other(x), trained(x))
+    other.mean.fill_(7.0)
     other.load_state_dict(trained.state_dict())
-    assert torch.equal(other(x), trained(x))
+    x = torch.rand(2, *SHAPE)
+    torch.testing.assert_close(other(x), trained((x - 0.3) / 0.2), rtol=1e-4, atol=1e-4)
+
+
+def test_networks_of_the_same_weights_that_compute_otherwise_have_features_of_their_own():
+    """Padding and epsilon of the second are TensorFlow's."""
+    names = ("efficientnet_lite0", "tf_efficientnet_lite0")
+    one, again, other = (make(name=name) for name in (*names[:1], *names))
+    other.load_state_dict(one.state_dict())
+    x = torch.rand(1, *SHAPE)
+    assert not torch.equal(other(x), one(x))
+    assert one.sha256 == again.sha256 != other.sha256
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -75,6 +86,28 @@ class Code:
         return print, ("run",)
 
 
+def test_a_deeper_network_is_another(tmp_path):
+    """Its first blocks are named and shaped as those of this one."""
+    path = tmp_path / "weights.pth"
+    deeper = timm.create_model("test_vit", img_size=32)
+    state = deeper.state_dict()
+    torch.save(state | {name.replace("blocks.5", "blocks.6"): value for name, value in state.items()}, path)
+    with pytest.raises(UserError, match=r"of another network: it has blocks\.6\.norm1\.weight, which this one has not"):
+        make(weights=str(path))
+
+
+def test_an_order_of_equal_shapes_is_not_enough(tmp_path):
+    """Bias before weight: in a normalisation, both have one shape."""
+    path = tmp_path / "weights.pth"
+    state = {f"_{name}": value for name, value in make().network.state_dict().items()}
+    names = list(state)
+    first = names.index("_norm.weight")
+    names[first : first + 2] = names[first + 1], names[first]
+    torch.save({name: state[name] for name in names}, path)
+    with pytest.raises(UserError, match="of another network"):
+        make(weights=str(path))
+
+
 @pytest.mark.parametrize("content", ["code", "nothing", "another network"])
 def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
     path = tmp_path / "weights.pth"
@@ -82,7 +115,7 @@ def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
         torch.save({"a": Code()}, path)
     elif content == "another network":
         torch.save(nn.Linear(3, 3).state_dict(), path)
-    with pytest.raises(UserError, match=rf"weights={path} is (no whole file|of another network: this one has)"):
+    with pytest.raises(UserError, match=rf"weights={path} is (no whole file|missing|of another network: this one has)"):
         make(weights=str(path))
     assert "run" not in capsys.readouterr().out
 
@@ -94,6 +127,7 @@ def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
         ({"name": "hf-hub:somebody/network"}, "name=hf-hub:somebody/network is unknown"),
         ({"name": "test_vit.no_tag"}, "name=test_vit.no_tag has no weights of that tag"),
         ({"weights": "r160_in1k"}, r"weights=r160_in1k is neither .*\.name=test_vit\.r160_in1k"),
+        ({"side": 47}, r"side=47 is no multiple of the network's patches of 16 pixels; choose 48"),
         ({"train": ["nothing.*"]}, r"nothing\.\* names no weight"),
         ({"interpolation": "nearest"}, "interpolation=nearest is unknown"),
     ],
@@ -101,6 +135,19 @@ def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
 def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         make(**changes)
+
+
+def test_weights_that_are_not_to_be_had_are_said(monkeypatch):
+    def create(name, pretrained, **_options):
+        raise RuntimeError(f"No pretrained weights exist for {name}." if pretrained else "no such size")
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(UserError, match=r"published weights .*No pretrained weights exist .*weights=FILE"):
+        make(weights="DEFAULT")
+    with pytest.raises(
+        UserError, match=r"name=test_vit cannot be had for side=32 \(RuntimeError: no such size\); choose another"
+    ):
+        make()
 
 
 @pytest.mark.parametrize("engine", ["functional", "vectorized", "learn2learn"])

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from fewshot.data import features as module
 from fewshot.data.features import compute_features
+from fewshot.errors import UserError
 from fewshot.runtime.train import train
 
 CPU = torch.device("cpu")
@@ -81,6 +82,19 @@ def test_what_a_stopped_process_has_computed_is_kept(data):
     second = Network()
     assert torch.equal(computed(data, second).x, expected(data))
     assert first.seen + second.seen == 10 * 12
+
+
+def test_what_is_computed_is_read_where_nothing_can_be_written(data, monkeypatch):
+    first, network = computed(data, Network()).path, Network()
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "locked", refused)
+    assert computed(data, network).path == first
+    assert network.seen == 0
+    with pytest.raises(UserError, match=r"features cannot be kept in .* \(Permission denied\)"):
+        computed(data, Network("b"))
 
 
 @pytest.mark.parametrize("damage", ["part", "json", "longer"])

@@ -11,7 +11,7 @@ from fewshot.data.prepared import prepare
 from fewshot.data.source import SPLITS, table_of
 from fewshot.data.splits import ColdStart, KFold
 from fewshot.data.tables.movielens import MovieLens
-from fewshot.data.text.hashing import bucket
+from fewshot.hashing import bucket
 from fewshot.tasks.samplers import GroupSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import Column, Table

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fewshot.data.text.hashing import WORD, bucket
 from fewshot.data.text.relations import FewRel
+from fewshot.hashing import WORD, bucket
 from tests.data.fakes import refusal
 
 ROW = {"length": 256, "buckets": 1000, "ngrams": (2, 4)}

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from fewshot.backbones import words
 from fewshot.data.files.places import Place
 from fewshot.data.files.rows import read_rows
 from fewshot.data.prepared import prepare
-from fewshot.data.text.hashing import FIRST, PAD, WORD, bucket, ngrams, sentence_ids
 from fewshot.data.text.intents import Banking77, Clinc150
 from fewshot.data.text.sentences import Sentences
+from fewshot.hashing import FIRST, PAD, WORD, bucket, ngrams, sentence_ids
 from tests.data.fakes import refusal, silent
 
 ROW = {"length": 64, "buckets": 1000, "ngrams": (2, 4)}
@@ -21,7 +20,6 @@ ROW = {"length": 64, "buckets": 1000, "ngrams": (2, 4)}
 def test_hashing_is_the_same_everywhere():
     """BLAKE2b's first 8 bytes, little-endian, worked out once."""
     assert [bucket(token, 2**15) for token in (" a", "ab ", "état")] == [21795, 21774, 10199]
-    assert words.WORD == WORD
 
 
 def test_ngrams_are_those_of_scikit_learn():

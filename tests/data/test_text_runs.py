@@ -68,10 +68,16 @@ def test_runs(sentences, tmp_path, backbone, options):
 
 @pytest.mark.slow
 def test_sentences_are_told_apart_by_what_was_trained(sentences, tmp_path):
-    """A sentence that is in the support set is its own class's; its row is the one of the data set."""
+    """A sentence that is in the support set is its own class's; its row is the one of the data set.
+
+    Vectors from a file are the run's own by then.
+    """
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("".join(f"{word} {' '.join(map(str, range(i, i + 8)))}\n" for i, word in enumerate(("red", "bill"))))
     places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
-    given = (f"data.source.file={sentences}", "model=protonet", *BAG)
-    assert main("train.py", *given, *SHORT, *places).code == 0
+    given = (f"data.source.file={sentences}", "model=protonet", *BAG, f"model.backbone.vectors={vectors}")
+    assert main("train.py", *given, "model.backbone.vocabulary=9", *SHORT, *places).code == 0
+    vectors.unlink()
     learner = FewShotLearner.from_run(tmp_path / "run").fit(["pay my bill", "book a flight"], ["pay", "travel"])
     assert learner.predict(["book a flight", "Pay my bill"]).tolist() == ["travel", "pay"]
     with pytest.raises(UserError, match="is no sentence"):

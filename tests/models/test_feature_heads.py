@@ -11,6 +11,7 @@ from fewshot.backbones.backbone import Backbone
 from fewshot.models.logistic import LogisticRegression
 from fewshot.models.mahalanobis import Mahalanobis
 from fewshot.models.ridge_classifier import RidgeClassifier
+from fewshot.runtime.features import warn_of_random_features
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.models.model_tester import DECLARED, sgd
 
@@ -105,6 +106,18 @@ def test_it_is_a_model_without_outer_steps(name):
     alone = torch.cat([model.evaluate(batch.slice(i, i + 1))[:, -1] for i in range(2)])
     torch.testing.assert_close(outputs, alone)
     torch.testing.assert_close(model.adapted(batch.slice(0, 1))(batch.query_x[0]), outputs[0])
+
+
+def test_features_of_random_weights_are_told_of(caplog):
+    model = make("ridge", 8)
+    warn_of_random_features(model, "some/run")
+    assert not caplog.records
+    warn_of_random_features(model, None)
+    assert "RidgeClassifier is fitted to features of random weights" in caplog.text
+    caplog.clear()
+    model.network["features"].pretrained_on = "ImageNet"
+    warn_of_random_features(model, None)
+    assert not caplog.records
 
 
 def test_separable_classes_and_a_large_strength_come_to_an_end():

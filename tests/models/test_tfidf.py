@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.words import EmbeddingBag
-from fewshot.data.text.hashing import sentence_ids
+from fewshot.hashing import sentence_ids
 from fewshot.models.tfidf import LearnedTfidf, Tfidf
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.train import train

@@ -56,12 +56,13 @@ class LoRA(Backbone):
         check_int("model.backbone.rank", rank, least=1)
         check_positive("model.backbone.scale", scale)
         places = {name: layer for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
-        chosen = [layer for name, layer in places.items() if any(fnmatchcase(name, pattern) for pattern in layers)]
-        if not chosen:
+        idle = [pattern for pattern in layers if not any(fnmatchcase(name, pattern) for name in places)]
+        if idle or not layers:
             raise UserError(
-                f"model.backbone.layers={list(layers)} names no linear or convolutional layer of {type(backbone).__name__}; "
-                f"those are {', '.join(places) or 'none'}"
+                f"model.backbone.layers={list(layers)}: {', '.join(idle) or 'it'} names no linear or convolutional layer of "
+                f"{type(backbone).__name__}; those are {', '.join(places) or 'none'}"
             )
+        chosen = [layer for name, layer in places.items() if any(fnmatchcase(name, pattern) for pattern in layers)]
         if freeze:
             backbone.requires_grad_(False)
         for layer in chosen:

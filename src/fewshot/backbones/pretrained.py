@@ -1,7 +1,7 @@
 """Networks of torchvision with published weights, frozen or trained in parts."""
 
 import pickle
-from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -12,8 +12,6 @@ from fewshot.errors import UserError, suggest
 
 HEADS = ("fc", "classifier", "heads", "head")
 """What torchvision's networks call their last layers."""
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of each channel that they were trained with, on the scale 0 to 1."""
 
 
 class Pretrained(PretrainedBackbone):
@@ -26,37 +24,52 @@ class Pretrained(PretrainedBackbone):
         weights: published ones, as ``IMAGENET1K_V1`` or ``DEFAULT``: downloaded once, their checksum compared, read as plain
             tensors; None draws random ones.
         side: images are enlarged to, pixels.
-        image_shape, data_mean, data_std, train: those of `PretrainedBackbone`.
+        load: whether the weights are read; False where a checkpoint brings them.
+        images: image_shape, data_mean, data_std, train (`PretrainedBackbone`).
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        name: str,
-        weights: str | None,
-        side: int,
-        data_mean: Sequence[float] | None = None,
-        data_std: Sequence[float] | None = None,
-        train: Sequence[str] = (),
-    ) -> None:
-        preprocessing = Preprocessing(side, "bilinear", *IMAGENET)
-        super().__init__(image_shape, _without_head(name, weights), preprocessing, data_mean, data_std, train)
+    def __init__(self, name: str, weights: str | None, side: int, load: bool = True, **images: Any) -> None:
+        published = _published(name, weights or "DEFAULT")
+        network = _without_head(name, published if weights is not None and load else None)
+        known = published.transforms()
+        preprocessing = Preprocessing(side, "bilinear", known.mean, known.std)
+        origin = f"torchvision {version('torchvision')} {name}"
+        super().__init__(network=network, origin=origin, preprocessing=preprocessing, **images)
         self.pretrained_on = None if weights is None else "ImageNet"
 
 
-def _without_head(name: str, weights: str | None) -> nn.Module:
-    """The network with an identity in place of its last layers.
+def _published(name: str, weights: str) -> Any:
+    """What torchvision says of a network's weights.
 
     Raises:
-        UserError: there is no such network or no such weights, or they cannot be had.
+        UserError: there is no such network, or no such weights.
     """
     from torchvision import models
 
     if name not in models.list_models(module=models):
         raise UserError(f"model.backbone.name={name} is unknown{suggest(name, models.list_models(module=models))}")
+    choices = models.get_model_weights(name)
+    if weights not in choices.__members__:
+        raise UserError(f"model.backbone.weights={weights} is unknown for {name}{suggest(weights, choices.__members__)}")
+    return choices[weights]
+
+
+def _without_head(name: str, published: Any) -> nn.Module:
+    """The network with an identity in place of its last layers.
+
+    Args:
+        published: weights; None leaves random ones.
+
+    Raises:
+        UserError: the weights cannot be had.
+    """
+    from torchvision import models
+
     network: nn.Module = models.get_model(name, weights=None)
-    if weights is not None:
-        network.load_state_dict(_published(name, weights))
+    if hasattr(network, "transform_input"):  # GoogLeNet and Inception, whose weights are of images from -1 to 1
+        setattr(network, "transform_input", True)  # noqa: B010  of a kind that mypy knows nothing of
+    if published is not None:
+        network.load_state_dict(_downloaded(published))
     for head in HEADS:
         if hasattr(network, head):
             setattr(network, head, nn.Identity())
@@ -64,17 +77,11 @@ def _without_head(name: str, weights: str | None) -> nn.Module:
     raise UserError(f"model.backbone.name={name} has no classifier that could be left out; choose a ResNet or the like")
 
 
-def _published(name: str, weights: str) -> dict[str, Any]:
-    from torchvision import models
-
-    choices = models.get_model_weights(name)
-    if weights != "DEFAULT" and weights not in choices.__members__:
-        raise UserError(f"model.backbone.weights={weights} is unknown for {name}{suggest(weights, choices.__members__)}")
-    chosen = choices[weights]
+def _downloaded(published: Any) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: dict[str, Any] = published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{chosen.url} cannot be had ({type(error).__name__}); put the file into {torch.hub.get_dir()}/checkpoints"
+            f"{published.url} cannot be had ({type(error).__name__}); put the file into {torch.hub.get_dir()}/checkpoints"
         ) from error
     return state

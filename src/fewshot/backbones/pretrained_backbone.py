@@ -44,6 +44,7 @@ class PretrainedBackbone(Backbone):
     Args:
         image_shape: ``(C, H, W)`` with 1 or 3 channels.
         network: from images ``(B, 3, side, side)`` to features.
+        origin: of the network, its package, version and name: others have the same weights and compute otherwise.
         preprocessing: of the network.
         data_mean, data_std: of each channel, that images come normalised by, which is undone; None: they are from 0 to 1.
         train: which weights the outer loop learns, as patterns of their names in `network`. Scales and shifts of batch
@@ -53,16 +54,19 @@ class PretrainedBackbone(Backbone):
         ``(B, C, H, W)`` or ``(B, out_features)`` -> ``(B, out_features)``
     """
 
-    scale: Tensor
-    shift: Tensor
+    mean: Tensor
+    std: Tensor
+    data_mean: Tensor
+    data_std: Tensor
 
     def __init__(
         self,
         image_shape: Sequence[int],
         network: nn.Module,
+        origin: str,
         preprocessing: Preprocessing,
-        data_mean: Sequence[float] | None,
-        data_std: Sequence[float] | None,
+        data_mean: Sequence[float] | None = None,
+        data_std: Sequence[float] | None = None,
         train: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -75,14 +79,20 @@ class PretrainedBackbone(Backbone):
                 f"model.backbone.interpolation={preprocessing.interpolation} is unknown; choose {' or '.join(INTERPOLATIONS)}"
             )
         self.network = network.requires_grad_(False).eval()
-        self._side, self._interpolation = preprocessing.side, preprocessing.interpolation
-        ours = [torch.tensor(list(values)) for values in (data_mean or [0.0], data_std or [1.0])]
-        theirs = [torch.tensor(list(values)) for values in (preprocessing.mean, preprocessing.std)]
-        self.register_buffer("scale", (ours[1] / theirs[1]).expand(3).reshape(3, 1, 1).clone(), persistent=False)
-        self.register_buffer("shift", ((ours[0] - theirs[0]) / theirs[1]).expand(3).reshape(3, 1, 1).clone(), persistent=False)
+        self._origin, self._side, self._interpolation = origin, preprocessing.side, preprocessing.interpolation
+        theirs = {"mean": preprocessing.mean, "std": preprocessing.std}
+        for name, values in (theirs | {"data_mean": data_mean or [0.0], "data_std": data_std or [1.0]}).items():
+            self.register_buffer(name, torch.tensor(list(values)).view(-1, 1, 1), persistent=False)
         self._learn(train)
-        with torch.no_grad():
-            self.out_features = self.computed(torch.zeros(1, *image_shape)).shape[1]
+        try:
+            with torch.no_grad():
+                self.out_features = self.computed(torch.zeros(1, *image_shape)).shape[1]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(
+                f"model.backbone.side={preprocessing.side}: {origin} takes no images of that size ({reason}); choose the one "
+                "that it was made for"
+            ) from error
 
     def _learn(self, patterns: Sequence[str]) -> None:
         kept = {p for module in self.network.modules() if isinstance(module, _BatchNorm) for p in module.parameters()}
@@ -105,9 +115,9 @@ class PretrainedBackbone(Backbone):
 
     @property
     def sha256(self) -> str:
-        """Of the weights and the preprocessing: of all that a feature depends on beside the image."""
-        digest = hashlib.sha256(f"{type(self.network).__name__} {self._side} {self._interpolation}".encode())
-        for name, tensor in (*self.network.state_dict().items(), ("scale", self.scale), ("shift", self.shift)):
+        """Of the network, its weights and the preprocessing: of all that a feature depends on beside the image."""
+        digest = hashlib.sha256(f"{self._origin} {self._side} {self._interpolation}".encode())
+        for name, tensor in (*self.network.state_dict().items(), *zip(("scale", "shift"), self._normalisation(), strict=True)):
             digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
@@ -119,7 +129,8 @@ class PretrainedBackbone(Backbone):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] == (self.out_features,):
             return x
-        if x.device.type != "cpu" or not self.is_frozen:
+        # a graph that is exported takes any number of images
+        if torch.compiler.is_exporting() or x.device.type != "cpu" or not self.is_frozen:
             return self.computed(x)
         return torch.cat([self.computed(image) for image in torch.split(x, 1)])
 
@@ -129,5 +140,10 @@ class PretrainedBackbone(Backbone):
         if x.shape[2:] != size:  # smoothed where pixels are lost; Pillow's bicubic kernel, which networks know, is that one too
             antialias = bicubic or self._side < max(x.shape[2:])
             x = F.interpolate(x, size, mode=self._interpolation, align_corners=False, antialias=antialias)
-        features: Tensor = self.network(x * self.scale + self.shift)
+        scale, shift = self._normalisation()
+        features: Tensor = self.network(x * scale + shift)
         return features.flatten(1)
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """What a channel is multiplied by, and what is added then: the data's own is undone, the network's is done."""
+        return self.data_std / self.std, (self.data_mean - self.mean) / self.std

@@ -1,7 +1,9 @@
 """Networks of timm, PyTorch Image Models (Wightman 2019), with the preprocessing that each was trained with."""
 
 import logging
+import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ _said: set[Path] = set()
 """Files of which it was said that their weights were taken in order: a run builds its network several times."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Of files with weights."""
+KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+"""Of tensors, which may have one shape in a layer."""
+LONGEST_REASON = 160
+"""Letters of what timm says of an error."""
 
 
 class Timm(PretrainedBackbone):
@@ -28,27 +34,27 @@ class Timm(PretrainedBackbone):
             read as plain data); None draws random ones.
         side: images are brought to, pixels; None takes the network's own.
         interpolation: ``bilinear`` or ``bicubic``; None takes the network's own.
-        image_shape, data_mean, data_std, train: those of `PretrainedBackbone`.
+        load: whether the weights are read; False where a checkpoint brings them.
+        images: image_shape, data_mean, data_std, train (`PretrainedBackbone`).
     """
 
     def __init__(
         self,
-        image_shape: Sequence[int],
         name: str,
         weights: str | None,
         side: int | None = None,
         interpolation: str | None = None,
-        data_mean: Sequence[float] | None = None,
-        data_std: Sequence[float] | None = None,
-        train: Sequence[str] = (),
+        load: bool = True,
+        **images: Any,
     ) -> None:
         known = _configuration(name)
         own = known.interpolation if known.interpolation in INTERPOLATIONS else "bicubic"
         preprocessing = Preprocessing(side or known.input_size[-1], interpolation or own, known.mean, known.std)
-        network = _network(name, weights, side if known.fixed_input_size else None)
-        super().__init__(image_shape, network, preprocessing, data_mean, data_std, train)
+        network = _network(name, weights if load else None, side if known.fixed_input_size else None)
+        _require_whole_patches(network, preprocessing.side)
+        super().__init__(network=network, origin=f"timm {version('timm')} {name}", preprocessing=preprocessing, **images)
         self.pretrained_on = None if weights is None else "ImageNet"  # by itself, or in what it was gathered from
-        for buffer in ("scale", "shift"):  # kept in checkpoints, whatever a later timm says of the name
+        for buffer in ("mean", "std"):  # kept in checkpoints, whatever a later timm says of the name
             self.register_buffer(buffer, self.get_buffer(buffer))
 
 
@@ -61,6 +67,7 @@ def _configuration(name: str) -> Any:
     if find_spec("timm") is None:
         raise UserError("model/backbone=timm needs a package that is not installed; make extras, or pip install timm")
     import timm
+    from timm.models import PretrainedCfg
 
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -68,7 +75,7 @@ def _configuration(name: str) -> Any:
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise UserError(f"model.backbone.name={name} has no weights of that tag{suggest(tag, tags)}")
-    return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return timm.get_pretrained_cfg(name) or PretrainedCfg()  # timm's own choice for a network of which nothing is said
 
 
 def _near(word: str, names: Sequence[str]) -> str:
@@ -88,50 +95,90 @@ def _network(name: str, weights: str | None, side: int | None) -> nn.Module:
     """
     import timm
 
-    file = Path(weights).expanduser() if weights is not None and Path(weights).suffix in SUFFIXES else None
-    if weights not in (None, "DEFAULT") and file is None:
+    file = Path(str(weights)).expanduser()
+    published, from_file = weights == "DEFAULT", file.suffix in SUFFIXES
+    if weights is not None and not published and not from_file:
         raise UserError(
             f"model.backbone.weights={weights} is neither DEFAULT, null nor a file ({', '.join(SUFFIXES)}); a tag goes with "
             f"the name, as in model.backbone.name={name.partition('.')[0]}.{weights}"
         )
     built: dict[str, Any] = {} if side is None else {"img_size": side}
     try:
-        network: nn.Module = timm.create_model(name, pretrained=weights == "DEFAULT", num_classes=0, **built)
+        network: nn.Module = timm.create_model(name, pretrained=published, num_classes=0, **built)
     except Exception as error:  # of the hub, its cache, or the network's builder
+        what = " with its published weights" if published else ""
+        remedy = "download the file elsewhere and set model.backbone.weights=FILE" if published else "choose another network"
+        asked = "" if side is None else f" for side={side}"
+        reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise UserError(
-            f"model.backbone.name={name} cannot be had with its published weights ({type(error).__name__}); download the file "
-            "elsewhere and set model.backbone.weights=FILE"
+            f"model.backbone.name={name} cannot be had{what}{asked} ({type(error).__name__}: {reason}); {remedy}"
         ) from error
-    if file is not None:
+    if from_file:
         _load(network, file)
     return network
+
+
+def _require_whole_patches(network: nn.Module, side: int) -> None:
+    """Refuses a size of which a transformer would leave out the pixels of the last row and column of patches."""
+    from timm.layers.patch_embed import PatchEmbed
+
+    patches = getattr(network, "patch_embed", None)
+    if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad and side % patches.patch_size[0]:
+        patch = patches.patch_size[0]
+        raise UserError(
+            f"model.backbone.side={side} is no multiple of the network's patches of {patch} pixels; choose "
+            f"{max(1, round(side / patch)) * patch}"
+        )
 
 
 def _load(network: nn.Module, file: Path) -> None:
     """Gives a network the weights of a file, by their names; or in their order, where names differ and all shapes agree.
 
     Code bases that ported a network call its layers otherwise and keep their order.
+
+    Raises:
+        UserError: the file is missing or broken, or another network's.
     """
     from timm.models import load_state_dict
 
+    if not file.is_file():
+        raise UserError(f"model.backbone.weights={file} is missing; put it there, or set another, DEFAULT or null")
     logging.getLogger("timm").setLevel(logging.WARNING)  # it names each file that it opens
     try:
         state: dict[str, Tensor] = load_state_dict(str(file), device="cpu", weights_only=True)
-        shapes = [tuple(value.shape) for value in state.values()]
+        there = {name: tuple(value.shape) for name, value in state.items()}
     except Exception as error:  # a broken or hostile file raises whatever it likes
         raise UserError(f"model.backbone.weights={file} is no whole file of tensors ({type(error).__name__})") from error
     own = network.state_dict()
-    if own.keys() <= state.keys() and all(own[name].shape == state[name].shape for name in own):
+    here = {name: tuple(value.shape) for name, value in own.items()}
+    other = next((name for name in here if there.get(name) != here[name]), None)
+    if other is None:
+        blocks = {_without_numbers(name) for name in here}
+        deeper = next((name for name in there if name not in here and _without_numbers(name) in blocks), None)
+        if deeper is not None:
+            raise UserError(f"model.backbone.weights={file} is of another network: it has {deeper}, which this one has not")
         network.load_state_dict({name: state[name] for name in own})
         return
-    expected = [tuple(value.shape) for value in own.values()]
-    if shapes[: len(own)] != expected or len(shapes) > len(own) + 2:  # a classifier's weight and bias come last
-        pairs = zip(own, expected, [*state, *[None] * len(own)], [*shapes, *[None] * len(own)], strict=False)
-        first = next((f"{name} {list(a)} but the file {other} {b and list(b)}" for name, a, other, b in pairs if a != b), "")
-        raise UserError(f"model.backbone.weights={file} is of another network: this one has {first or 'fewer weights'}")
+    # safetensors sorts names. A classifier's weight and bias come last.
+    if file.suffix == ".safetensors" or not 0 <= len(there) - len(here) <= 2 or _kinds(here) != _kinds(there)[: len(here)]:
+        found = f"as {list(there[other])}" if other in there else "under no such name, nor all in the same order"
+        raise UserError(
+            f"model.backbone.weights={file} is of another network: this one has {other} {list(here[other])}, the file {found}"
+        )
     network.load_state_dict(dict(zip(own, state.values(), strict=False)))
     if file not in _said:
         _said.add(file)
         log.info(
             f"{file.name}: weights have other names than in timm, and were taken in their order, in which all shapes agree"
         )
+
+
+def _without_numbers(name: str) -> str:
+    """The name of a weight, alike in all blocks of a kind."""
+    return re.sub(r"\d+", "#", name)
+
+
+def _kinds(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str | None, tuple[int, ...]]]:
+    """What each tensor is in its layer, where that has a usual name, and its shape."""
+    last = ((name.rpartition(".")[2], shape) for name, shape in shapes.items())
+    return [(kind if kind in KINDS else None, shape) for kind, shape in last]

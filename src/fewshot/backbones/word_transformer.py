@@ -1,6 +1,6 @@
 """A transformer encoder over the words of a sentence (Vaswani et al. 2017), normalised before layers (Xiong et al. 2020)."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +18,15 @@ class WordTransformer(SentenceBackbone):
         layers: of attention and a feed-forward network.
         heads: of attention, which share the width out.
         hidden: units of the feed-forward networks.
+        sentences: what all networks for sentences take (`SentenceBackbone`).
 
     Shapes:
         ``(B, L)`` -> ``(B, width)``
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        buckets: int | None,
-        width: int = 128,
-        words: int = 32,
-        layers: int = 2,
-        heads: int = 4,
-        hidden: int = 256,
-    ) -> None:
-        super().__init__(image_shape, buckets, width, words)
+    def __init__(self, layers: int = 2, heads: int = 4, hidden: int = 256, words: int = 32, **sentences: Any) -> None:
+        super().__init__(words=words, **sentences)
+        width = self.width
         for name, value in {"layers": layers, "heads": heads, "hidden": hidden}.items():
             check_int(f"model.backbone.{name}", value, least=1)
         if width % heads:

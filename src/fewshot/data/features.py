@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.data.prepared import PreparedSplit, is_whole, locked, mapped
+from fewshot.data.prepared import CHUNK, PreparedSplit, is_whole, locked, mapped
 from fewshot.errors import UserError
 from fewshot.files import write_json
 
@@ -86,6 +86,8 @@ def compute_features(
     about["scale"] = repr(scale)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     path = images.folder / f"features-{key[:16]}.npy"
+    if _is_computed(path, verify):  # perhaps in a folder that is read only
+        return Features(path)
     try:
         with locked(path.with_suffix(".lock"), say):
             if not _is_computed(path, verify):
@@ -142,8 +144,11 @@ def _computed_before(part: Path, progress: Path, header: bytes) -> tuple[Any, in
     with suppress(OSError, ValueError, KeyError, TypeError):
         said = json.loads(progress.read_text("utf-8"))
         with part.open("rb") as file:
-            data = file.read(said["bytes"])
-        digest = hashlib.sha256(data)
-        if len(data) == said["bytes"] and digest.hexdigest() == said["sha256"] and data.startswith(header):
-            return digest, len(data)
+            digest = hashlib.sha256(file.read(len(header)))
+            if digest.digest() != hashlib.sha256(header).digest():
+                return hashlib.sha256(header), 0
+            for start in range(len(header), said["bytes"], CHUNK):
+                digest.update(file.read(min(CHUNK, said["bytes"] - start)))
+        if digest.hexdigest() == said["sha256"]:
+            return digest, said["bytes"]
     return hashlib.sha256(header), 0

@@ -19,15 +19,15 @@ class EpisodeGraph(nn.Module):
         model: that answers each query by itself.
 
     Raises:
-        UserError: the model adapts to a support set by gradient descent, which no graph of operations holds.
+        UserError: the model adapts to a support set, which no graph of operations holds.
     """
 
     def __init__(self, scale: nn.Module, model: MetaLearner) -> None:
         super().__init__()
         if not isinstance(model, EmbeddingLearner) or model.description["adapt"] == ["head"]:
             raise UserError(
-                f"episode=true needs a model that compares, such as protonet, and {model.description['model']} takes gradient "
-                "steps on the support set; export what it becomes on yours: episode=false"
+                f"episode=true needs a model that compares, such as protonet, and {model.description['model']} adapts to the "
+                "support set; export what it becomes on yours: episode=false"
             )
         self.scale, self.model = scale, deepcopy(model).eval().requires_grad_(False)
 

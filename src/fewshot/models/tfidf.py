@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.backbones.words import WORD
 from fewshot.errors import UserError, check_positive, suggest
+from fewshot.hashing import WORD
 from fewshot.models.embedding import EmbeddingLearner, class_means, one_hot
 from fewshot.models.fits_rows import FitsRows
 from fewshot.models.ridge import ridge_weights

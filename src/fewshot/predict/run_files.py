@@ -128,8 +128,8 @@ class Run:
         node = deepcopy(self.config["model"])
         backbone = node.get("backbone") or {}
         while backbone:  # and what it wraps
-            if "weights" in backbone:
-                backbone["weights"] = None  # the checkpoint has them: nothing is downloaded
+            if {"weights", "vectors"} & backbone.keys() and str(backbone.get("_target_")).startswith("fewshot."):
+                backbone["load"] = False  # the checkpoint has them: nothing is downloaded
             backbone = backbone.get("backbone") or {}
         if not transductive:
             node |= self.inductive

@@ -1,5 +1,6 @@
 """Has a frozen network see each image of a data set once, before tasks are drawn."""
 
+import logging
 from typing import Any
 
 import torch
@@ -7,6 +8,19 @@ import torch
 from fewshot.backbones.pretrained_backbone import PretrainedBackbone
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.models.base import MetaLearner
+from fewshot.models.feature_head import FeatureHead
+from fewshot.runtime.build import pretrained_on
+
+log = logging.getLogger(__name__)
+
+
+def warn_of_random_features(model: MetaLearner, init_from: str | None) -> None:
+    """Says so where nothing has trained, nor will, what a head's features come from."""
+    if isinstance(model, FeatureHead) and init_from is None and pretrained_on(model) is None:
+        log.warning(
+            f"{model.description['model']} is fitted to features of random weights, which nothing trains: set init_from=RUN "
+            "init_part=backbone, or model/backbone=timm"
+        )
 
 
 def use_features(

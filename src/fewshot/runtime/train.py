@@ -35,7 +35,7 @@ from fewshot.runtime.config_check import check_config
 from fewshot.runtime.controls import train_with_controls
 from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
 from fewshot.runtime.environment import set_up_process
-from fewshot.runtime.features import use_features
+from fewshot.runtime.features import use_features, warn_of_random_features
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
@@ -123,6 +123,8 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     datamodule.check(_splits(cfg))
     model = build_model(cfg, datamodule.train_classes)
     try_out(cfg, model)
+    if cfg.control != "random_init":
+        warn_of_random_features(model, cfg.init_from)
     if checkpoint is None:
         initial.load_into(model, cfg.init_part)
     if cfg.control != "random_init" and model.takes_outer_steps:

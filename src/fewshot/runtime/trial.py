@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fewshot.backbones.backbone import blank_inputs
 from fewshot.models.base import MetaLearner
@@ -17,8 +17,10 @@ from fewshot.runtime.build import build_model
 
 SIDE = 16
 """Pixels of the tiny tasks' images, where a network can do with them."""
-NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8, "buckets": 16, "items": 16, "tokens": 16}
+NARROW = {"filters": 4, "width": 4, "widen": 1, "widths": 4, "hidden": 8, "words": 4, "buckets": 16, "items": 16, "tokens": 16}
 """What is set for the trial of keys of a backbone that say how large it is; its layers are of the same kinds."""
+IDS = ("buckets", "items", "tokens")
+"""Those that are set in any case: among few ids, rows of random ones have words."""
 LARGE = 2_000_000
 """Parameters from which on a network is tried in single precision, which leaves out the comparison with differences."""
 
@@ -56,10 +58,12 @@ def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> MetaLearner:
                 node[key] = value
         if "inner" in node:
             node.inner.steps, node.inner.eval_steps = min(node.inner.steps, 2), 1
-        for key, value in NARROW.items() if narrow else ():
-            if key in node.backbone:
+        for key, value in NARROW.items():
+            if key in node.backbone and (narrow or key in IDS):
                 wide: Any = node.backbone[key]
-                node.backbone[key] = [value] * len(wide) if key in ("widths", "hidden") else value
+                node.backbone[key] = [value] * len(wide) if OmegaConf.is_list(wide) else value
+        if narrow and "vectors" in node.backbone:
+            node.backbone.vectors = None  # those of a file are as wide as they are
     torch.set_default_dtype(torch.float32)
     model = build_model(cfg, classes=WAYS)
     features = model.network.get_submodule("features")

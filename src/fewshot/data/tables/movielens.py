@@ -18,8 +18,8 @@ import numpy.typing as npt
 from fewshot.data.files.places import Place, own_folder
 from fewshot.data.files.rows import read_rows
 from fewshot.data.source import ArraySpec, ImageClass, Source, require
-from fewshot.data.text.hashing import FIRST, PAD, bucket
 from fewshot.errors import UserError, check_int
+from fewshot.hashing import FIRST, PAD, bucket
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.source import SPLITS
-from fewshot.data.text.hashing import bucket, row_of, word_ids
 from fewshot.data.text.sentences import Sentence, TextSource, found_in, read_json
 from fewshot.errors import UserError, check_int
+from fewshot.hashing import bucket, row_of, word_ids
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from fewshot.data.files.places import Place
 from fewshot.data.files.rows import read_rows
 from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source
-from fewshot.data.text.hashing import FIRST, sentence_ids
 from fewshot.errors import UserError, check_int, suggest
+from fewshot.hashing import FIRST, sentence_ids
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Sentence:
 
 
 class TextSource(Source):
-    """Sentences in classes, as rows of hashed n-grams (`hashing`).
+    """Sentences in classes, as rows of hashed n-grams (`fewshot.hashing`).
 
     Empty sentences, and those that a class has already, are left out and counted; long ones are cut, and counted.
 
