@@ -29,7 +29,7 @@ setup: $(INSTALLED) ## install everything into .venv
 extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, submitit, timm, wandb
 	$(UV) sync --quiet --all-extras
 
-train: $(INSTALLED) ## train and test on the embedded data set, a few minutes on two cores
+train: $(INSTALLED) ## train and test on the embedded dataset, a few minutes on two cores
 	$(BIN)/python train.py
 
 test: $(INSTALLED) ## all tests but the long proofs; those on real data need FEWSHOT_DATA_DIR=FOLDER

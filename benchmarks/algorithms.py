@@ -29,7 +29,7 @@ PUBLISHED = {
         "RelationNet": "99.6 ± 0.2 (Sung et al. 2018)",
     },
 }
-"""Data set -> model -> accuracy in 5-way 1-shot tasks, percent; after the papers' own budgets, which are far larger."""
+"""Dataset -> model -> accuracy in 5-way 1-shot tasks, percent; after the papers' own budgets, which are far larger."""
 HEADER = (
     "algorithm", "test accuracy, %", f"difference to {BASELINE}, points", "steps", "tasks", "images", "tasks/s", "images/s",
     "training, s", "peak memory, MiB", "query forward, M multiply-adds", "adapts", "transductive", "published, %",

@@ -1,4 +1,4 @@
-"""What it costs to show a run: the share of the processor time of a training that its callbacks for seeing take.
+"""What it costs to show a run: the share of the CPU time of a training that its callbacks for seeing take.
 
 ``python -m benchmarks.seeing [OVERRIDE ...]`` trains the default experiment. Processor time, for it does not depend on what
 else the machine is doing.

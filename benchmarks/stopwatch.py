@@ -12,7 +12,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 class Stopwatch:
     """Attributes: `seconds` of each step so far; `memory` in bytes before the first step and at most since then.
 
-    On a GPU, memory is what PyTorch's tensors take there; on a processor, what is resident.
+    On a GPU, memory is what PyTorch's tensors take there; on a CPU, what is resident.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A data set small enough for tests, in which a network can learn something within seconds."""
+"""A dataset small enough for tests, in which a network can learn something within seconds."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

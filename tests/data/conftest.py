@@ -1,4 +1,4 @@
-"""Data sets that several test files read, each written or prepared once."""
+"""Datasets that several test files read, each written or prepared once."""
 
 import pytest
 

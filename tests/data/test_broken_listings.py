@@ -1,4 +1,4 @@
-"""Files of published data sets, broken at random: what is read is right, or refused in one line.
+"""Files of published datasets, broken at random: what is read is right, or refused in one line.
 
 Ten thousand of each reader: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -m proof tests/data/test_broken_listings.py``.
 """

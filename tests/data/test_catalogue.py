@@ -1,4 +1,4 @@
-"""What is known of data sets beside their content, and the command that says it."""
+"""What is known of datasets beside their content, and the command that says it."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from tests.entry import ROOT, main
 
 
 def test_every_published_data_set_has_its_facts():
-    """A variant of another source (the cells of no shape) is no data set of its own, and a user's folder is not published."""
+    """A variant of another source (the cells of no shape) is no dataset of its own, and a user's folder is not published."""
     contents = {path.stem: yaml.safe_load(path.read_text()) for path in (CONFIGS / "data/source").glob("*.yaml")}
     assert {name for name, content in contents.items() if "data_dir" in content} - {"folder"} <= set(catalogue())
 
@@ -105,7 +105,7 @@ def test_several_data_sets_of_which_one_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("check", "eurosta"), "error: eurosta is no data set; did you mean 'eurosat'?"),
+        (("check", "eurosta"), "error: eurosta is no dataset; did you mean 'eurosat'?"),
         (("check", "eurosat", "data.shot=1"), "error: data.shot is no key of this config"),
         (("prepare", "eurosat", "data.image_shape=[2,8,8]"), "error: data.image_shape=[2, 8, 8] must have 1 channel"),
     ],

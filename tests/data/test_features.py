@@ -1,4 +1,4 @@
-"""Features of a frozen network in the place of a data set's images."""
+"""Features of a frozen network in the place of a dataset's images."""
 
 import json
 import pickle

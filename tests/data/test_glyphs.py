@@ -1,4 +1,4 @@
-"""Tests of the embedded data set: its classes, and the bytes of its drawings on every machine."""
+"""Tests of the embedded dataset: its classes, and the bytes of its drawings on every machine."""
 
 import hashlib
 import unicodedata

@@ -1,4 +1,4 @@
-"""Meta-Dataset: its data sets as one source, whose tasks stay within one of them, and what is left out."""
+"""Meta-Dataset: its datasets as one source, whose tasks stay within one of them, and what is left out."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def write_coco(root, changes=()):
 
 
 def source_of(root, *overrides):
-    """As the config of the data set makes it."""
+    """As the config of the dataset makes it."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", ["data=meta_dataset", f"paths.data_dir={root}", "data.image_shape=[3,16,16]", *overrides])
     return instantiate(cfg.data.source, _convert_="all")

@@ -142,7 +142,7 @@ def test_broken_files_are_refused(tmp_path, name, content, said):
 
 @pytest.mark.parametrize("shape", [(60_000, 28, 28), (2**32 - 1, 2**32 - 1, 2**32 - 1)])
 def test_a_giant_header_costs_no_memory(tmp_path, shape):
-    """Neither one that promises more than any data set has, nor one that promises what is not there."""
+    """Neither one that promises more than any dataset has, nor one that promises what is not there."""
     write(tmp_path / "a", bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape) + b"few")
     tracemalloc.start()
     said = refusal(read_idx, Place(tmp_path / "a"), 3)

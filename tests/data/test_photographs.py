@@ -1,4 +1,4 @@
-"""Published data sets of photographs in the forms that people have: what is a class, what is cut out, missing or broken."""
+"""Published datasets of photographs in the forms that people have: what is a class, what is cut out, missing or broken."""
 
 import io
 import json

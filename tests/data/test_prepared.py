@@ -31,14 +31,14 @@ class Newer(CountedToy):
 
 
 class Gone(CountedToy):
-    """A data set whose files are no longer there."""
+    """A dataset whose files are no longer there."""
 
     def files(self, split):
         raise UserError("toy.zip is missing; put it back")
 
 
 class Broken(CountedToy):
-    """A data set with an undecodable image in its second class."""
+    """A dataset with an undecodable image in its second class."""
 
     def images(self, split):
         yield next(super().images(split))
@@ -51,7 +51,7 @@ class Misshapen(Toy):
 
 
 class Short(Toy):
-    """A data set that brings fewer images than it lists."""
+    """A dataset that brings fewer images than it lists."""
 
     def images(self, split):
         yield from (images[:-1] for images in super().images(split))
@@ -177,7 +177,7 @@ def test_other_code_prepares_anew(source, cache, tmp_path):
 
 
 class Sized(CountedToy):
-    """A data set whose shape the config says, cut out of the toy's."""
+    """A dataset whose shape the config says, cut out of the toy's."""
 
     def __init__(self, size: int = 16, inverted: bool = False) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def test_missing_sources_are_said_where_nothing_was_made(cache):
 
 
 class NotAnImage(Toy):
-    """A user's own data set, which opens its images with Pillow."""
+    """A user's own dataset, which opens its images with Pillow."""
 
     def images(self, split):
         yield Image.open(io.BytesIO(b"no image"))

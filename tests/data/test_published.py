@@ -1,4 +1,4 @@
-"""Tests of the class lists that come with the package, and of a data set that is divided by one of them."""
+"""Tests of the class lists that come with the package, and of a dataset that is divided by one of them."""
 
 import logging
 from itertools import combinations
@@ -87,7 +87,7 @@ def test_classes_that_imagenet_splits_share():
     assert [len(set(mini["test"]) & set(tiered[part])) for part in SPLITS] == [5, 1, 4]
 
 
-# A data set that is divided
+# A dataset that is divided
 
 
 class Textures(SplitImages):

@@ -1,4 +1,4 @@
-"""Published data sets of images in their layouts: what is a class, what is kept apart, and what is missing or broken."""
+"""Published datasets of images in their layouts: what is a class, what is kept apart, and what is missing or broken."""
 
 import logging
 
@@ -304,7 +304,7 @@ def test_class_folders_below_one(tmp_path):
     write_zip(tmp_path / "x/all.zip", {f"data/{part}/Apple___rust/a b.JPG": grey(of) for part, of in greys.items()})
     assert levels(ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train")) == {"Apple___rust": [3]}
     elsewhere = ClassFolders("cropdisease", "y", str(tmp_path), SHAPE, below="train")
-    assert f"{tmp_path / 'y'} is missing" in refusal(elsewhere.classes, "all"), "these classes may be of any data set"
+    assert f"{tmp_path / 'y'} is missing" in refusal(elsewhere.classes, "all"), "these classes may be of any dataset"
 
 
 # MedMNIST
@@ -339,16 +339,16 @@ def test_medical_files_of_another_kind_are_refused(tmp_path):
     write_npz(tmp_path, "many", {part: [[0, 1]] for part in LABELS})
     assert "images have several labels" in refusal(MedMNIST(str(tmp_path), ["many"], SHAPE).classes, "all")
     write_npz(tmp_path, "deep", {part: [0] for part in LABELS}, np.zeros((1, 2, 2, 2, 2), dtype=np.uint8))
-    assert "choose data sets of flat images" in refusal(
+    assert "choose datasets of flat images" in refusal(
         lambda s: list(s.images("all")), MedMNIST(str(tmp_path), ["deep"], SHAPE)
     )
     (tmp_path / "broken.npz").write_bytes(b"PK")
     assert "broken.npz: train_labels cannot be read" in refusal(MedMNIST(str(tmp_path), ["broken"], SHAPE).classes, "all")
     assert "absent.npz is missing" in refusal(MedMNIST(str(tmp_path), ["absent"], SHAPE).classes, "all")
-    assert "data.source.datasets=[] names no data set" in refusal(MedMNIST, str(tmp_path), [], SHAPE)
+    assert "data.source.datasets=[] names no dataset" in refusal(MedMNIST, str(tmp_path), [], SHAPE)
 
 
-# Tested on another data set
+# Tested on another dataset
 
 
 def test_a_data_set_that_is_tested_alone_is_not_divided(tmp_path):

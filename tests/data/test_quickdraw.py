@@ -87,7 +87,7 @@ def test_googles_files_have_the_split_of_their_names(tmp_path, prefix, split):
 
 
 def test_a_few_categories_stay_in_their_parts(tmp_path):
-    """Those of the whole data set: another number of files deals nothing anew."""
+    """Those of the whole dataset: another number of files deals nothing anew."""
     write_bitmaps(tmp_path / "all", REAL)
     write_bitmaps(tmp_path / "some", REAL[::20])
     whole, some = QuickDraw(str(tmp_path / "all")), QuickDraw(str(tmp_path / "some"), allow_partial=True)

@@ -68,7 +68,7 @@ def test_runs(sentences, tmp_path, backbone, options):
 
 @pytest.mark.slow
 def test_sentences_are_told_apart_by_what_was_trained(sentences, tmp_path):
-    """A sentence that is in the support set is its own class's; its row is the one of the data set.
+    """A sentence that is in the support set is its own class's; its row is the one of the dataset.
 
     Vectors from a file are the run's own by then.
     """

@@ -1,4 +1,4 @@
-"""Trained on each of some data sets, tested on all of others."""
+"""Trained on each of some datasets, tested on all of others."""
 
 import csv
 
@@ -40,14 +40,14 @@ def test_a_plan_is_of_one_config_over_seeds(tmp_path):
     ("arguments", "message"),
     [
         (["model=maml,protonet"], "model=maml,protonet has several values, and a matrix is of one config"),
-        (["data=glyphs"], "data=glyphs: sources=A,B are the data sets"),
+        (["data=glyphs"], "data=glyphs: sources=A,B are the datasets"),
         (["--fast"], "--fast is no flag"),
     ],
 )
 def test_what_is_no_plan_is_told_in_a_line(tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         plan(["a"], [], arguments, tmp_path)
-    with pytest.raises(UserError, match=r"sources=\?\?\? must name data sets to train on"):
+    with pytest.raises(UserError, match=r"sources=\?\?\? must name datasets to train on"):
         command.cross_domain(["targets=a"])
 
 

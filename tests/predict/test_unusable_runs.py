@@ -97,7 +97,7 @@ def with_half_a_calibration(folder):
         (with_a_weight_less, "the checkpoint does not hold what it lists; use another"),
         (of_a_class_that_is_not_there, "cannot be imported"),
         (with_a_key_of_a_later_version, "the run is of another version of fewshot: use that one"),
-        (of_another_model, "give the backbone and data set that the checkpoint was trained with"),
+        (of_another_model, "give the backbone and dataset that the checkpoint was trained with"),
         (without_config, "it has no config.yaml; choose one below logs/train/runs"),
         (half_a_config, "cannot be read"),
         (with_half_a_calibration, "calibration.json cannot be read; delete it, or take another run"),

@@ -1,4 +1,4 @@
-"""Starting from another run's weights: the same bits, another head, another data set; mistakes in one line."""
+"""Starting from another run's weights: the same bits, another head, another dataset; mistakes in one line."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Which folds a cross-validation has: those of the data set where it has some, of classes otherwise, or one group at a time."""
+"""Which folds a cross-validation has: those of the dataset where it has some, of classes otherwise, or one group at a time."""
 
 import pytest
 from hydra import compose, initialize_config_dir

@@ -104,7 +104,7 @@ def test_meta_datasets_formulas():
 
 
 def test_meta_datasets_sources_and_alphabets():
-    """Each data set is as likely as the others, each alphabet within one; ways go from 5 to the classes, at most 50."""
+    """Each dataset is as likely as the others, each alphabet within one; ways go from 5 to the classes, at most 50."""
     alphabets = ["birds"] * 60 + ["greek"] * 8 + ["latin"] * 6 + ["tiny"] * 4
     data_sets = ["birds"] * 60 + ["omniglot"] * 18
     by_row = {"dataset": np.repeat(data_sets, 2), "alphabet": np.repeat(alphabets, 2)}

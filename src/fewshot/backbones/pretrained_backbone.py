@@ -1,4 +1,4 @@
-"""Networks that were trained elsewhere: what brings a data set's images to what they know, and which of their weights learn."""
+"""Networks that were trained elsewhere: what brings a dataset's images to what they know, and which of their weights learn."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ class PretrainedBackbone(Backbone):
     """A network with its preprocessing, frozen or trained in parts; always in evaluation.
 
     Nothing is forgotten at random and no statistics move. Grey images become three equal channels. Vectors of `out_features`
-    numbers pass as they are: features that were computed before, once for each image of a data set (`fewshot.data.features`).
+    numbers pass as they are: features that were computed before, once for each image of a dataset (`fewshot.data.features`).
 
     Where it is frozen, a CPU computes images one by one: the last bit of a feature does not depend on which others are asked
     for with it.

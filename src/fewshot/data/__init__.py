@@ -1,1 +1,1 @@
-"""Where images come from: one file a data set; preparing, verifying, and the LightningDataModule."""
+"""Where images come from: one file a dataset; preparing, verifying, and the LightningDataModule."""

@@ -1,4 +1,4 @@
-"""``python -m fewshot.data list|check|prepare NAME``: which data sets there are, what of one is found; its prepared arrays."""
+"""``python -m fewshot.data list|check|prepare NAME``: which datasets there are, what of one is found; its prepared arrays."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 def show_list(_: argparse.Namespace) -> int:
-    """Which data sets there are, of what size, under which licence."""
+    """Which datasets there are, of what size, under which licence."""
     for name, known in catalogue().items():
         print(f"{name:<15} {known.title}")
         print(f"{'':<15} {_numbers(known)}{known.licence}")
@@ -28,7 +28,7 @@ def show_list(_: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """What a data set is, where it comes from, what of it is found, and whether it is whole; exit code 1 where it is not."""
+    """What a dataset is, where it comes from, what of it is found, and whether it is whole; exit code 1 where it is not."""
     return max([_check(facts(name), options) for name in options.names or catalogue()])
 
 
@@ -89,7 +89,7 @@ def _write_sheet(source: "Source", known: Facts, parts: list[str], path: Path) -
 
 
 def _source(name: str, options: argparse.Namespace, *more: str) -> tuple["Source", "DictConfig"]:
-    """The source of a data set as a run would have it, and the config of that run."""
+    """The source of a dataset as a run would have it, and the config of that run."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
@@ -150,7 +150,7 @@ def _say(what: str, text: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    whole = argparse.ArgumentParser(prog="python -m fewshot.data", description="Which data sets there are, and what is found.")
+    whole = argparse.ArgumentParser(prog="python -m fewshot.data", description="Which datasets there are, and what is found.")
     commands = whole.add_subparsers(required=True)
     for name, command, many in (("list", show_list, None), ("check", check, "*"), ("prepare", prepare, "+")):
         about = str(command.__doc__)
@@ -158,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
         each.set_defaults(command=command)
         if many:
             each.add_argument(
-                "names", nargs=many, metavar="NAME", help="data sets, as list has them; and KEY=VALUE, as of train.py"
+                "names", nargs=many, metavar="NAME", help="datasets, as list has them; and KEY=VALUE, as of train.py"
             )
         if command is check:
             each.add_argument("--sheet", action="store_true", help="also draw some of the images, into NAME.png")

@@ -1,4 +1,4 @@
-"""What is known of each data set beside its content: what it is, under which licence, how large, where it comes from."""
+"""What is known of each dataset beside its content: what it is, under which licence, how large, where it comes from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ FILE = "catalogue.yaml"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file that a data set is downloaded as.
+    """A file that a dataset is downloaded as.
 
     Attributes:
-        name: in the data set's folder.
+        name: in the dataset's folder.
         urls: mirrors, tried in this order; empty where a browser (an account, terms to agree to) is needed.
         bytes: its size, where it is published.
         md5, sha256: its digests, where one is published; never of ``.gz``, which are compressed anew by who hands them on.
@@ -32,7 +32,7 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one data set.
+    """Of one dataset.
 
     Attributes:
         name: of its config, ``data=NAME``.
@@ -62,19 +62,19 @@ class Facts:
 
 @cache
 def catalogue() -> Mapping[str, Facts]:
-    """All data sets, by name."""
+    """All datasets, by name."""
     entries = yaml.safe_load((resources.files("fewshot.data") / FILE).read_text("utf-8"))
     return {name: _facts(name, entry) for name, entry in sorted(entries.items())}
 
 
 def facts(name: str) -> Facts:
-    """Of a data set.
+    """Of a dataset.
 
     Raises:
         UserError: there is none of that name.
     """
     if name not in catalogue():
-        raise UserError(f"{name} is no data set{suggest(name, catalogue())}")
+        raise UserError(f"{name} is no dataset{suggest(name, catalogue())}")
     return catalogue()[name]
 
 

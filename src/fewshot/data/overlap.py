@@ -14,7 +14,7 @@ from fewshot.tasks.table import CLASS
 NAMED = 5
 """Shared classes that a message names."""
 WORDNET = re.compile(r"(?:.*/)?(n\d{8})(?!\d)")
-"""How the names of ImageNet's classes begin, also behind the name of a data set."""
+"""How the names of ImageNet's classes begin, also behind the name of a dataset."""
 
 
 def refuse_shared_names(

@@ -78,7 +78,7 @@ def group_tasks(
 def _given(source: Source | None) -> Source:
     """A part's own source, or ``data.source``, which `build_data` has put in the place of null."""
     if source is None:
-        raise UserError("data.source=null leaves tasks without rows; choose a data set, for instance data=glyphs")
+        raise UserError("data.source=null leaves tasks without rows; choose a dataset, for instance data=glyphs")
     return source
 
 

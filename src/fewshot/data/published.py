@@ -1,4 +1,4 @@
-"""The splits in circulation: which classes of a data set train, validate and are tested, by their names."""
+"""The splits in circulation: which classes of a dataset train, validate and are tested, by their names."""
 
 import json
 from functools import cache
@@ -10,13 +10,13 @@ from fewshot.errors import UserError, suggest
 
 
 def listed(kind: str, name: str) -> Any:
-    """A list that comes with the package: of ``splits`` or of other ``lists`` of facts about published data sets."""
+    """A list that comes with the package: of ``splits`` or of other ``lists`` of facts about published datasets."""
     return json.loads((resources.files("fewshot.data.images") / kind / f"{name}.json").read_text("utf-8"))
 
 
 @cache
 def splits_of(dataset: str) -> tuple[str, ...]:
-    """The names of a data set's splits in circulation."""
+    """The names of a dataset's splits in circulation."""
     files = (path.name.removesuffix(".json") for path in (resources.files("fewshot.data.images") / "splits").iterdir())
     return tuple(sorted(name.removeprefix(f"{dataset}_") for name in files if name.startswith(f"{dataset}_")))
 
@@ -35,7 +35,7 @@ def part_of_class(dataset: str, split: str) -> dict[str, str]:
 
 
 def check_split(dataset: str, split: str) -> str:
-    """The name of a split, if the data set has it.
+    """The name of a split, if the dataset has it.
 
     Raises:
         UserError: it has not.

@@ -1,4 +1,4 @@
-"""What a data set has to offer before it can be prepared: the one interface that a new data set implements."""
+"""What a dataset has to offer before it can be prepared: the one interface that a new dataset implements."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class ImageClass:
     """One class of a part.
 
     Attributes:
-        name: unique within the data set.
+        name: unique within the dataset.
         group: what it belongs to (alphabet, script), the value of the column `Source.group`.
         size: number of its rows.
     """
@@ -42,10 +42,10 @@ class ImageClass:
 
 
 class Source(ABC):
-    """A data set: rows, listed with their columns and then read.
+    """A dataset: rows, listed with their columns and then read.
 
     Attributes:
-        name: the data set and the options that change its rows or classes, as in ``omniglot-vinyals``; names the prepared
+        name: the dataset and the options that change its rows or classes, as in ``omniglot-vinyals``; names the prepared
             files and the streams of tasks.
         version: of the preparing code; raised whenever the prepared bytes change.
         x: inputs, of each row.
@@ -81,7 +81,7 @@ class Source(ABC):
         """Whether another source was made with the same arguments."""
         return type(self) is type(other) and self._arguments == other._arguments
 
-    def obtain(self) -> None:  # noqa: B027  most data sets that need no download have nothing to do here
+    def obtain(self) -> None:  # noqa: B027  most datasets that need no download have nothing to do here
         """Downloads what is missing and can be downloaded; does nothing where the data are there."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Source(ABC):
         """The classes of a part, sorted by name, from listings alone: no content is read. Empty where rows have no class.
 
         Raises:
-            UserError: files are missing, corrupt, or not this data set.
+            UserError: files are missing, corrupt, or not this dataset.
         """
 
     def columns(self, part: str) -> dict[str, Sequence[str]]:
@@ -120,7 +120,7 @@ class Source(ABC):
         """
 
     def encode(self, item: Any) -> npt.NDArray[Any]:
-        """What a user brings (for instance a sentence) as a row's input, made as `read` makes it of the data set's own.
+        """What a user brings (for instance a sentence) as a row's input, made as `read` makes it of the dataset's own.
 
         Raises:
             UserError: it cannot be.
@@ -129,7 +129,7 @@ class Source(ABC):
 
 
 class ImageSource(Source):
-    """A data set of images in classes.
+    """A dataset of images in classes.
 
     Attributes:
         image_shape: ``(C, H, W)``
@@ -157,7 +157,7 @@ class ImageSource(Source):
         return self.pixels(*image_file(item))
 
     def pixels(self, data: bytes, origin: str) -> npt.NDArray[np.uint8]:
-        """An image file ``(C, H, W)``, brought to shape as the data set's own images are.
+        """An image file ``(C, H, W)``, brought to shape as the dataset's own images are.
 
         Args:
             data: the file.

@@ -111,7 +111,7 @@ def _mean_size(size: Any) -> float | None:
 
 
 def _other_sources(protocol: Mapping[str, Any]) -> str:
-    """Of the parts that do not come from the data set that is tested."""
+    """Of the parts that do not come from the dataset that is tested."""
     sources = protocol.get("sources") or {}
     return ", ".join(f"{part} {source}" for part, source in sources.items() if source != protocol.get("data")) or "none"
 

@@ -68,7 +68,7 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         "",
         "## Limits",
         "",
-        "- The figures are for tasks of this size, from this data set. Other images, more classes or other numbers of "
+        "- The figures are for tasks of this size, from this dataset. Other images, more classes or other numbers of "
         "examples: measure anew; `predict.py` says first what may be expected.",
         *([TRANSDUCTIVE] if protocol.get("transductive") else []),
         *([f"- The run was cut short: {', '.join(results['cut_short'])}."] if results.get("cut_short") else []),

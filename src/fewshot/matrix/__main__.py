@@ -43,7 +43,7 @@ def cross_domain(arguments: list[str]) -> None:
     own, overrides = _taken(arguments, ("sources", "targets", "out"))
     sources, targets = ([name for name in own.get(key, "").strip("[]").split(",") if name] for key in ("sources", "targets"))
     if not sources:
-        raise UserError("sources=??? must name data sets to train on, as in sources=glyphs,omniglot")
+        raise UserError("sources=??? must name datasets to train on, as in sources=glyphs,omniglot")
     folder = Path(unquoted(own["out"])).expanduser().absolute() if "out" in own else None
     of = plan(sources, targets, overrides, folder)
     require_fit(of)

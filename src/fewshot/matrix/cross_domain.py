@@ -1,4 +1,4 @@
-"""Trained on each of some data sets once, tested on all of others: how far what is learned carries.
+"""Trained on each of some datasets once, tested on all of others: how far what is learned carries.
 
 A target is tested by its own split and its own rules (what its tasks are within, what is kept apart), and its rows are brought
 to what the source's network takes: ``data.image_shape`` pixels and channels, normalised by the source's mean and deviation. A
@@ -82,7 +82,7 @@ def plan(sources: Sequence[str], targets: Sequence[str], arguments: Sequence[str
         if argument.startswith("seed="):
             seeds = tuple(values)
         elif argument.startswith("data="):
-            raise UserError(f"{argument}: sources=A,B are the data sets that are trained on")
+            raise UserError(f"{argument}: sources=A,B are the datasets that are trained on")
         elif len(values) > 1:
             raise UserError(f"{argument} has several values, and a matrix is of one config; type a command for each")
         else:
@@ -191,7 +191,7 @@ def write(of: Plan, cells: Cells, name: str) -> str:
             file.write(content.encode())
     means = score(name).factor * np.array([[cells[source, target].mean for target in of.targets] for source in of.sources])
     marked = [(0, row, of.targets.index(source)) for row, source in enumerate(of.sources) if source in of.targets]
-    titles = (f"test {score(name).axis}; framed: trained and tested on one data set", "tested on")
+    titles = (f"test {score(name).axis}; framed: trained and tested on one dataset", "tested on")
     write_heat_map(of.folder / "matrix.png", [("", means)], of.sources, of.targets, titles, marked)
     return words
 
@@ -209,14 +209,12 @@ def markdown(of: Plan, cells: Cells, name: str) -> str:
     lines += [f"| {source} | {' | '.join(cell(source, target) for target in of.targets)} |" for source in of.sources]
     unit, seeds = ", %" if score(name).percent else "", len(of.seeds)
     over = f"over tasks, then over {seeds} seeds" if seeds > 1 else "over tasks"
-    remark = f"Test {score(name).label}{unit}, a column for each data set that is tested; ± is half a 95 % interval {over}. "
-    return "\n".join(
-        [*lines, "", f"{remark}Bold: trained and tested on one data set, on classes that were not trained on.", ""]
-    )
+    remark = f"Test {score(name).label}{unit}, a column for each dataset that is tested; ± is half a 95 % interval {over}. "
+    return "\n".join([*lines, "", f"{remark}Bold: trained and tested on one dataset, on classes that were not trained on.", ""])
 
 
 def _composed(of: Plan, data: str) -> DictConfig:
-    """The config of a run on a data set, with nothing of Hydra's own."""
+    """The config of a run on a dataset, with nothing of Hydra's own."""
     os.environ.setdefault("FEWSHOT_ROOT", str(CONFIGS.parent))
     folders = [Path(each.partition("=")[2]).absolute() for each in of.overrides if each.startswith("--config-dir=")]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []

@@ -269,7 +269,7 @@ class MetaLearner(L.LightningModule, ABC):
             if here.get(name) != there.get(name):
                 raise UserError(
                     f"the checkpoint's network has {name} of shape {there.get(name)}, the config's {here.get(name)}; "
-                    "give the backbone and data set that the checkpoint was trained with"
+                    "give the backbone and dataset that the checkpoint was trained with"
                 )
         if not saved.keys() >= ADDED or not isinstance(state, dict) or _shapes_of(state) != _shapes_of(self.state_dict()):
             raise UserError("the checkpoint does not hold what it lists; use another")

@@ -15,7 +15,7 @@ from fewshot.predict.errors import InputError
 
 
 class Reader:
-    """Makes rows of inputs, as a run's data set makes them of its own.
+    """Makes rows of inputs, as a run's dataset makes them of its own.
 
     Args:
         row: what one row is.

@@ -35,7 +35,7 @@ class FewShotLearner(Estimator):
 
     It has scikit-learn's interface and does not need scikit-learn: clones, pipelines and cross-validation work. Inputs are
     paths, images of Pillow, sentences (of a run on text), or arrays of rows, flattened or not; uint8 images are 0 to 255, float
-    ones 0 to 1. They are brought to shape as the run's data set does with its own.
+    ones 0 to 1. They are brought to shape as the run's dataset does with its own.
 
     Args:
         run: a run's folder, or one that `save` has written.

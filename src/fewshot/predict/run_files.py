@@ -64,7 +64,7 @@ class Run:
 
     @cached_property
     def source(self) -> Source | None:
-        """The data set that it was trained on, to make inputs as its own are made; None where tasks are computed."""
+        """The dataset that it was trained on, to make inputs as its own are made; None where tasks are computed."""
         data = self.config["data"]
         nodes = [data.get("source"), *((data.get(part) or {}).get("source") for part in PARTS)]
         node = next((node for node in nodes if node), None)

@@ -20,9 +20,9 @@ SOURCES = (("train", "source"), ("val", "source"), ("test", "source"), ("test", 
 TASK_KEYS = (
     "ways", "shots", "queries", "train", "eval", "val", "test", "meta_batch_size", "val_tasks", "test_tasks", "num_workers",
 )  # fmt: skip
-"""Keys of ``data`` that stay the run's when another data set is chosen."""
+"""Keys of ``data`` that stay the run's when another dataset is chosen."""
 OF_DATA_SET = ("source", "unknown", "within", "apart")
-"""Keys of these that do not. The columns ``within`` and ``apart`` are a data set's own; without them its tasks are easier."""
+"""Keys of these that do not. The columns ``within`` and ``apart`` are a dataset's own; without them its tasks are easier."""
 
 
 def offer_saved_config(arguments: list[str]) -> None:

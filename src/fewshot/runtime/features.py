@@ -1,4 +1,4 @@
-"""Has a frozen network see each image of a data set once, before tasks are drawn."""
+"""Has a frozen network see each image of a dataset once, before tasks are drawn."""
 
 import logging
 from typing import Any

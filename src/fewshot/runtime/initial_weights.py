@@ -1,4 +1,4 @@
-"""Starting from the weights of another run: to fine-tune on another data set, or to give another algorithm its backbone."""
+"""Starting from the weights of another run: to fine-tune on another dataset, or to give another algorithm its backbone."""
 
 import hashlib
 import logging

@@ -40,7 +40,7 @@ def on_every_fold(jobs: Sequence[Sequence[str]], compose: Compose) -> list[list[
 def _folds(job: Sequence[str], compose: Compose) -> list[list[str]]:
     """What a job's overrides lack for each of its folds.
 
-    The preset's split is kfold, which holds over that of the data set: the data set's is taken where it has folds.
+    The preset's split is kfold, which holds over that of the dataset: the dataset's is taken where it has folds.
     """
     own = compose([override for override in job if not override.startswith(("sweep=", "data.split."))])
     if own.data.get("split") is None:

@@ -59,7 +59,7 @@ def draw_tasks(pool: ClassPool, size: TaskSize, key: Key, indices: Sequence[int]
 
     Args:
         pool: groups with fewer than `size.ways` classes must have been left out (`ClassPool.with_room_for`).
-        key: `stream_key` of (data set, split, seed).
+        key: `stream_key` of (dataset, split, seed).
         indices: ``(T,)`` task numbers.
 
     Returns:

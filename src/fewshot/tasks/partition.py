@@ -30,7 +30,7 @@ def partition(pool: ClassPool, classes: Column, size: TaskSize, key: Key) -> Par
         pool: which classes may meet; the tasks of its groups are mixed, so that any number of the first are as good.
         classes: of the rows.
         size: of every task.
-        key: `stream_key` of (data set, split, seed): tasks are a pure function of it.
+        key: `stream_key` of (dataset, split, seed): tasks are a pure function of it.
     """
     words = int(key[0]), int(key[1])
     blocks = pool.sizes // size.rows_per_class

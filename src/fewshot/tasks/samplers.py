@@ -94,7 +94,7 @@ class ClassSampler(Sampler):
         shots: support rows of each class.
         queries: query rows of each class.
         within: a column of classes (alphabet); a task takes all its classes from one value, drawn uniformly. Of Meta-Dataset's
-            tasks also several (data set, alphabet), of which one after another is drawn. A class with several values, joined by
+            tasks also several (dataset, alphabet), of which one after another is drawn. A class with several values, joined by
             bars (nodes of WordNet above it), is in the group of each, and a task takes all classes of such a group, or as many
             of them as `ways` allows.
         apart: a column of rows (patient); no value is on both sides of a task.

@@ -11,7 +11,7 @@ Key = npt.NDArray[np.uint64]
 
 
 def stream_key(*parts: str | int) -> Key:
-    """A 128-bit Philox key from what names a stream of random numbers (data set, split, seed, ...)."""
+    """A 128-bit Philox key from what names a stream of random numbers (dataset, split, seed, ...)."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u8").astype(np.uint64)
 

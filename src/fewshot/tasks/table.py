@@ -1,4 +1,4 @@
-"""What is known of the rows of a data set: columns of names, from listings alone."""
+"""What is known of the rows of a dataset: columns of names, from listings alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

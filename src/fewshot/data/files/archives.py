@@ -19,7 +19,7 @@ from fewshot.errors import UserError
 log = logging.getLogger(__name__)
 
 LARGEST_MEMBER = 16 * 2**20
-"""Bytes; no image of a few-shot data set comes near, a zip bomb does not stop before."""
+"""Bytes; no image of a few-shot dataset comes near, a zip bomb does not stop before."""
 LARGEST_LISTING = 2**30
 """The same of a text that lists images; MSCOCO's has half of it."""
 LARGEST_RATIO, SUSPECT = 100, 64 * 2**20

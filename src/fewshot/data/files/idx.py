@@ -28,7 +28,7 @@ def read_idx(place: Place, dimensions: int) -> npt.NDArray[np.uint8]:
         dimensions: that the array must have.
 
     Raises:
-        UserError: it is no such file, promises more than any data set has, or holds more or less than it promises.
+        UserError: it is no such file, promises more than any dataset has, or holds more or less than it promises.
     """
     try:
         with place.open() as file:

@@ -1,4 +1,4 @@
-"""MATLAB's files (level 5), as older data sets keep their labels in.
+"""MATLAB's files (level 5), as older datasets keep their labels in.
 
 SciPy reads them too, and ends the process where one is broken in the wrong place.
 """
@@ -17,7 +17,7 @@ from fewshot.errors import UserError
 HEADER = 128
 """Bytes before the first array."""
 LARGEST = 64 * 2**20
-"""Bytes of all arrays, uncompressed; labels of a few-shot data set come nowhere near."""
+"""Bytes of all arrays, uncompressed; labels of a few-shot dataset come nowhere near."""
 COMPRESSED, MATRIX = 15, 14
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """NumPy's type of each type of element that holds numbers."""

@@ -1,4 +1,4 @@
-"""Where the files of a data set are: in folders, or in archives there, which are not unpacked."""
+"""Where the files of a dataset are: in folders, or in archives there, which are not unpacked."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -112,11 +112,11 @@ def _places(folder: Path, tars: Collection[str], skip: Collection[str]) -> Itera
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the data set's: ``.DS_Store``, ``._image.jpg``."""
+    """Whether a file or folder is none of the dataset's: ``.DS_Store``, ``._image.jpg``."""
     return name.startswith((".", "__MACOSX"))
 
 
 def own_folder(data_dir: str, *names: str) -> Path:
-    """A data set's folder: the first of these in `data_dir` that there is, else `data_dir` itself."""
+    """A dataset's folder: the first of these in `data_dir` that there is, else `data_dir` itself."""
     root = Path(data_dir).absolute()
     return next((root / name for name in names if (root / name).is_dir()), root)

@@ -1,4 +1,4 @@
-"""Tables in text files, as data sets are listed in and users write them."""
+"""Tables in text files, as datasets are listed in and users write them."""
 
 import csv
 import io

@@ -1,1 +1,1 @@
-"""Data sets of images, one a file, and what is done to images."""
+"""Datasets of images, one a file, and what is done to images."""

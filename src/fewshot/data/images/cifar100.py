@@ -1,4 +1,4 @@
-"""CIFAR-100 (Krizhevsky 2009) as few-shot data sets: CIFAR-FS (Bertinetto et al. 2019) and FC100 (Oreshkin et al. 2018)."""
+"""CIFAR-100 (Krizhevsky 2009) as few-shot datasets: CIFAR-FS (Bertinetto et al. 2019) and FC100 (Oreshkin et al. 2018)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -31,7 +31,7 @@ class Cifar100(SplitImages):
 
     - the archives ``cifar-100-python.tar.gz`` and ``cifar-100-binary.tar.gz``, unpacked or not; the former is downloaded where
       no form is found;
-    - a file for each part: `part_files`, or ``PART.pickle`` in a folder of the data set's own;
+    - a file for each part: `part_files`, or ``PART.pickle`` in a folder of the dataset's own;
     - folders of classes, in folders of parts or not.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Published data sets that are a folder of images for each class."""
+"""Published datasets that are a folder of images for each class."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ class ClassFolders(PublishedImages):
     """Images in a folder for each class, unpacked or in a zip archive.
 
     Args:
-        name: of the data set.
+        name: of the dataset.
         folder: its own folder in `data_dir`.
         data_dir: holds the class folders or archives, directly or in `folder`.
         image_shape: ``(C, H, W)`` that images are brought to.
         classes: that there must be; others are left out. None takes all.
-        below: the folder that the class folders are in; None takes them wherever they are. Without a list of classes, the data
-            set must then be in its own folder.
+        below: the folder that the class folders are in; None takes them wherever they are. Without a list of classes, the
+            dataset must then be in its own folder.
         allow_partial: accept fewer classes.
     """
 
@@ -53,6 +53,6 @@ class ClassFolders(PublishedImages):
             yield PlacedImage(place, place.folder, {"file": key})
         if not self._allow_partial and (missing := sorted(set(self._classes or ()) - seen)):
             raise UserError(
-                f"paths.data_dir={self._data_dir} lacks class {missing[0]} of {self.name}; put the data set there or in its "
+                f"paths.data_dir={self._data_dir} lacks class {missing[0]} of {self.name}; put the dataset there or in its "
                 f"{self.folder}/, or accept fewer classes with data.allow_partial=true"
             )

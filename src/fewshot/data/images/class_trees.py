@@ -17,7 +17,7 @@ def in_class_folders(
 ) -> Iterator[PlacedImage]:
     """The images in folders of classes, sorted by file.
 
-    Of several trees of such folders, as a data set and a smaller copy beside it, the one with the most classes and images.
+    Of several trees of such folders, as a dataset and a smaller copy beside it, the one with the most classes and images.
 
     Args:
         root: that all lie below.

@@ -1,4 +1,4 @@
-"""The embedded data set: characters of many scripts, drawn in the fonts that matplotlib ships, distorted as handwriting varies.
+"""The embedded dataset: characters of many scripts, drawn in the fonts that matplotlib ships, distorted as handwriting varies.
 
 1,119 classes of 20 drawings. The splits hold out whole scripts, so that a test task shows letters of an alphabet never seen:
 

@@ -26,7 +26,7 @@ from fewshot.errors import UserError
 log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
-"""The data set, and its folder, that others are parts of."""
+"""The dataset, and its folder, that others are parts of."""
 
 
 class ImageEntry(Protocol):
@@ -49,14 +49,14 @@ class ImageEntry(Protocol):
 
 
 class ListedImages(ImageSource):
-    """A data set whose images are listed; classes, columns and pixels follow from the list."""
+    """A dataset whose images are listed; classes, columns and pixels follow from the list."""
 
     @abstractmethod
     def listed(self, part: str) -> Sequence[ImageEntry]:
         """The images of a part, those of a class together, the classes sorted by name.
 
         Raises:
-            UserError: files are missing, or not this data set.
+            UserError: files are missing, or not this dataset.
         """
 
     def group_of(self, label: str) -> str:
@@ -91,7 +91,7 @@ class ListedImages(ImageSource):
 
 @dataclass(frozen=True)
 class PlacedImage:
-    """An image of a published data set.
+    """An image of a published dataset.
 
     Attributes:
         box: the part of it that is taken; None takes all.
@@ -113,19 +113,19 @@ class PlacedImage:
 
 
 class PublishedImages(ListedImages):
-    """A published data set as it is downloaded: a folder of files and archives, which need not be unpacked.
+    """A published dataset as it is downloaded: a folder of files and archives, which need not be unpacked.
 
     Its rows have a column ``file`` beside what the listing says.
 
     Args:
-        data_dir: holds the data set, directly or in the folder `folder`.
+        data_dir: holds the dataset, directly or in the folder `folder`.
         image_shape: ``(C, H, W)`` that images are brought to: 1 channel for grey, 3 for colour.
         allow_partial: leave out images that are listed and not there.
 
     Attributes:
-        folder: the name of the data set's own folder in `data_dir`.
+        folder: the name of the dataset's own folder in `data_dir`.
         other_folders: what else that folder is called.
-        tars: names of the tar archives that the data set is published in; zip archives are all read.
+        tars: names of the tar archives that the dataset is published in; zip archives are all read.
         counted: whether there must be as many classes and images as the catalogue says.
     """
 
@@ -150,7 +150,7 @@ class PublishedImages(ListedImages):
         """All images, in any order.
 
         Raises:
-            UserError: files are missing, or not this data set.
+            UserError: files are missing, or not this dataset.
         """
 
     def listed(self, part: str) -> Sequence[PlacedImage]:
@@ -160,7 +160,7 @@ class PublishedImages(ListedImages):
         return sorted({image.place.path for image in self._listed} | {place.path for place in self._read})
 
     def required(self, name: str) -> Place:
-        """The data set's file of that name, in whatever folder; the data change with it."""
+        """The dataset's file of that name, in whatever folder; the data change with it."""
         place = self._by_name.get(name)
         if place is None:
             raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.folder} there or in its {self.folder}/")
@@ -168,11 +168,11 @@ class PublishedImages(ListedImages):
         return place
 
     def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
-        """The lines of the data set's csv file of that name, which must have these columns."""
+        """The lines of the dataset's csv file of that name, which must have these columns."""
         return [row for _, row in read_rows(self.required(name), columns)]
 
     def lines(self, name: str, fields: int) -> list[list[str]]:
-        """The lines of the data set's text file of that name, each parted at its first spaces into so many fields."""
+        """The lines of the dataset's text file of that name, each parted at its first spaces into so many fields."""
         place = self.required(name)
         lines = [line.strip().split(" ", fields - 1) for line in read_text(place).splitlines() if line.strip()]
         if wrong := [line for line in lines if len(line) != fields]:
@@ -180,7 +180,7 @@ class PublishedImages(ListedImages):
         return lines
 
     def json(self, name: str) -> Any:
-        """The content of the data set's JSON file of that name."""
+        """The content of the dataset's JSON file of that name."""
         place = self.required(name)
         try:
             return json.loads(read_text(place))
@@ -188,7 +188,7 @@ class PublishedImages(ListedImages):
             raise UserError(f"{place} is no JSON ({error}); replace the file") from error
 
     def mat(self, name: str) -> dict[str, Any]:
-        """The arrays of the data set's MATLAB file of that name."""
+        """The arrays of the dataset's MATLAB file of that name."""
         return load_mat(self.required(name))
 
     def file(self, name: str) -> Place | None:
@@ -227,18 +227,18 @@ class PublishedImages(ListedImages):
 
     @cached_property
     def where(self) -> Path:
-        """The folder that holds the data set."""
+        """The folder that holds the dataset."""
         return own_folder(self._data_dir, self.folder, *self.other_folders)
 
     @cached_property
     def every(self) -> list[Place]:
-        """All files; where the data set has no folder of its own, without those in the folders of others."""
+        """All files; where the dataset has no folder of its own, without those in the folders of others."""
         own = self.where != Path(self._data_dir).absolute()
         return all_places(self.where, self.tars, () if own else self._folders_of_others)
 
     @property
     def _folders_of_others(self) -> set[str]:
-        """The data sets that are other files; ImageNet's may be anybody's."""
+        """The datasets that are other files; ImageNet's may be anybody's."""
         known = catalogue()
         mine = known[self.folder].files if self.folder in known else ()
         return {name for name, of in known.items() if name not in (self.folder, IMAGENET) and not (mine and of.files == mine)}
@@ -261,7 +261,7 @@ class PublishedImages(ListedImages):
                 "there, or leave them out with data.allow_partial=true"
             )
         if not images:
-            raise UserError(f"{self.where} holds no image of {self.name}; put the data set there, or set paths.data_dir=FOLDER")
+            raise UserError(f"{self.where} holds no image of {self.name}; put the dataset there, or set paths.data_dir=FOLDER")
         self._refuse_other_numbers(len({image.label for image in images}), len(images))
         left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
         log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")

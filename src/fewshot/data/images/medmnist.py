@@ -1,4 +1,4 @@
-"""MedMNIST: small medical images of many kinds (Yang et al. 2023), each data set a domain."""
+"""MedMNIST: small medical images of many kinds (Yang et al. 2023), each dataset a domain."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,7 +14,7 @@ from fewshot.errors import UserError
 
 
 class MedMNIST(ImageSource):
-    """Some of its data sets; classes are called ``DATASET NUMBER`` and belong to the domain ``DATASET``.
+    """Some of its datasets; classes are called ``DATASET NUMBER`` and belong to the domain ``DATASET``.
 
     The published parts of each hold the same classes and are joined; rows have a column ``published``, the part that they are
     from. Who an image is of is not published.
@@ -34,7 +34,7 @@ class MedMNIST(ImageSource):
         if channels not in MODES:
             raise UserError(f"data.image_shape={list(image_shape)} must have 1 channel, grey, or 3, colour")
         if not datasets:
-            raise UserError("data.source.datasets=[] names no data set; give some, as in [pathmnist,bloodmnist]")
+            raise UserError("data.source.datasets=[] names no dataset; give some, as in [pathmnist,bloodmnist]")
         self.image_shape = (channels, height, width)
         self._folder, self._datasets = own_folder(data_dir, "medmnist"), sorted(set(datasets))
         self.name = "-".join(["medmnist", *(dataset.removesuffix("mnist") for dataset in self._datasets)])
@@ -53,25 +53,25 @@ class MedMNIST(ImageSource):
         for dataset, path in zip(self._datasets, self.files(split), strict=True):
             images = np.concatenate([_array(path, f"{part}_images") for part in SPLITS])
             if images.dtype != np.uint8 or images.ndim not in (3, 4):
-                raise UserError(f"{path}: images are {images.dtype} {images.shape}; choose data sets of flat images of uint8")
+                raise UserError(f"{path}: images are {images.dtype} {images.shape}; choose datasets of flat images of uint8")
             for name, rows in self._rows.items():
                 if name.split()[0] == dataset:
                     yield np.stack([self.encode(image) for image in images[rows]])
 
     @cached_property
     def _labels(self) -> dict[str, list[npt.NDArray[np.int64]]]:
-        """Of each data set, the labels of its parts."""
+        """Of each dataset, the labels of its parts."""
         found = {}
         for dataset, path in zip(self._datasets, self.files("all"), strict=True):
             labels = [_array(path, f"{part}_labels") for part in SPLITS]
             if any(of_part.ndim != 2 or of_part.shape[1] != 1 for of_part in labels):
-                raise UserError(f"{path}: images have several labels; choose data sets with one")
+                raise UserError(f"{path}: images have several labels; choose datasets with one")
             found[dataset] = [of_part[:, 0].astype(np.int64) for of_part in labels]
         return found
 
     @cached_property
     def _rows(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Of each class, its rows through the parts of its data set."""
+        """Of each class, its rows through the parts of its dataset."""
         of_datasets = {dataset: np.concatenate(labels) for dataset, labels in self._labels.items()}
         return {
             f"{dataset} {label:02d}": np.flatnonzero(labels == label)

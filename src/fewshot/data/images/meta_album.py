@@ -1,4 +1,4 @@
-"""Meta-Album: 40 data sets of images from ten domains, all in one form (Ullah et al. 2022)."""
+"""Meta-Album: 40 datasets of images from ten domains, all in one form (Ullah et al. 2022)."""
 
 import csv
 import io
@@ -21,12 +21,12 @@ COLUMNS = {
 
 
 class MetaAlbum(PublishedImages):
-    """Some of its data sets; classes are called ``DATASET CATEGORY`` and belong to the domain ``DATASET``.
+    """Some of its datasets; classes are called ``DATASET CATEGORY`` and belong to the domain ``DATASET``.
 
     Rows have a column ``super_category``.
 
     Args:
-        data_dir: holds a folder or zip archive for each data set, with ``labels.csv``, perhaps ``info.json``, and the images
+        data_dir: holds a folder or zip archive for each dataset, with ``labels.csv``, perhaps ``info.json``, and the images
             beside them or in ``images/``; directly or in ``meta_album/``.
         image_shape: ``(C, H, W)`` that images are brought to.
         datasets: names of such folders, as in ``[BRD_Mini, PLK_Mini]``; None takes all.
@@ -77,7 +77,7 @@ class MetaAlbum(PublishedImages):
 
 
 def _name(labels: Place) -> str:
-    """Of a data set: its folder's, or that of its archive."""
+    """Of a dataset: its folder's, or that of its archive."""
     return (labels.folder or labels.path.stem).replace(" ", "_")
 
 

@@ -1,4 +1,4 @@
-"""Meta-Dataset: ten data sets whose tasks are drawn by one procedure (Triantafillou et al. 2020)."""
+"""Meta-Dataset: ten datasets whose tasks are drawn by one procedure (Triantafillou et al. 2020)."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class MetaDataset(ImageSource):
-    """Data sets as one: classes are called ``DATASET/CLASS``, and rows have a column ``dataset``.
+    """Datasets as one: classes are called ``DATASET/CLASS``, and rows have a column ``dataset``.
 
     The column ``group`` says what else tasks stay within: of Omniglot the alphabet, of ImageNet the nodes of WordNet above a
-    class, of others the data set. Those that are not there are left out, in one line that names them.
+    class, of others the dataset. Those that are not there are left out, in one line that names them.
 
     Args:
-        data_dir: holds a folder of each data set.
+        data_dir: holds a folder of each dataset.
         image_shape: ``(C, H, W)`` that images are brought to; 3 channels.
         sources: by name, each with its classes divided as Meta-Dataset divides them; None takes no part.
-        allow_partial: accept data sets of which some parts are there.
+        allow_partial: accept datasets of which some parts are there.
     """
 
     version = 1
@@ -65,12 +65,12 @@ class MetaDataset(ImageSource):
 
     @property
     def _found(self) -> dict[str, list[str]]:
-        """The parts of each data set that is there."""
+        """The parts of each dataset that is there."""
         return {name: parts for name, (parts, _) in self._looked_for.items() if parts}
 
     @cached_property
     def _looked_for(self) -> dict[str, tuple[list[str], str]]:
-        """Of each data set, the parts that are there, and why others are not: a whole data set has all of them."""
+        """Of each dataset, the parts that are there, and why others are not: a whole dataset has all of them."""
         looked = {name: self._parts_of(source) for name, source in self._asked.items()}
         for name, (parts, reason) in looked.items():
             if not parts:
@@ -118,7 +118,7 @@ class MetaDataset(ImageSource):
         return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
     def _of(self, part: str) -> dict[str, ImageSource]:
-        """The data sets with classes in a part; one without a split of its own is tested as a whole."""
+        """The datasets with classes in a part; one without a split of its own is tested as a whole."""
         found = {
             name: self._asked[name]
             for name, parts in self._found.items()
@@ -131,7 +131,7 @@ class MetaDataset(ImageSource):
 
 
 def _part_in(source: ImageSource, part: str) -> str:
-    """What a data set calls a part."""
+    """What a dataset calls a part."""
     return part if part in source.parts else "all"
 
 

@@ -28,7 +28,7 @@ RECORD = "https://zenodo.org/api/records/7978538"
 SIZE = 84
 IMAGES_PER_CLASS = 600
 OWN_FOLDERS = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "mini-ImageNet")
-"""What the data set's folder is called in `data_dir`."""
+"""What the dataset's folder is called in `data_dir`."""
 
 
 class MiniImageNet(ImageSource):
@@ -98,7 +98,7 @@ class MiniImageNet(ImageSource):
 
 
 class _Form(ABC):
-    """One of the forms in which people have the data set."""
+    """One of the forms in which people have the dataset."""
 
     def __init__(self, folder: Path, allow_partial: bool) -> None:
         self._folder, self._allow_partial = folder, allow_partial
@@ -242,7 +242,7 @@ class _Folders(_Jpegs):
 
 
 def _in_folders(folder: Path) -> Iterator[PlacedImage]:
-    """The images below a folder of the data set's own; of another, those in its folders of the splits."""
+    """The images below a folder of the dataset's own; of another, those in its folders of the splits."""
     own = folder.name in OWN_FOLDERS
     tops = [folder] if own else sorted(path for path in folder.iterdir() if path.is_dir() and split_folder(path.name))
     return in_class_folders(folder, (place for top in tops for place in all_places(top)), _label, joined=False)

@@ -41,15 +41,15 @@ FOLDERS = {
     "kmnist": ("KMNIST",),
     "emnist": ("EMNIST",),
 }
-"""What else a data set's folder is called."""
+"""What else a dataset's folder is called."""
 DIMENSIONS = {"images": 3, "labels": 1}
 
 
 class MNIST(ImageSource):
-    """A data set in idx files, compressed or not. What is published as training and as test has the same classes and is joined.
+    """A dataset in idx files, compressed or not. What is published as training and as test has the same classes and is joined.
 
     Rows have a column ``published``, the part that they are from. The files of MNIST, Fashion-MNIST and Kuzushiji-MNIST are
-    called the same: they are looked for in the data set's own folder, or directly in `data_dir`, and in no other below it.
+    called the same: they are looked for in the dataset's own folder, or directly in `data_dir`, and in no other below it.
 
     Args:
         name: ``mnist``, ``fashion_mnist``, ``kmnist`` or ``emnist``.

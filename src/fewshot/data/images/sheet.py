@@ -1,4 +1,4 @@
-"""A picture of what a data set holds: some classes of each part, some images of each class."""
+"""A picture of what a dataset holds: some classes of each part, some images of each class."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

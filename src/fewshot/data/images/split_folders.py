@@ -1,4 +1,4 @@
-"""Published data sets that are a folder of images for each class, divided by one of the splits in circulation."""
+"""Published datasets that are a folder of images for each class, divided by one of the splits in circulation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ class SplitFolders(SplitImages):
     """Images in a folder for each class that a split names, unpacked or in an archive; others are left out.
 
     Args:
-        folder: the data set, and its own folder in `data_dir`.
+        folder: the dataset, and its own folder in `data_dir`.
         data_dir: holds the class folders or archives, directly or in `folder`.
         image_shape: ``(C, H, W)`` that images are brought to.
         usual: the split where none is named.

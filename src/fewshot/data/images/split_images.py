@@ -1,4 +1,4 @@
-"""Published data sets of images whose classes are divided by one of the splits in circulation."""
+"""Published datasets of images whose classes are divided by one of the splits in circulation."""
 
 import logging
 from collections import Counter
@@ -19,10 +19,10 @@ AnyImage = PlacedImage | StoredImage
 
 
 class SplitImages(PublishedImages):
-    """A published data set in train, val and test: parts have the classes that a split names, wherever their images lie.
+    """A published dataset in train, val and test: parts have the classes that a split names, wherever their images lie.
 
     Args:
-        data_dir: holds the data set, directly or in the folder `folder`.
+        data_dir: holds the dataset, directly or in the folder `folder`.
         image_shape: ``(C, H, W)`` that images are brought to.
         split: of those in circulation (`published.splits_of`); None takes `usual`.
         allow_partial: accept fewer classes and images.
@@ -52,7 +52,7 @@ class SplitImages(PublishedImages):
         """All images of a part, those of a class in an order that says nothing of how they were found; here those of `found`.
 
         Raises:
-            UserError: files are missing, or not this data set.
+            UserError: files are missing, or not this dataset.
         """
         return self.of_part(part, self._listed)
 
@@ -62,7 +62,7 @@ class SplitImages(PublishedImages):
         return [image for image in images if image.label in wanted or image.label.startswith(f"{part} ")]
 
     def check_sizes(self, part: str, sizes: Mapping[str, int]) -> None:
-        """Refuses classes of a whole data set that have not as many images as are published."""
+        """Refuses classes of a whole dataset that have not as many images as are published."""
 
     def listed(self, part: str) -> Sequence[AnyImage]:  # type: ignore[override]
         if part not in self._of_parts:

@@ -26,7 +26,7 @@ class TieredImageNet(SplitImages):
     """tieredImageNet in the forms that people have.
 
     Classes are called by their WordNet id, or by part and number where a form has no names: then nothing tells that another
-    data set was trained on them.
+    dataset was trained on them.
 
     - Ren's ``PART_images_png.pkl`` (PNG files) or ``PART_images.npz`` with ``PART_labels.pkl`` (``label_specific_str``);
     - MetaOptNet's ``PART_images.npz`` with ``PART_labels.pkl`` (``labels``: numbers);

@@ -181,7 +181,7 @@ def existing(path: Path) -> Path:
 
 
 def found_in(data_dir: str, folder: str, name: str) -> Path:
-    """A file of a data set, in its own folder in `data_dir` or directly there."""
+    """A file of a dataset, in its own folder in `data_dir` or directly there."""
     root = Path(data_dir).absolute()
     return root / name if (root / name).is_file() and not (root / folder).is_dir() else existing(root / folder / name)
 

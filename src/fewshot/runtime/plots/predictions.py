@@ -56,7 +56,7 @@ class Answers:
 
 
 def are_pictures(datamodule: EpisodicDataModule) -> bool:
-    """Whether a data set's inputs are images that can be shown, of classes."""
+    """Whether a dataset's inputs are images that can be shown, of classes."""
     shape, part = datamodule.image_shape, datamodule.parts["test"]
     return len(shape) == 3 and shape[0] in (1, 3) and isinstance(part, Part) and part.source.y is None
 
