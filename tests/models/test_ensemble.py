@@ -36,6 +36,13 @@ def test_probabilities_are_the_mean_of_those_of_each_checkpoint(make):
     assert ensemble.description == members[0].description | {"ensemble": 3}
 
 
+def test_probabilities_too_small_for_a_number_have_a_finite_logarithm(monkeypatch):
+    """Else a task of sure answers would count as one whose outputs are not finite."""
+    model, outputs = maml(0), torch.tensor([[[[0.0, -300.0]]]])
+    monkeypatch.setattr(model, "evaluate", lambda _: outputs)
+    assert torch.equal(Ensemble(model, [model.state_dict()] * 2).evaluate(random_tasks()), outputs)
+
+
 def test_values_are_the_mean_of_those_of_each_checkpoint():
     objective, batch = Regression("rmse", "min"), random_tasks()
     members = [maml(seed, objective=objective) for seed in range(2)]

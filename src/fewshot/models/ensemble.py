@@ -1,5 +1,6 @@
 """Several checkpoints of a run as one model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,9 +37,12 @@ class Ensemble(MetaLearner):
             self.member.load_state_dict(state)
             outputs = self.member.evaluate(batch)
             outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-            found.append(outputs.softmax(dim=-1) if self._of_classes else outputs)
-        mean = torch.stack(found).mean(dim=0)
-        return mean.log() if self._of_classes else mean
+            found.append(outputs.log_softmax(dim=-1) if self._of_classes else outputs)
+        members = torch.stack(found)
+        if not self._of_classes:
+            return members.mean(dim=0)
+        # by logarithms throughout: a probability may be too small for its number, and its logarithm would be infinite
+        return members.logsumexp(dim=0) - math.log(len(found))
 
     def features_of(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         return self.member.features_of(batch)
