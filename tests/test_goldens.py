@@ -32,11 +32,12 @@ EXPERIMENTS = sorted({path.stem for path in CONFIGS.glob("experiment/*.yaml")} -
 MODELS = [name for name in choices("model") if "images" in _model_class(name).inputs]
 SHORT = (
     "data.meta_batch_size=1", "data.val_tasks=2", "trainer=cpu", "trainer.max_steps=20", "trainer.val_check_interval=20",
-    "trainer.log_every_n_steps=1", "test=false", "seed=0",
+    "trainer.log_every_n_steps=1", "test=false", "seed=0", "calibration_tasks=0", "callbacks=minimal",
 )  # fmt: skip
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_losses(compose_config, tmp_path, experiment):
     train(compose_config(tmp_path, *stand_in(experiment), *SHORT, experiment=experiment))

@@ -53,6 +53,7 @@ def test_query_rows_do_see_each_other_in_one_batch(norm, x):
     assert not torch.allclose(norm(x)[:6], norm(changed)[:6])
 
 
+@pytest.mark.slow
 def test_normalising_by_the_support_set_can_be_differentiated_twice(norm, x):
     def through(x, weight, bias):
         with norm_mode(rows=4):

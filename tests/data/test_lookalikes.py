@@ -48,6 +48,6 @@ def test_of_look_alikes_the_first_is_kept():
     assert distinct(codes("ABΑoΒοЖ"), load_faces()) == codes("ABoЖ")
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_list_is_what_the_code_makes():
     assert splits() == split_list("glyphs")

@@ -34,6 +34,7 @@ def allocated(function):
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_steps", [False, True], ids=["all steps", "step by step"])
 @pytest.mark.parametrize(
     ("engine", "chunk", "at_once"), [("functional", None, 1), ("vectorized", None, 3), ("vectorized", 4, 2)]

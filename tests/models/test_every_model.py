@@ -35,7 +35,7 @@ NOT_OF_IMAGES, NOT_OF_TEXT = (
     {"tfidf_centroid", "tfidf_learned", "tfidf_ridge"} | OF_RATINGS,
     {"cavia", "relationnet"} | OF_RATINGS,
 )
-FAMILIES = {"baseline", "maml", "metaoptnet", "protonet", "relationnet", "reptile"}
+FAMILIES = {"baseline", "maml", "protonet"}
 """Models that show each their own pictures; the others inherit theirs."""
 KINDS = {
     "regression": ("sinusoid_10shot", REGRESSING, "does not (take vectors,|learn it;)", ()),
@@ -74,10 +74,10 @@ IMAGES_OF_A_CLASS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("models", [["baseline", "maml"], pytest.param(MODELS, marks=pytest.mark.proof)], ids=["two", "all"])
+@pytest.mark.parametrize("models", [["baseline"], pytest.param(MODELS, marks=pytest.mark.proof)], ids=["one", "all"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_with_any_model(experiment, models):
-    """With a model that has its own training tasks, and with one that has not; the proofs compose all pairs."""
+    """With one that has its own training tasks; the proofs compose all pairs."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         plain = compose("train", [f"experiment={experiment}", "paths.output_dir=x", "seed=0"])
         for model in models:
@@ -91,8 +91,10 @@ def test_every_experiment_composes_with_any_model(experiment, models):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, model):
+def test_every_model_learns_images_or_is_refused(compose_config, tmp_path, monkeypatch, model):
     """A whole run; of one model of each family, pictures too."""
+    if model not in FAMILIES:
+        monkeypatch.setattr("fewshot.runtime.report.Report._draw", lambda *_: None)
     few = ["model.iterations=10"] if model == "tim" else []
     cfg = compose_config(tmp_path, f"model={model}", *SHORT, *few, *(SEEN if model in FAMILIES else ()))
     if model in NOT_OF_IMAGES:

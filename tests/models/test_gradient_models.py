@@ -41,9 +41,15 @@ class GradientModelTester(ModelTester):
             "batch_norm": "transductive", "optimizer": sgd, **self.others, **changes,
         })  # fmt: skip
 
+    @pytest.mark.proof
+    @pytest.mark.parametrize("shuffled", [False, True], ids=["true-labels", "shuffled-labels"])
+    def test_it_learns_what_can_be_learned(self, toy_data, shuffled):
+        """Left to the proofs where the outer gradient is MAML's: it is held against differences in every test run."""
+        super().test_it_learns_what_can_be_learned(toy_data, shuffled)
+
 
 class TestMAML(GradientModelTester):
-    pass
+    test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
 
 
 class TestFOMAML(GradientModelTester):
@@ -105,6 +111,7 @@ class TestKFO(GradientModelTester):
 
 
 class TestReptile(GradientModelTester):
+    test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
     blind_to_copies: ClassVar = False
     loop: ClassVar = Reptile
     inner: ClassVar = {
@@ -140,6 +147,7 @@ class TestReptileWithAdam(TestReptile):
 
 
 class TestIMAML(GradientModelTester):
+    test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
     loop: ClassVar = Implicit
     inner: ClassVar = {"proximal": 1.0, "cg_damping": 1.0, "lr": 0.2, "steps": 5, "eval_steps": 5}
 
