@@ -1,24 +1,20 @@
 """Real processes that start in milliseconds: forked from this one, which has imported everything."""
 
 import importlib
-import logging
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-import torch.distributed.launcher.api as launcher
 from hydra.core.global_hydra import GlobalHydra
 
-from fewshot.runtime import worker
 from fewshot.sweep import local, one_job
 from fewshot.sweep.job import LOG, Job
 from tests.entry import QUICK, main
@@ -159,37 +155,6 @@ class ForkedJob:
 def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of sweeps start in milliseconds."""
     monkeypatch.setattr(local, "start_process", ForkedJob)
-
-
-@pytest.fixture
-def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes of a run start in milliseconds."""
-    original = launcher.elastic_launch
-
-    def elastic_launch(config: launcher.LaunchConfig, _: str) -> Callable[..., object]:
-        config.start_method = "fork"
-
-        def start(*arguments: str) -> object:
-            with (
-                os.fdopen(1, "w", buffering=1, closefd=False) as out,
-                os.fdopen(2, "w", buffering=1, closefd=False) as err,
-                redirect_stdout(out),
-                redirect_stderr(err),
-            ):
-                return original(config, _work)(arguments[-1])
-
-        return start
-
-    monkeypatch.setattr(launcher, "elastic_launch", elastic_launch)
-
-
-def _work(composed: str) -> None:
-    """What ``python -m fewshot.runtime.worker FOLDER/composed.yaml`` does."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for signum in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_DFL)
-    logging.getLogger().handlers.clear()  # of the process that started this one
-    worker.main(Path(composed))
 
 
 def _arm(where: str, calls: int, signum: int) -> None:

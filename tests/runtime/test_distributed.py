@@ -15,7 +15,7 @@ import torch
 from fewshot.errors import UserError
 from fewshot.runtime.distributed import require_shares
 from tests.entry import QUICK, ROOT, main
-from tests.forked import fork, forked_ranks, wait_for  # noqa: F401
+from tests.forked import fork, wait_for
 from tests.ranks import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
@@ -60,7 +60,6 @@ def require_same_run(folder, alone):
     assert ours["metrics"]["test/acc"] == pytest.approx(theirs["metrics"]["test/acc"], abs=0.05)
 
 
-@pytest.mark.usefixtures("forked_ranks")
 def test_two_processes_leave_what_one_leaves(alone, tmp_path):
     process = fork("train.py", *arguments(tmp_path, "trainer=ddp_cpu"), output=tmp_path / "out")
     assert process.wait() == 0, (tmp_path / "out").read_text()
@@ -75,7 +74,6 @@ def children_of(pid):
 
 
 def test_a_process_that_dies_ends_the_run_within_seconds(tmp_path):
-    """Started as a user's are; those of the other tests are forked, for speed."""
     process = fork("train.py", *arguments(tmp_path, "trainer=ddp_cpu", "trainer.max_steps=100000"), output=tmp_path / "out")
     wait_for((tmp_path / "run/checkpoints/last.ckpt").exists)
     victim = max(children_of(process.pid))
@@ -86,7 +84,6 @@ def test_a_process_that_dies_ends_the_run_within_seconds(tmp_path):
     assert "of the run was killed by signal 9; the others were ended too" in (tmp_path / "out").read_text()
 
 
-@pytest.mark.usefixtures("forked_ranks")
 def test_asked_to_stop_all_processes_stop_at_one_step_and_one_can_go_on(tmp_path):
     several = arguments(tmp_path, "trainer=ddp_cpu", "trainer.max_steps=100000")
     process = fork("train.py", *several, output=tmp_path / "out")

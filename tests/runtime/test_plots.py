@@ -24,7 +24,7 @@ from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
 from fewshot.runtime.train import train
 from tests.entry import QUICK, main
-from tests.forked import fork, forked_ranks  # noqa: F401
+from tests.forked import fork
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
 
@@ -221,7 +221,6 @@ def test_the_worst_tasks_are_those_solved_worst(quick_config, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_ranks")
 def test_several_processes_show_everything_once(tmp_path):
     arguments = [*QUICK, *LEARNED, *SEEN, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}"]
     done = main("train.py", *arguments)

@@ -11,7 +11,7 @@ import pytest
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.tasks.streams import stream_key, uniforms
 from tests.entry import QUICK, TINY, main
-from tests.forked import fork, forked_jobs, forked_ranks, wait_for  # noqa: F401
+from tests.forked import fork, forked_jobs, wait_for  # noqa: F401
 from tests.runtime.sameness import what_a_run_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("no_pictures")]
@@ -141,7 +141,6 @@ def test_two_commands_share_a_folder(tmp_path):
 
 
 @forked
-@pytest.mark.usefixtures("forked_ranks")
 def test_a_job_of_several_processes_starts_them_once(tmp_path):
     code, said = sweep(tmp_path, "trainer=ddp_cpu", "model.inner.lr=0.1", "launcher=serial")
     assert code == 0, said
