@@ -24,7 +24,7 @@ from fewshot.files import json_text
 from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.report import WIDTH, console, plain_table
-from fewshot.sweep.table import cross_validations, groups_of, named
+from fewshot.sweep.table import cross_validations, doubled, groups_of, named
 
 NOTHING = "–"
 
@@ -214,6 +214,8 @@ def _entries(folder: Path) -> list[Entry]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name that of a run, of an evaluation or of a sweep")
     groups = groups_of(jobs_in(folder))
+    if twice := doubled(groups):
+        raise UserError(twice[0])
     validations = cross_validations(groups)
     of_folds = {group for folds in validations for group in folds}
     configs = [[group] for group in groups if group not in of_folds] + validations

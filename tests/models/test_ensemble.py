@@ -43,6 +43,18 @@ def test_probabilities_too_small_for_a_number_have_a_finite_logarithm(monkeypatc
     assert torch.equal(Ensemble(model, [model.state_dict()] * 2).evaluate(random_tasks()), outputs)
 
 
+@pytest.mark.parametrize("make", [maml, protonet])
+def test_it_takes_no_outer_step_and_adds_no_gradient(make):
+    model, batch = make(0), random_tasks()
+    ensemble = Ensemble(model, [make(seed).state_dict() for seed in range(2)])
+    losses, outputs = ensemble.meta_gradient(batch)
+    said = torch.stack([outputs[task].log_softmax(dim=-1)[range(12), batch.query_y[task]] for task in range(len(batch))])
+    torch.testing.assert_close(losses, -said.mean(dim=1))
+    assert torch.equal(outputs, ensemble.evaluate(batch)[:, -1])
+    assert not ensemble.takes_outer_steps
+    assert all(parameter.grad is None for parameter in ensemble.parameters())
+
+
 def test_values_are_the_mean_of_those_of_each_checkpoint():
     objective, batch = Regression("rmse", "min"), random_tasks()
     members = [maml(seed, objective=objective) for seed in range(2)]

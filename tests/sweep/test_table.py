@@ -16,7 +16,7 @@ from fewshot.sweep.__main__ import parser, retry
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.plot import plot
-from fewshot.sweep.table import cells, chosen_baseline, cross_validations, csv_text, explanation, groups_of, markdown
+from fewshot.sweep.table import cells, chosen_baseline, cross_validations, csv_text, doubled, explanation, groups_of, markdown
 from tests.entry import main
 
 TASKS = 40
@@ -24,12 +24,13 @@ RANDOM = np.random.default_rng(0)
 HARDNESS = RANDOM.normal(0, 0.1, TASKS)
 
 
-def finish(folder, lr, seed, level, tested=True, fold=None, **protocol):
+def finish(folder, lr, seed, level, tested=True, fold=None, newer=False, **protocol):
     """A complete job of a sweep over learning rates, seeds and folds; returns the accuracy of its tasks."""
-    job = Job(folder / f"{lr}-{seed}-{fold}")
+    version = "-newer" if newer else ""
+    job = Job(folder / f"{lr}-{seed}-{fold}{version}")
     overrides = ["experiment=tiny", f"model.inner.lr={lr}", f"seed={seed}"]
     overrides += [] if fold is None else [f"data.split.fold={fold}"]
-    job.freeze("{}", overrides, ["train.py", *overrides], "module:function", f"group-{lr}-{fold}")
+    job.freeze("{}", overrides, ["train.py", *overrides], "module:function", f"group-{lr}-{fold}{version}")
     accuracy = level + HARDNESS + RANDOM.normal(0, 0.02, TASKS) + 0.01 * seed
     lines = [f"{task},0.2,{value:.9g},1,1" for task, value in enumerate(accuracy)]
     (job.folder / "test_tasks.csv").write_text("\n".join(["task,acc_0,acc_1,loss_0,loss_1", *lines]) + "\n")
@@ -258,3 +259,26 @@ def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):
     assert [job.state() for job in jobs_in(tmp_path / "runs")].count(State.INTERRUPTED) == 1
     with pytest.raises(UserError, match=r"holds single runs; python train\.py hydra\.run\.dir=RUN goes on with one"):
         retry(parser().parse_args(["retry", str(tmp_path / "runs")]))
+
+
+def test_a_fold_that_is_there_twice_has_no_mean_over_folds(tmp_path):
+    """A key that a newer version of the project adds makes other jobs of the same command, beside the older ones."""
+    for fold in (0, 1):
+        finish(tmp_path, 0.1, 0, 0.5, fold=fold)
+    assert len(cross_validations(groups_of(jobs_in(tmp_path)))) == 1
+    finish(tmp_path, 0.1, 0, 0.5, fold=0, newer=True)
+    groups = groups_of(jobs_in(tmp_path))
+    assert len(groups) == 3
+    assert cross_validations(groups) == []
+    (line,) = doubled(groups)
+    assert line.startswith("no mean over folds: 'data.split.fold=0' is there twice, with configs that differ")
+    shown = command("table", tmp_path)
+    assert "mean of" not in shown.out
+    assert "is there twice" in shown.out
+    done = command("table", tmp_path, "--baseline", "fold=0")
+    assert done.code == 2
+    assert "error: no mean over folds" in done.err
+    for script in ("src/fewshot/compare.py", "src/fewshot/report/__main__.py"):
+        done = main(script, str(tmp_path))
+        assert done.code == 2
+        assert "error: no mean over folds" in done.err

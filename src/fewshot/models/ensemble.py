@@ -28,8 +28,15 @@ class Ensemble(MetaLearner):
         super().__init__(model.network, torch.optim.SGD, objective=model.objective)
         self.member, self._states, self._of_classes = model, members, model.objective.name == "classification"
 
+    @property
+    def takes_outer_steps(self) -> bool:
+        """Never: its members were trained by themselves."""
+        return False
+
     def meta_gradient(self, batch: TaskBatch, tasks: int | None = None) -> tuple[Tensor, ...]:
-        raise NotImplementedError("an ensemble is tested, not trained")
+        """Losses and outputs as in evaluation; nothing in it learns, so that no gradient is added."""
+        outputs = self.evaluate(batch)[:, -1].detach()
+        return self.query_losses(outputs, batch.query_y).mean(dim=-1), outputs
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
         found: list[Tensor] = []

@@ -17,7 +17,7 @@ from fewshot.runtime.config_files import COMPOSED
 from fewshot.sweep.identity import NEUTRAL
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.labels import short_label, varied
-from fewshot.sweep.table import FOLD_KEYS, Group, cross_validations, groups_of, nested_spread, one_score
+from fewshot.sweep.table import FOLD_KEYS, Group, cross_validations, doubled, groups_of, nested_spread, one_score
 
 UNTOLD = ("seed=", *FOLD_KEYS, *(f"{key}{sign}" for key in NEUTRAL for sign in ("=", ".")))
 """Beginnings of overrides that tell no config from another."""
@@ -100,6 +100,8 @@ def read_configs(folders: Sequence[Path]) -> tuple[list[Config], int]:
             jobs.setdefault(job.folder.resolve(), job)
     groups = groups_of(list(jobs.values()))
     one_score(groups)
+    if twice := doubled(groups):
+        raise UserError(twice[0])
     folds = cross_validations(groups)
     inside = {id(group) for of_config in folds for group in of_config}
     found = [(group,) for group in groups if id(group) not in inside] + [tuple(of_config) for of_config in folds]

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,8 @@ def chosen_baseline(groups: Sequence[Group], words: str) -> list[Group]:
     found = [group for group in groups if set(words.split()) <= group.called]
     found = next((folds for folds in cross_validations(groups) if set(folds) == set(found)), found)
     if len(found) != 1 and found not in cross_validations(groups):
+        if twice := doubled(groups):
+            raise UserError(twice[0])
         labels = ", ".join(f"'{group.label}'" for group in found or groups)
         raise UserError(f"--baseline='{words}' fits {len(found)} configs; choose one of: {labels}")
     return found
@@ -237,15 +240,38 @@ def _rows(groups: Sequence[Group], baseline: Sequence[Group]) -> list[Row]:
 def cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
     """Groups that differ by what is left out of training alone, where there are several; the best on validation first.
 
-    Folds come in their order, groups that were left out (alphabets) from the easiest to the hardest.
+    Folds come in their order, groups that were left out (alphabets) from the easiest to the hardest. Where a fold is there
+    twice (`doubled`), the groups are none: their mean would count it twice.
     """
+    several = [sorted(folds, key=_difficulty) for folds in _by_config(groups) if len(folds) > 1 and not _same_folds(folds)]
+    return sorted(several, key=lambda folds: float(np.mean([_merit(fold) for fold in folds])), reverse=True)
+
+
+def doubled(groups: Sequence[Group]) -> list[str]:
+    """A line for each fold that is there twice: the same words on the command line, and another config by other files."""
+    lines = []
+    for folds in _by_config(groups):
+        for one, other in _same_folds(folds):
+            folders = " or ".join(str(group.jobs[0].folder) for group in (one, other))
+            lines.append(
+                f"no mean over folds: '{one.label}' is there twice, with configs that differ (by another version of the "
+                f"project, or an edited file); move the runs of one away, which begin with {folders}"
+            )
+    return lines
+
+
+def _by_config(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups that differ by what is left out of training alone."""
     found: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
         kept = _without_fold(group.overrides)
         if len(kept) < len(group.overrides) and group.split != "published":
             found.setdefault(kept, []).append(group)
-    several = [sorted(folds, key=_difficulty) for folds in found.values() if len(folds) > 1]
-    return sorted(several, key=lambda folds: float(np.mean([_merit(fold) for fold in folds])), reverse=True)
+    return list(found.values())
+
+
+def _same_folds(folds: Sequence[Group]) -> list[tuple[Group, Group]]:
+    return [(one, other) for one, other in combinations(folds, 2) if one.overrides == other.overrides]
 
 
 def _difficulty(fold: Group) -> tuple[float, tuple[str, ...]]:
@@ -271,7 +297,7 @@ def nested_spread(folds: Sequence[Group]) -> NestedSpread | None:
 
 
 def explanation(groups: Sequence[Group], compared: bool) -> list[str]:
-    """What the intervals of cross-validations answer, and how far that over folds can be trusted; nothing without any.
+    """What the intervals of cross-validations answer, how far that over folds can be trusted, and what has no mean.
 
     Args:
         groups: as `groups_of` has them.
@@ -287,8 +313,11 @@ def explanation(groups: Sequence[Group], compared: bool) -> list[str]:
         bootstraps.append(f"{name}: bootstrap of folds, then seeds, then tasks: {low} to {high}")
         over_folds.setdefault(_of_folds(folds), []).append(name)
     if not bootstraps:
-        return []
-    lines = ["± tasks: other tasks of these classes, for these trained models. ± seeds: training again on these folds."]
+        return doubled(groups)
+    lines = [
+        *doubled(groups),
+        "± tasks: other tasks of these classes, for these trained models. ± seeds: training again on these folds.",
+    ]
     for sentence, names in over_folds.items():
         whose = f" of {', '.join(names)}" if len(over_folds) > 1 else ""
         lines.append(f"± folds{whose}: other classes. {sentence}")
