@@ -22,9 +22,9 @@ from fewshot.evaluation.results import read_results
 from fewshot.evaluation.scores import formatted, score
 from fewshot.files import json_text
 from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
+from fewshot.sweep.groups import cross_validations, doubled, groups_of, named
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.report import WIDTH, console, plain_table
-from fewshot.sweep.table import cross_validations, doubled, groups_of, named
 
 NOTHING = "–"
 

@@ -14,8 +14,8 @@ from fewshot.evaluation.pictures import task_pictures, worst_tasks
 from fewshot.matrix.heat_map import write_heat_map
 from fewshot.objectives import Predictions
 from fewshot.predict import contact_sheet
+from fewshot.sweep.groups import Group
 from fewshot.sweep.plot import plot
-from fewshot.sweep.table import Group
 
 NAME = r"$\x$"
 PIXELS = np.zeros((1, 1, 4, 4), dtype=np.uint8)

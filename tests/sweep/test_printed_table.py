@@ -9,9 +9,10 @@ import pytest
 
 from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
+from fewshot.sweep.groups import chosen_baseline, groups_of, named, one_score
 from fewshot.sweep.job import Job, jobs_in
 from fewshot.sweep.report import WIDTH, Labels, Progress, console
-from fewshot.sweep.table import chosen_baseline, csv_text, explanation, groups_of, named, one_score, print_table
+from fewshot.sweep.table import csv_text, explanation, print_table
 
 TASKS = 20
 LEVELS = {"maml": 0.3, "protonet": 0.5, "a_model_with_a_name_that_is_long": 0.7}

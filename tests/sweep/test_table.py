@@ -14,9 +14,10 @@ from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
 from fewshot.sweep.__main__ import parser, retry
 from fewshot.sweep.conclusion import conclude
+from fewshot.sweep.groups import chosen_baseline, cross_validations, doubled, groups_of
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.plot import plot
-from fewshot.sweep.table import cells, chosen_baseline, cross_validations, csv_text, doubled, explanation, groups_of, markdown
+from fewshot.sweep.table import cells, csv_text, explanation, markdown
 from tests.entry import main
 
 TASKS = 40

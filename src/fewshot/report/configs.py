@@ -14,10 +14,10 @@ from fewshot.evaluation.nested import NestedSpread
 from fewshot.evaluation.results import read_results
 from fewshot.report.readings import Queries, queries_of
 from fewshot.runtime.config_files import COMPOSED
+from fewshot.sweep.groups import FOLD_KEYS, Group, cross_validations, doubled, groups_of, nested_spread, one_score
 from fewshot.sweep.identity import NEUTRAL
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.labels import short_label, varied
-from fewshot.sweep.table import FOLD_KEYS, Group, cross_validations, doubled, groups_of, nested_spread, one_score
 
 UNTOLD = ("seed=", *FOLD_KEYS, *(f"{key}{sign}" for key in NEUTRAL for sign in ("=", ".")))
 """Beginnings of overrides that tell no config from another."""

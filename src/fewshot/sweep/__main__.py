@@ -14,10 +14,11 @@ from fewshot.files import written_whole
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment
+from fewshot.sweep.groups import chosen_baseline, groups_of, one_score
 from fewshot.sweep.job import SingleRun, State, jobs_in
 from fewshot.sweep.plot import plot
 from fewshot.sweep.report import WIDTH, console, counted, print_status
-from fewshot.sweep.table import chosen_baseline, csv_text, groups_of, markdown, one_score, print_table
+from fewshot.sweep.table import csv_text, markdown, print_table
 
 
 def status(options: argparse.Namespace) -> None:

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot.sweep.groups import cross_validations, groups_of
 from fewshot.sweep.job import Job, State
 from fewshot.sweep.report import WIDTH, console, counted, exit_code, print_status
-from fewshot.sweep.table import cross_validations, groups_of, print_table
+from fewshot.sweep.table import print_table
 
 
 def conclude(folder: Path, jobs: Sequence[Job]) -> None:

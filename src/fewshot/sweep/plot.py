@@ -12,7 +12,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.comparison import over_seeds
 from fewshot.evaluation.scores import score
 from fewshot.files import written_whole
-from fewshot.sweep.table import Group, one_score
+from fewshot.sweep.groups import Group, one_score
 
 TASKS: dict[str, Any] = {"color": "tab:blue", "marker": "o", "capsize": 4}
 SEEDS: dict[str, Any] = {"color": "tab:orange", "linewidth": 5, "alpha": 0.45}
