@@ -31,6 +31,7 @@ def results(finished):
     return json.loads((finished[0] / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_it_leaves_what_the_contract_says(finished):
     names = {str(path.relative_to(finished[0])) for path in finished[0].rglob("*") if path.is_file()}
     events = {name for name in names if "tfevents" in name}

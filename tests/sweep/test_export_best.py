@@ -10,6 +10,7 @@ from fewshot.sweep.job import jobs_in
 from tests.entry import ROOT, TINY, main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "written", "taken_away"),
     [

@@ -236,6 +236,7 @@ def test_mistakes_take_one_line(sweep, tmp_path, arguments, message):
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_single_runs_are_put_into_a_table_too(compose_config, tmp_path):
     """Two configs, one of them with two seeds, one of these run twice."""
     runs = (
