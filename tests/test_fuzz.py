@@ -5,16 +5,12 @@ is kept as an explicit example in the reader's own tests.
 """
 
 import json
-import os
 import pickle
 import zipfile
-from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fewshot.data.files.archives import open_zip, read_member
@@ -29,7 +25,6 @@ from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.images.tieredimagenet import TieredImageNet
 from fewshot.data.prepared import find, prepare
 from fewshot.data.published import listed, published_classes
-from fewshot.errors import UserError
 from fewshot.runtime.build import build_model
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.eval_config import offer_saved_config, training_tasks
@@ -38,44 +33,8 @@ from fewshot.runtime.resume import restore_model
 from fewshot.runtime.run_folder import find_checkpoint, results_of
 from fewshot.runtime.train import train
 from tests.data.fakes import image_bytes, omniglot_members, photo, photo_names, silent, write_csv, write_tar, write_zip
+from tests.fuzz import BROKEN_FILES, fuzz, read_part
 from tests.toy import Toy
-
-BROKEN_FILES = int(os.environ.get("FEWSHOT_FUZZ", "60"))
-
-TOKENS = st.sampled_from(
-    [
-        *(b"\x00", b"\xff" * 4, b"\x7f\xff\xff\xff", b"9" * 30, b"-1", b"1e999", b"NaN", b"null", b"true", b"???"),
-        *(b"\n", b"\r", b",", b'"', b"{", b"[", b": ", b"&a", b"*a", b"<<: ", b"../", b"/", b"\xc3\xa9", b"\xed\xa0\x80"),
-        *(b"${oc.env:HOME}", b"!!python/object"),
-    ]
-)
-PLACE = st.floats(0, 1, exclude_max=True)
-EDIT = st.one_of(
-    st.tuples(st.just("cut"), PLACE, st.integers(1, 64)),
-    st.tuples(st.just("end"), PLACE, st.none()),
-    st.tuples(st.just("put"), PLACE, st.one_of(TOKENS, st.binary(min_size=1, max_size=8))),
-    st.tuples(st.just("over"), PLACE, st.one_of(TOKENS, st.binary(min_size=1, max_size=8))),
-    st.tuples(st.just("copy"), PLACE, PLACE),
-)
-EDITS = st.lists(EDIT, min_size=1, max_size=6)
-
-
-def broken(data: bytes, edits) -> bytes:
-    """The bytes after a few edits, each at a place given as a fraction of what is there."""
-    for kind, place, what in edits:
-        at = int(place * len(data))
-        if kind == "cut":
-            data = data[:at] + data[at + what :]
-        elif kind == "end":
-            data = data[:at]
-        elif kind == "put":
-            data = data[:at] + what + data[at:]
-        elif kind == "over":
-            data = data[:at] + what + data[at + len(what) :]
-        else:
-            start = int(what * len(data))
-            data = data[:at] + data[start : start + 32] + data[at:]
-    return data
 
 
 @pytest.fixture(scope="module")
@@ -86,28 +45,6 @@ def run(tmp_path_factory, compose_config):
     torch.use_deterministic_algorithms(False)
     train(cfg)
     return cfg, folder / "run"
-
-
-def fuzz(path, valid: bytes, read, examples: int = BROKEN_FILES) -> None:
-    """Breaks a file again and again; `read` may raise nothing but a UserError."""
-
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize="FEWSHOT_FUZZ" not in os.environ,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(EDITS)
-    def survives(edits):
-        path.unlink(missing_ok=True)  # as a new file: readers may remember one by its inode
-        path.write_bytes(broken(valid, edits))
-        with suppress(UserError):
-            read()
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(valid)
-    survives()
 
 
 pytestmark = [pytest.mark.timeout(120 + BROKEN_FILES), pytest.mark.proof]
@@ -213,14 +150,6 @@ def test_omniglot(tmp_path):
 
 CIFAR = [listed("lists", "cifar100_names").index(name) for name in published_classes("fc100", "tadam")["val"][:2]]
 """The numbers of two of CIFAR-100's classes."""
-
-
-def read_part(source, part):
-    """Lists a part and decodes it."""
-    source.classes(part)
-    source.files(part)
-    source.columns(part)
-    list(source.images(part))
 
 
 def tiered_labels():

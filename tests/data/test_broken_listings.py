@@ -4,23 +4,39 @@ Ten thousand of each reader: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -m proof test
 """
 
 import gzip
+import json
 
-import numpy as np
 import pytest
 
+from fewshot.backbones.vector_file import read_vectors
 from fewshot.data.images.aircraft import Aircraft
 from fewshot.data.images.cars import Cars
+from fewshot.data.images.chestx import ChestX
+from fewshot.data.images.chula_rbc12 import ChulaRBC12
 from fewshot.data.images.flowers102 import Flowers102
 from fewshot.data.images.fungi import Fungi
+from fewshot.data.images.isic2018 import ISIC2018
+from fewshot.data.images.medmnist import MedMNIST
 from fewshot.data.images.meta_album import MetaAlbum
 from fewshot.data.images.mnist import MNIST
 from fewshot.data.images.quickdraw import QuickDraw
+from fewshot.data.tables.movielens import MovieLens
+from fewshot.data.text.intents import Banking77, Clinc150
+from fewshot.data.text.relations import FewRel
+from fewshot.data.text.sentences import Sentences
 from tests.data.test_mnist import TEST, TRAIN, files
+from tests.data.test_movielens import movielens, write_1m, write_100k, write_latest
 from tests.data.test_photographs import SHAPE, aircraft, album, cars, labels, write_files, write_fungi
+from tests.data.test_published_images import CELLS, LABELS, TRUTH, write_cells, write_lesions, write_npz, write_xrays
 from tests.data.test_quickdraw import REAL, write_bitmaps
-from tests.test_fuzz import fuzz
+from tests.data.test_relations import BRIDGE
+from tests.data.test_relations import write as write_relations
+from tests.data.test_text import ROW, write_clinc
+from tests.fuzz import fuzz
 
 A_FEW = 24
+WHOLE = (MNIST, QuickDraw, MedMNIST, MovieLens, Sentences, Clinc150, Banking77, FewRel)
+"""Sources whose files hold all there is: their rows are read too."""
 
 
 def write_cars(root):
@@ -69,7 +85,82 @@ def write_drawings(root):
     return root / f"{REAL[0]}.npy"
 
 
+def write_listing(write, name, *arguments):
+    """Writes a dataset with a function of its own tests; the file `name` is broken."""
+
+    def written(root):
+        write(root, *arguments)
+        return root / name
+
+    return written
+
+
+def write_ratings(write, name):
+    return write_listing(lambda root: write(root / "movielens_small"), f"movielens_small/{name}")
+
+
+def write_medical(root):
+    write_npz(root / "medmnist", "skinmnist", LABELS)
+    return root / "medmnist/skinmnist.npz"
+
+
+def write_xray_listing(root):
+    write_xrays(root)
+    lines = ["Image Index,Finding Labels,Follow-up #,Patient ID", "1_0.png,Mass,0,1", "3_0.png,Effusion|Nodule,0,3"]
+    write_files(root, {"Data_Entry_2017.csv": "\n".join(lines).encode(), "images/1_0.png": b"", "images/3_0.png": b""})
+    (root / "chestx.zip").unlink()
+    return root / "Data_Entry_2017.csv"
+
+
+def write_intents(root):
+    write_clinc(root, {part: [[f"{intent} it", intent] for intent in ("pay", "freeze")] for part in ("train", "val", "test")})
+
+
+def write_complaints(root):
+    text = b'text,category\n"where, please",card\nhow,transfer\n'
+    write_files(root / "banking77", {"train.csv": text, "test.csv": text})
+
+
+def write_corpora(root):
+    write_relations(root, {"wiki": {"P1": [BRIDGE]}, "nyt": {"P2": [BRIDGE]}, "pubmed": {"is_a": [BRIDGE]}})
+
+
+SENTENCES = [
+    {"text": "one, two", "class": "a", "split": "train", "group": "x"},
+    {"text": "three", "class": "b", "split": "val"},
+]
+
+
+def write_sentences(root):
+    rows = ["text,class,split", '"one, two",a,train', "three,b,val"]
+    write_files(root, {"mine.csv": "\n".join(rows).encode(), "mine.jsonl": "\n".join(map(json.dumps, SENTENCES)).encode()})
+
+
 READERS = {
+    "banking77": (write_listing(write_complaints, "banking77/train.csv"), lambda root: Banking77(root, **ROW)),
+    "chestx": (write_xray_listing, lambda root: ChestX(root, SHAPE)),
+    "chula_rbc12": (write_listing(write_cells, "chula_rbc12/crops.csv", CELLS), lambda root: ChulaRBC12(root, SHAPE)),
+    "clinc150": (write_listing(write_intents, "clinc150/data_full.json"), lambda root: Clinc150(root, **ROW)),
+    "clinc150_domains": (write_listing(write_intents, "clinc150/domains.json"), lambda root: Clinc150(root, **ROW)),
+    "fewrel": (write_listing(write_corpora, "fewrel/val_nyt.json"), lambda root: FewRel(root, positions=2, **ROW)),
+    "fewrel_names": (write_listing(write_corpora, "fewrel/pid2name.json"), lambda root: FewRel(root, positions=2, **ROW)),
+    "isic2018": (
+        write_listing(write_lesions, "ISIC2018_Task3_Training_GroundTruth.csv", TRUTH),
+        lambda root: ISIC2018(root, SHAPE),
+    ),
+    "isic2018_lesions": (
+        write_listing(write_lesions, "ISIC2018_Task3_Training_LesionGroupings.csv", TRUTH, ["a,HAM_1,histo", "b,HAM_2,histo"]),
+        lambda root: ISIC2018(root, SHAPE),
+    ),
+    "medmnist": (write_medical, lambda root: MedMNIST(root, ["skinmnist"], (1, 8, 8))),
+    "movielens_latest": (write_ratings(write_latest, "ratings.csv"), movielens),
+    "movielens_latest_movies": (write_ratings(write_latest, "movies.csv"), movielens),
+    "movielens_100k": (write_ratings(write_100k, "u.data"), movielens),
+    "movielens_100k_movies": (write_ratings(write_100k, "u.item"), movielens),
+    "movielens_1m": (write_ratings(write_1m, "ratings.dat"), movielens),
+    "movielens_1m_movies": (write_ratings(write_1m, "movies.dat"), movielens),
+    "sentences_csv": (write_listing(write_sentences, "mine.csv"), lambda root: Sentences(f"{root}/mine.csv", **ROW)),
+    "sentences_jsonl": (write_listing(write_sentences, "mine.jsonl"), lambda root: Sentences(f"{root}/mine.jsonl", **ROW)),
     "aircraft_boxes": (write_aircraft("images_box.txt"), lambda root: Aircraft(root, SHAPE, allow_partial=True)),
     "aircraft_variants": (
         write_aircraft("images_variant_trainval.txt"),
@@ -96,10 +187,16 @@ def breaks(name, root, **options):
         source = made(str(root))
         for part in source.parts:
             source.classes(part)
-            for images in source.images(part) if isinstance(source, MNIST | QuickDraw) else ():
-                assert images.dtype == np.uint8
+            source.columns(part)
+            for x, _ in source.read(part) if isinstance(source, WHOLE) else ():
+                assert x.dtype == source.x.dtype
 
     fuzz(path, path.read_bytes(), read, **options)
+
+
+def breaks_vectors(root, **options):
+    path = root / "glove.txt"
+    fuzz(path, b"the 0.1 -0.2\nof 3e-1 4\n", lambda: read_vectors(str(path), width=2, most=10), **options)
 
 
 @readers
@@ -107,8 +204,18 @@ def test_a_few_broken_files(name, tmp_path):
     breaks(name, tmp_path, examples=A_FEW)
 
 
+def test_a_few_broken_word_vectors(tmp_path):
+    breaks_vectors(tmp_path, examples=A_FEW)
+
+
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 @readers
 def test_many_broken_files(name, tmp_path):
     breaks(name, tmp_path)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_many_broken_word_vectors(tmp_path):
+    breaks_vectors(tmp_path)

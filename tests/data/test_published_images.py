@@ -342,8 +342,10 @@ def test_medical_files_of_another_kind_are_refused(tmp_path):
     assert "choose datasets of flat images" in refusal(
         lambda s: list(s.images("all")), MedMNIST(str(tmp_path), ["deep"], SHAPE)
     )
+    write_npz(tmp_path, "short", LABELS, images=np.zeros((1, 8, 8), np.uint8))
+    assert "1 images have 2 labels" in refusal(lambda s: list(s.images("all")), MedMNIST(str(tmp_path), ["short"], (1, 8, 8)))
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    assert "broken.npz: train_labels cannot be read" in refusal(MedMNIST(str(tmp_path), ["broken"], SHAPE).classes, "all")
+    assert "broken.npz is not a whole zip archive" in refusal(MedMNIST(str(tmp_path), ["broken"], SHAPE).classes, "all")
     assert "absent.npz is missing" in refusal(MedMNIST(str(tmp_path), ["absent"], SHAPE).classes, "all")
     assert "data.source.datasets=[] names no dataset" in refusal(MedMNIST, str(tmp_path), [], SHAPE)
 

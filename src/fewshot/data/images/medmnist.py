@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.places import own_folder
+from fewshot.data.files.arrays import read_array
+from fewshot.data.files.places import Place, own_folder
 from fewshot.data.images.decode import MODES
 from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
 from fewshot.errors import UserError
@@ -51,9 +52,15 @@ class MedMNIST(ImageSource):
 
     def images(self, split: str) -> Iterator[npt.NDArray[np.uint8]]:
         for dataset, path in zip(self._datasets, self.files(split), strict=True):
-            images = np.concatenate([_array(path, f"{part}_images") for part in SPLITS])
-            if images.dtype != np.uint8 or images.ndim not in (3, 4):
-                raise UserError(f"{path}: images are {images.dtype} {images.shape}; choose datasets of flat images of uint8")
+            parts = [read_array(Place(path), f"{part}_images") for part in SPLITS]
+            for images, labels in zip(parts, self._labels[dataset], strict=True):
+                if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1:] != parts[0].shape[1:]:
+                    raise UserError(
+                        f"{path}: images are {images.dtype} {images.shape}; choose datasets of flat images of uint8"
+                    )
+                if len(images) != len(labels):
+                    raise UserError(f"{path}: {len(images)} images have {len(labels)} labels; download the file again")
+            images = np.concatenate(parts)
             for name, rows in self._rows.items():
                 if name.split()[0] == dataset:
                     yield np.stack([self.encode(image) for image in images[rows]])
@@ -63,9 +70,9 @@ class MedMNIST(ImageSource):
         """Of each dataset, the labels of its parts."""
         found = {}
         for dataset, path in zip(self._datasets, self.files("all"), strict=True):
-            labels = [_array(path, f"{part}_labels") for part in SPLITS]
-            if any(of_part.ndim != 2 or of_part.shape[1] != 1 for of_part in labels):
-                raise UserError(f"{path}: images have several labels; choose datasets with one")
+            labels = [read_array(Place(path), f"{part}_labels") for part in SPLITS]
+            if any(of_part.ndim != 2 or of_part.shape[1] != 1 or of_part.dtype.kind not in "iu" for of_part in labels):
+                raise UserError(f"{path}: images have several labels, or none; choose datasets with one")
             found[dataset] = [of_part[:, 0].astype(np.int64) for of_part in labels]
         return found
 
@@ -81,12 +88,3 @@ class MedMNIST(ImageSource):
 
     def _published(self, dataset: str) -> list[str]:
         return [part for part, labels in zip(SPLITS, self._labels[dataset], strict=True) for _ in labels]
-
-
-def _array(path: Path, name: str) -> npt.NDArray[np.uint8]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            array: npt.NDArray[np.uint8] = file[name]
-            return array
-    except Exception as error:  # a broken archive raises whatever it likes
-        raise UserError(f"{path}: {name} cannot be read ({error}); download the file again") from error
