@@ -58,6 +58,12 @@ def test_outputs_that_are_not_finite_are_never_right(classified):
     assert objective.predict(outputs)[0][0].eq(NO_CLASS).all()
 
 
+def test_sure_answers_are_told_apart_by_auroc():
+    """Of these logits, the softmax in single precision is 1, and equal."""
+    outputs, targets = torch.tensor([[[20.0, 0.0], [40.0, 0.0], [30.0, 0.0]]]), torch.tensor([[1, 0, 0]])
+    assert Classification("acc", "max").scores_after_last(outputs, targets)["auroc"].item() == 1
+
+
 def test_calibration_error_by_its_definition(classified):
     outputs, targets = classified
     objective = Classification("acc", "max")

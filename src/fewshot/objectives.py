@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_calibration_error,
-    multiclass_auroc,
     multiclass_f1_score,
     multiclass_recall,
 )
 
 from fewshot.errors import UserError, suggest
-from fewshot.evaluation.ranking import ndcg
+from fewshot.evaluation.ranking import auroc, ndcg
 from fewshot.evaluation.scores import SCORES
 
 CALIBRATION_BINS = 15
@@ -146,14 +145,12 @@ class Classification(Objective):
         options: Any = {"num_classes": ways + 1, "average": "none", "multidim_average": "samplewise"}
         recall = multiclass_recall(predicted, targets, **options)[:, :ways]
         f1 = multiclass_f1_score(predicted, targets, **options)[:, :ways]
-        aurocs = [
-            of_task.new_tensor(float("nan")) if of_task.isnan().any() else multiclass_auroc(of_task, target, num_classes=ways)
-            for of_task, target in zip(outputs.softmax(dim=-1), targets, strict=True)
-        ]
+        probability = outputs.to(exact(outputs)).softmax(dim=-1)
+        of_classes = auroc(probability.mT, F.one_hot(targets, ways).mT)
         return {
             "balanced_acc": recall.to(exact(outputs)).mean(dim=-1),
             "macro_f1": f1.to(exact(outputs)).mean(dim=-1),
-            "auroc": torch.stack(aurocs).to(exact(outputs)),
+            "auroc": of_classes.to(exact(outputs)).mean(dim=-1),
             "nll": self.losses(outputs.to(exact(outputs)), targets).mean(dim=-1),
         }
 

@@ -1,12 +1,13 @@
-"""nDCG against a brute force over permutations."""
+"""nDCG against a brute force over permutations; AUROC against scikit-learn."""
 
 from itertools import pairwise, permutations
 from math import log2
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
-from fewshot.evaluation.ranking import ndcg
+from fewshot.evaluation.ranking import auroc, ndcg
 
 VALUES = [4.0, 0.5, 3.0, 3.0, 5.0]
 PREDICTED = {
@@ -43,3 +44,20 @@ def test_ndcg_does_not_depend_on_the_order_of_rows():
     predicted, values = torch.randint(0, 3, (4, 10), generator=generator), torch.randint(1, 6, (4, 10), generator=generator)
     order = torch.randperm(10, generator=generator)
     torch.testing.assert_close(ndcg(predicted, values, 5), ndcg(predicted[:, order], values[:, order], 5))
+
+
+def test_auroc_is_that_of_scikit_learn_with_ties_and_classes_of_any_size():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(6, (4, 3, 30), generator=generator).double()
+    positive = torch.rand(4, 3, 30, generator=generator) < torch.tensor([0.1, 0.5, 0.9])[:, None]
+    found = auroc(scores.mT.contiguous().mT, positive)  # rows that do not lie side by side in memory
+    for place in torch.cartesian_prod(torch.arange(4), torch.arange(3)).tolist():
+        expected = roc_auc_score(positive[tuple(place)], scores[tuple(place)])
+        assert found[tuple(place)].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_auroc_of_a_constant_of_one_class_and_of_what_is_no_number():
+    positive = torch.tensor([[True, False, True], [True, True, True], [True, False, True]])
+    found = auroc(torch.tensor([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0], [1.0, torch.nan, 2.0]]), positive)
+    assert found[0] == 0.5
+    assert found[1:].isnan().all()

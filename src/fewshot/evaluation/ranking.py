@@ -1,4 +1,4 @@
-"""How well predicted values put a task's rows in order."""
+"""How well predicted values order the rows of a task."""
 
 import torch
 from torch import Tensor
@@ -26,6 +26,25 @@ def ndcg(predicted: Tensor, values: Tensor, rows: int) -> Tensor:
     )
     expected = (sums / counts.clamp(min=1)).gather(-1, tie)
     return _discounted(expected, rows) / _discounted(gains.sort(dim=-1, descending=True).values, rows)
+
+
+def auroc(scores: Tensor, positive: Tensor) -> Tensor:
+    """Area under the receiver operating characteristic, ``(...)``: NaN where a score is NaN, or all rows are of one kind.
+
+    The probability that a positive row scores higher than a negative one, where ties count half (Hanley & McNeil 1982), from the
+    mean ranks of Mann and Whitney's U.
+
+    Args:
+        scores: ``(..., B)``
+        positive: ``(..., B)``, true or false.
+    """
+    scores = scores.contiguous()
+    ordered = scores.sort(dim=-1).values
+    below, up_to = torch.searchsorted(ordered, scores), torch.searchsorted(ordered, scores, right=True)
+    positives = positive.sum(dim=-1)
+    wins = (positive * (below + up_to + 1)).sum(dim=-1) - positives * (positives + 1)  # twice U, in whole numbers
+    area = wins.to(scores.dtype) / (2 * positives * (scores.shape[-1] - positives))
+    return area.masked_fill(scores.isnan().any(dim=-1), torch.nan)
 
 
 def _discounted(gains: Tensor, rows: int) -> Tensor:
