@@ -31,8 +31,8 @@ def ndcg(predicted: Tensor, values: Tensor, rows: int) -> Tensor:
 def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     """Area under the receiver operating characteristic, ``(...)``: NaN where a score is NaN, or all rows are of one kind.
 
-    The probability that a positive row scores higher than a negative one, where ties count half (Hanley & McNeil 1982), from the
-    mean ranks of Mann and Whitney's U.
+    The probability that a positive row scores higher than a negative one, where ties count half (Hanley & McNeil 1982), from
+    the mean ranks of Mann and Whitney's U.
 
     Args:
         scores: ``(..., B)``
