@@ -195,7 +195,28 @@ def test_images_made_with_other_options_are_made_anew(cache, change):
     other = Sized(**change)
     assert find(other, "train", cache) is None
     np.testing.assert_array_equal(prepare(other, "train", cache, silent).x.numpy(), np.concatenate(list(other.images("train"))))
-    assert find(Sized(), "train", cache) is None
+
+
+def test_what_a_run_has_found_stays_while_another_prepares_with_other_options(cache):
+    """A run maps its test part hours after it has looked for it."""
+    first, second = (prepare(Sized(inverted=inverted), "train", cache, silent) for inverted in (False, True))
+    for split, inverted in ((first, False), (second, True)):
+        expected = np.concatenate(list(Sized(inverted=inverted).images("train")))
+        np.testing.assert_array_equal(split.x.numpy(), expected)
+        again = find(Sized(inverted=inverted), "train", cache)
+        assert again == split
+        np.testing.assert_array_equal(again.x.numpy(), expected)
+
+
+def test_arrays_that_were_made_anew_meanwhile_are_refused(source, cache, tmp_path):
+    """Classes, digests and protocol are of what was found before."""
+    before = prepare(source, "train", cache, silent)
+    change_content(tmp_path / "source")
+    prepare(source, "train", cache, silent)
+    message = refusal(lambda: before.x)
+    assert message.startswith(f"{before.folder / 'images.npy'} was made anew, of other files, while this run went on")
+    assert message == refusal(lambda: before.row_digests)
+    assert message == refusal(lambda: pickle.loads(pickle.dumps(before)).x)  # noqa: S301  its own
 
 
 def test_options_are_what_a_source_was_made_with_but_its_folder():

@@ -25,7 +25,7 @@ def test_training_tasks_larger_than_the_split_are_refused_by_their_key(toy_data)
 
 
 def test_the_classes_of_the_training_split_are_counted(toy_data):
-    assert toy_data(source=Toy(classes=17)).train_classes == 17
+    assert toy_data(source=Toy(classes=17)).classes["train"] == 17
 
 
 def test_labels_say_which_class_of_the_split_an_image_is_of(toy_data):

@@ -15,7 +15,7 @@ from fewshot.evaluation.model_card import model_card
 from fewshot.predict.calibration import calibration_error, fit_temperature
 from fewshot.predict.leave_one_out import Estimate
 from fewshot.predict.unknown import auroc, fpr95, threshold
-from fewshot.predict.unknown_tasks import with_unknown
+from fewshot.predict.unknown_tasks import require_unknown_classes, with_unknown
 from fewshot.runtime.train import train
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.samplers import ClassSampler
@@ -82,6 +82,39 @@ def test_unknown_queries_may_be_of_a_source_of_their_own(toy_data):
     assert [len(set(of_task)) for of_task in found] == [8, 8]
     alone, _ = with_unknown(datamodule, "test", rows.slice(1, 2), 2)
     assert alone.query_x[0].equal(batch.query_x[1])
+
+
+def test_unknown_queries_are_of_no_patient_in_the_support_set(toy_data):
+    """Of other classes as of a source of its own: a patient's pictures are alike, whatever they show."""
+    source = Toy(patients=6)
+    for unknown in (None, Toy(classes=4, patients=6)):
+        datamodule = toy_data(test=class_tasks(source, 3, 1, 4, apart="patient", unknown=unknown), source=source)
+        datamodule.setup("test")
+        content = datamodule.prepared["test"]
+        others = content if unknown is None else datamodule.unknown["test"]
+        found = 0
+        for index in range(20):
+            (rows,) = datamodule.tasks_of("test").rows([index])
+            batch, own = with_unknown(datamodule, "test", rows, 2)
+            given = set(content.table.select(rows.support[0].numpy()).columns["patient"].names)
+            by_image = {}
+            for piece, _ in others.pieces:
+                by_image |= {x.numpy().tobytes(): name for x, name in zip(piece.x, piece.columns["patient"], strict=True)}
+            patients = [by_image[x.numpy().tobytes()] for x in batch.query_x[0, own:]]
+            assert not given & set(patients)
+            found += len(patients)
+        assert found == 20 * 8
+
+
+@pytest.mark.parametrize(("ways", "said"), [(8, "tasks take 3 of the 10 classes; choose at most 7"), (7, "")])
+def test_too_many_unknown_classes_are_refused_before_training(toy_data, ways, said):
+    datamodule = toy_data((), test=class_tasks(Toy(), 3, 1, 4))
+    datamodule.check(["test"])
+    if said:
+        with pytest.raises(UserError, match=f"data.eval.unknown_ways={ways} but {said}"):
+            require_unknown_classes(datamodule, "test", ways)
+    else:
+        require_unknown_classes(datamodule, "test", ways)
 
 
 def test_unknown_queries_of_another_shape_are_refused(toy_data):

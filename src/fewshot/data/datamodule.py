@@ -64,7 +64,7 @@ class EpisodicDataModule(L.LightningDataModule):
 
     Attributes:
         first_step: outer step that training begins with; those before it have been done.
-        train_classes: classes of the training part, once `check` has counted them.
+        classes: of each part that `check` has looked at, how many.
         prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
         unknown: of the parts that have a source of rows of no class: these.
         tasks: number of tasks in the lists of ``val`` and ``test``.
@@ -123,7 +123,7 @@ class EpisodicDataModule(L.LightningDataModule):
         self.seen_classes: dict[str, int] = {}
         self._train_originals: list[str] = []
         self.first_step = 0
-        self.train_classes = 0
+        self.classes: dict[str, int] = {}
         self._augment = Augment(augment, seed) if augment else None
         self._scale = v2.ToDtype(torch.float32, scale=True)
         if mean is not None and std is not None:
@@ -191,6 +191,11 @@ class EpisodicDataModule(L.LightningDataModule):
         of_part = self.parts[part]
         return of_part.sampler.description if isinstance(of_part, Part) else of_part.description
 
+    def apart(self, part: str) -> str | None:
+        """The column of which no value is on both sides of a part's tasks, if any."""
+        of_part = self.parts[part]
+        return getattr(of_part.sampler, "apart", None) if isinstance(of_part, Part) else None
+
     def replacement(self, part: str) -> bool | None:
         """Whether a part's tasks are drawn with replacement; None where they are computed."""
         of_part = self.parts[part]
@@ -220,8 +225,7 @@ class EpisodicDataModule(L.LightningDataModule):
             part.sampler.check(tables[name], f"data.{name}", name)
             if name in self.tasks and (last := part.sampler.tasks(tables[name])) is not None:
                 self.tasks[name] = min(self.tasks[name], last)
-        if "train" in tables:
-            self.train_classes = len(tables["train"].classes)
+        self.classes |= {name: len(table.classes) for name, table in tables.items()}
 
     def is_prepared(self, parts: Sequence[str]) -> bool:
         """Whether what some parts need has been prepared: then nothing is downloaded or decoded for them."""
@@ -234,14 +238,14 @@ class EpisodicDataModule(L.LightningDataModule):
         Raises:
             UserError: content cannot be decoded, or classes of two parts have the same.
         """
-        made: dict[tuple[str, str], PreparedSplit] = {}
+        made: dict[tuple[Source, str], PreparedSplit] = {}
         for name, part in self._drawn(parts):
             source = part.source
             needed = self._needed(name, source)
             for published in needed:
-                if (source.name, published) not in made:
-                    made[source.name, published] = prepare(source, published, self._cache_dir, log.info, self._verify)
-            pieces = [made[source.name, published] for published in needed]
+                if (source, published) not in made:
+                    made[source, published] = prepare(source, published, self._cache_dir, log.info, self._verify)
+            pieces = [made[source, published] for published in needed]
             table, rows = self._chosen(name, part, [piece.table for piece in pieces])
             kept = [
                 (piece, of_piece) for piece, of_piece in zip(pieces, rows, strict=True) if of_piece is None or len(of_piece)

@@ -48,6 +48,7 @@ class PreparedSplit:
         columns: further ones, the names of each row.
         images_sha256: of the bytes of the arrays.
         sources_sha256: of the files that they were made from.
+        stamps: size and modification time of each array's file.
     """
 
     source: Source = field(compare=False)
@@ -56,20 +57,29 @@ class PreparedSplit:
     columns: dict[str, list[str]]
     images_sha256: str
     sources_sha256: str
+    stamps: dict[str, list[int]] = field(compare=False)
 
     @cached_property
     def x(self) -> Tensor:
         """Inputs ``(rows, ...)``, memory-mapped; a class's rows are neighbours.
 
         Raises:
-            UserError: the file has gone since it was found.
+            UserError: the file has gone since it was found, or is another one.
         """
-        return mapped(self.folder / inputs_file(self.source))
+        return self._mapped(inputs_file(self.source))
 
     @cached_property
     def y(self) -> Tensor | None:
         """Targets ``(rows, ...)``, memory-mapped; None where classes are the targets."""
-        return None if self.source.y is None else mapped(self.folder / TARGETS)
+        return None if self.source.y is None else self._mapped(TARGETS)
+
+    def _mapped(self, name: str) -> Tensor:
+        """An array; a run tests hours after its data were found, and others may have made them anew meanwhile."""
+        path = self.folder / name
+        array = mapped(path)
+        if _stamp_of(path) != self.stamps[name]:
+            raise UserError(f"{path} was made anew, of other files, while this run went on; the same command goes on with it")
+        return array
 
     @cached_property
     def row_digests(self) -> npt.NDArray[np.uint64]:
@@ -79,7 +89,7 @@ class PreparedSplit:
             kept: npt.NDArray[np.uint64] = np.load(path, allow_pickle=False)
             if kept.shape == (len(self.table),) and kept.dtype == np.uint64:
                 return kept
-        inputs = mapped(self.folder / inputs_file(self.source)).numpy()  # `x` is mapped by whoever gathers rows
+        inputs = self._mapped(inputs_file(self.source)).numpy()  # `x` is mapped by whoever gathers rows
         taken = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in inputs)
         digests = np.frombuffer(b"".join(taken), np.uint64)
         with suppress(OSError), written_whole(path) as file:  # a folder that is read only is hashed by each process
@@ -131,15 +141,14 @@ def prepare(source: Source, split: str, cache_dir: Path, say: Callable[[str], No
     Raises:
         UserError: sources are missing or corrupt, or `cache_dir` cannot be written or is full.
     """
-    folder = cache_dir / source.name / split
     found = find(source, split, cache_dir, verify)
     if found is not None:
         return found
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f"{split}.lock", say):
+        (cache_dir / source.name).mkdir(parents=True, exist_ok=True)
+        with locked(cache_dir / source.name / f"{split}.lock", say):
             found = find(source, split, cache_dir, verify)  # another process may have made it meanwhile
-            return found if found is not None else _make(source, split, folder)
+            return found if found is not None else _make(source, split, _folder(source, split, cache_dir))
     except OSError as error:
         raise UserError(
             f"paths.cache_dir={cache_dir} cannot be written ({error.strerror or error}); "
@@ -154,16 +163,16 @@ def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> 
         verify: ``quick`` hashes arrays whose file has another size or modification time than when it was last hashed;
             ``full`` hashes them in any case, once a process.
     """
-    folder = cache_dir / source.name / split
+    folder = _folder(source, split, cache_dir)
     try:
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        if meta.pop("meta_sha256") != _meta_sha256(meta):
-            return None
+        meta = _meta(folder)
         if any(meta[key] != value for key, value in _identity(source).items()):
             return None
-        if not is_whole(folder, meta["file_sha256"], inputs_file(source), verify):
-            return None
-        if source.y is not None and not is_whole(folder, meta["targets_file_sha256"], TARGETS, verify):
+        digests = {inputs_file(source): meta["file_sha256"]}
+        if source.y is not None:
+            digests[TARGETS] = meta["targets_file_sha256"]
+        stamps = {name: _stamp_of(folder / name) for name in digests}
+        if not all(is_whole(folder, digest, name, verify) for name, digest in digests.items()):
             return None
         prepared = PreparedSplit(
             source,
@@ -172,27 +181,59 @@ def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> 
             meta.get("columns", {}),
             meta["images_sha256"],
             meta["sources_sha256"],
+            stamps,
         )
-        stamps = meta["sources_stamp"]
+        of_sources = meta["sources_stamp"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     try:
-        return prepared if _stamp(source.files(split)) == stamps else None
+        return prepared if _stamp(source.files(split)) == of_sources else None
     except (UserError, OSError):
         return prepared  # the sources are gone or incomplete; what was made from them remains true
 
 
 def _identity(source: Source) -> dict[str, object]:
     """What prepared images must agree in with the source that is asked for."""
-    shape = list(source.x.shape)
-    return {"format": FORMAT, "version": source.version, "image_shape": shape, "options": source.options}
+    return {"format": FORMAT, "version": source.version, "image_shape": list(source.x.shape), "options": source.options}
+
+
+def _folder(source: Source, split: str, cache_dir: Path) -> Path:
+    """Where a part is kept: one folder for each choice of options, as runs with others may be reading theirs."""
+    usual, code = cache_dir / source.name / split, (FORMAT, source.version, source.options.keys())
+    mine = {"image_shape": list(source.x.shape), **source.arguments}
+    try:
+        meta = _meta(usual)
+        theirs = {"image_shape": meta["image_shape"], **meta["options"]}
+        outdated = code != (meta["format"], meta["version"], meta["options"].keys())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return usual  # nobody's, or damaged
+    if outdated or all(theirs[name] == value for name, value in mine.items()):
+        return usual
+    return usual.with_name(f"{split}-{hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()[:8]}")
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    """What is known of prepared arrays.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
+    if meta.pop("meta_sha256") != _meta_sha256(meta):
+        raise ValueError(f"{folder} is damaged")
+    return meta
+
+
+def _stamp_of(path: Path) -> list[int]:
+    """Size and modification time of an array's file."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def is_whole(folder: Path, sha256: str, name: str, verify: str) -> bool:
     """Whether an array's file has the digest that it should have, hashed only where that is not known."""
     path = folder / name
-    stat = path.stat()
-    now = [stat.st_size, stat.st_mtime_ns]
+    now = _stamp_of(path)
     if _hashed.get(path) == now:
         return True
     try:
@@ -292,15 +333,15 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
             meta["targets_file_sha256"] = _sha256(part / TARGETS)
         if columns:
             meta["columns"] = columns
-        stats = {name: (part / name).stat() for name in specs}
-        (part / CHECKED).write_text(json.dumps({n: [s.st_size, s.st_mtime_ns] for n, s in stats.items()}), "utf-8")
+        stamps = {name: _stamp_of(part / name) for name in specs}
+        (part / CHECKED).write_text(json.dumps(stamps), "utf-8")
         (part / "meta.json").write_text(json.dumps(meta | {"meta_sha256": _meta_sha256(meta)}, indent=1), "utf-8")
         if folder.exists():  # outdated or corrupt; processes that mapped it keep their mapping
             shutil.rmtree(folder)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return PreparedSplit(source, folder, classes, columns, images_sha256, sources_sha256)
+    return PreparedSplit(source, folder, classes, columns, images_sha256, sources_sha256, stamps)
 
 
 def _require_room(folder: Path, needed: int) -> None:

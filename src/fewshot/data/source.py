@@ -71,7 +71,12 @@ class Source(ABC):
 
     @property
     def options(self) -> dict[str, str]:
-        """The arguments that it was made with, but ``data_dir``: arrays prepared with other options are not used."""
+        """What prepared arrays depend on beside files: those prepared with other options are not used."""
+        return self.arguments
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What it was made with, but ``data_dir``: arrays are kept for each choice, side by side."""
         arguments, keywords = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *arguments, **keywords)
         bound.apply_defaults()

@@ -2,17 +2,36 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.meta_batches import DrawnTasks
+from fewshot.data.parts import Part
 from fewshot.errors import UserError
 from fewshot.evaluation.intervals import mean_interval
 from fewshot.models.base import MetaLearner
 from fewshot.predict.unknown import SCORES, auroc, fpr95, known_scores
 from fewshot.tasks.batch import TaskBatch, TaskRows
+from fewshot.tasks.samplers import ClassSampler
 from fewshot.tasks.streams import stream_key, uniforms
-from fewshot.tasks.unknown import draw_unknown
+from fewshot.tasks.unknown import beside_support, draw_unknown, require_classes
+
+
+def require_unknown_classes(datamodule: EpisodicDataModule, part: str, ways: int) -> None:
+    """Refuses `ways` unknown classes of each task before anything is trained, where a part does not have them.
+
+    Raises:
+        UserError: its tasks have no classes, or take too many of its own.
+    """
+    of_part = datamodule.parts[part]
+    if not ways:
+        return
+    if not isinstance(of_part, Part) or not isinstance(of_part.sampler, ClassSampler):
+        raise UserError(f"data.eval.unknown_ways={ways} but the {part} tasks have no classes; set it to 0")
+    if of_part.unknown is None:
+        classes = datamodule.classes[part]
+        require_classes(classes, min(of_part.sampler.most_ways, classes), ways)
 
 
 def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways: int) -> tuple[TaskBatch, int]:
@@ -21,13 +40,11 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
     Labels of unknown queries are 0 and mean nothing.
     """
     content, own = datamodule.prepared[part], 0 if rows.query is None else rows.query.shape[1]
-    if ways and rows.class_id is None:
-        raise UserError(f"data.eval.unknown_ways={ways} but these tasks have no classes; set it to 0")
     if ways and part in datamodule.unknown:
         return _with_rows_of_no_class(datamodule, part, rows, ways), own
     if ways:
         stream = (datamodule.source_name(part), part, datamodule.seed_of(part))
-        unknown = draw_unknown(content.table, rows, ways, stream)
+        unknown = draw_unknown(content.table, rows, ways, stream, datamodule.apart(part))
         query = torch.cat([rows.query, unknown], dim=1) if rows.query is not None else unknown
         labels = None if rows.query_y is None else torch.cat([rows.query_y, torch.zeros_like(unknown)], dim=1)
         rows = replace(rows, query=query, query_y=labels)
@@ -35,12 +52,14 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
 
 
 def _with_rows_of_no_class(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways: int) -> TaskBatch:
-    """Of the part's own source of them, as many as `ways` classes have queries, or all that there are."""
-    batch, unknown = datamodule.prepared[part].gather(rows), datamodule.unknown[part]
-    count = min(ways * batch.query_x.shape[1] // batch.ways, len(unknown.table))
+    """Of the part's own source of them, as many as `ways` classes have queries, or all that there are and may be asked for."""
+    content, unknown, apart = datamodule.prepared[part], datamodule.unknown[part], datamodule.apart(part)
+    batch = content.gather(rows)
     key = stream_key("no class", datamodule.source_name(part), part, datamodule.seed_of(part))
-    random = uniforms(key, rows.index.tolist(), len(unknown.table))
-    chosen = torch.from_numpy(random.argsort(axis=1)[:, :count])
+    orders = uniforms(key, rows.index.tolist(), len(unknown.table)).argsort(axis=1)
+    free = [~beside_support(content.table, unknown.table, task, apart) for task in rows]
+    count = ways * batch.query_x.shape[1] // batch.ways
+    chosen = torch.from_numpy(np.stack([order[of_task[order]][:count] for order, of_task in zip(orders, free, strict=True)]))
     none = chosen[:, :0]
     found = unknown.gather(replace(rows, support=none, support_y=none, query=chosen, query_y=torch.zeros_like(chosen)))
     query, labels = torch.cat([batch.query_x, found.query_x], dim=1), torch.cat([batch.query_y, found.query_y], dim=1)
@@ -51,13 +70,10 @@ def unknown_metrics(datamodule: EpisodicDataModule, model: MetaLearner, part: st
     """AUROC and FPR at 95 % TPR of each score on the tasks of a part that is open, named as in ``results.json``.
 
     A task is answered once more, its queries together with those of `ways` other classes; its accuracy is that of before.
-
-    Raises:
-        UserError: its tasks have no other classes.
     """
     tasks = datamodule.tasks_of(part)
     if not isinstance(tasks, DrawnTasks):
-        raise UserError(f"data.eval.unknown_ways={ways} but the {part} tasks are computed; set it to 0")
+        raise TypeError(f"computed {part} tasks have no other classes (`require_unknown_classes`)")
     found: dict[str, list[torch.Tensor]] = {}
     for index in range(datamodule.tasks[part]):
         (rows,) = tasks.rows([index])

@@ -9,7 +9,7 @@ from fewshot.errors import UserError, check_int, suggest
 from fewshot.evaluation.results import metrics_of
 from fewshot.models.classifier import classes_of
 from fewshot.models.ensemble import Ensemble
-from fewshot.predict.unknown_tasks import unknown_metrics
+from fewshot.predict.unknown_tasks import require_unknown_classes, unknown_metrics
 from fewshot.runtime.build import build_data, build_model, build_trainer, pretrained_on, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint, top_checkpoints
 from fewshot.runtime.config_files import COMPOSED, load_config
@@ -82,6 +82,8 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     datamodule.trained_on = content.get(type(datamodule).__qualname__)
     datamodule.pretrained_on = pretrained_on(model)
     datamodule.check([cfg.split])
+    unknown_ways: int = cfg.data.eval.get("unknown_ways", 0) if cfg.split == "test" else 0  # older runs lack it
+    require_unknown_classes(datamodule, cfg.split, unknown_ways)
     datamodule.prepare([cfg.split])
     use_features(model, datamodule, trainer.strategy.root_device, content["state_dict"])
 
@@ -93,7 +95,6 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate
     work(model, datamodule, ckpt_path=None if members else str(checkpoint), verbose=False)
-    unknown_ways = cfg.data.eval.get("unknown_ways", 0) if cfg.split == "test" else 0  # older runs lack it
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     return Report(
         cfg,

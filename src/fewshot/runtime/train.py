@@ -19,7 +19,7 @@ from fewshot.evaluation.table import print_summary, task_text
 from fewshot.models.base import MetaLearner
 from fewshot.models.fits_rows import FitsRows
 from fewshot.predict.calibration import calibrate
-from fewshot.predict.unknown_tasks import unknown_metrics
+from fewshot.predict.unknown_tasks import require_unknown_classes, unknown_metrics
 from fewshot.runtime.build import (
     build_data,
     build_model,
@@ -121,7 +121,8 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     require_limits(cfg, datamodule.tasks)
     datamodule.pretrained_on = pretrained_on(draft)
     datamodule.check(_splits(cfg))
-    model = build_model(cfg, datamodule.train_classes)
+    require_unknown_classes(datamodule, "test", _unknown_ways(cfg))
+    model = build_model(cfg, datamodule.classes.get("train", 0))
     try_out(cfg, model)
     if cfg.control != "random_init":
         warn_of_random_features(model, cfg.init_from)
@@ -207,7 +208,7 @@ def _conclude(
             kept = {"val_metrics": metrics_of("val", model.scores["val"]), "val_tasks": len(model.scores["val"].index)}
     if rank() > 0:
         return {}
-    unknown_ways = cfg.data.eval.get("unknown_ways", 0) if cfg.test else 0  # functions have no classes
+    unknown_ways = _unknown_ways(cfg)
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     metrics = Report(
         cfg,
@@ -242,6 +243,12 @@ def _calibrate(cfg: DictConfig, folder: Path, datamodule: EpisodicDataModule, de
         calibrate(folder, datamodule, cfg.calibration_tasks, device)
     except UserError as error:
         log.warning(f"No calibration.json: {error}")
+
+
+def _unknown_ways(cfg: DictConfig) -> int:
+    """Classes that a test adds to each task; functions have none."""
+    ways: int = cfg.data.eval.get("unknown_ways", 0) if cfg.test else 0
+    return ways
 
 
 def _splits(cfg: DictConfig) -> list[str]:

@@ -74,6 +74,11 @@ class Folder(ListedImages):
         return self._listing.parts
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """Also where it is: other folders have its name."""
+        return super().arguments | {"data_dir": str(self._root)}
+
+    @property
     def options(self) -> dict[str, str]:
         """Also what each image shows: a renamed folder changes neither name nor time of the images in it."""
         listed = "\n".join(

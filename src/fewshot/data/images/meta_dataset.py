@@ -52,7 +52,7 @@ class MetaDataset(ImageSource):
         return "-".join(["meta_dataset", *self._found]) + "-partial" * self._allow_partial
 
     @property
-    def options(self) -> dict[str, str]:
+    def arguments(self) -> dict[str, str]:
         own = {"image_shape": repr(self.image_shape), "allow_partial": repr(self._allow_partial)}
         return own | {f"{name}.{key}": value for name, of in self._asked.items() for key, value in of.options.items()}
 

@@ -68,9 +68,9 @@ class Omniglot(ImageSource):
         self.name += f"-{size}" * (size != SIZE)
 
     @property
-    def options(self) -> dict[str, str]:
+    def arguments(self) -> dict[str, str]:
         """Without the size, which the shape says: files that were prepared before there was a choice remain."""
-        return {key: value for key, value in super().options.items() if key != "size"}
+        return {key: value for key, value in super().arguments.items() if key != "size"}
 
     def obtain(self) -> None:
         for archive, file in zip(ARCHIVES, facts("omniglot").files, strict=True):

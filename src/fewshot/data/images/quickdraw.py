@@ -53,7 +53,7 @@ class QuickDraw(ImageSource):
         self.name = "-".join(filter(None, named))
 
     @property
-    def options(self) -> dict[str, str]:
+    def arguments(self) -> dict[str, str]:
         """None: the name says them all, and files that were prepared before there was a choice remain."""
         return {}
 
