@@ -100,6 +100,10 @@ def test_the_group_that_is_left_out_is_the_one_tested():
             "data.split.by=alphabets is no column of these data; did you mean",
         ),
         (lambda: Fractions(val=0), "data.split.val=0 must be"),
+        (
+            lambda: Fractions(train=0.1, val=0.45, test=0.45, by="alphabet").rows("val", TABLE),
+            "data.split.train=0.1 leaves none of 4 values of alphabet to train on",
+        ),
         (lambda: Published().needed("val", ("all",), "pets"), "data/split=published but pets is published without a val split"),
     ],
 )

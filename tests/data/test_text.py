@@ -4,11 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
+from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.files.places import Place
 from fewshot.data.files.rows import read_rows
+from fewshot.data.parts import class_tasks
 from fewshot.data.prepared import prepare
+from fewshot.data.source import SPLITS
+from fewshot.data.splits import Fractions
 from fewshot.data.text.intents import Banking77, Clinc150
 from fewshot.data.text.sentences import Sentences
 from fewshot.hashing import FIRST, PAD, WORD, bucket, ngrams, sentence_ids
@@ -93,6 +98,43 @@ def test_own_files_may_have_groups_and_a_split(tmp_path):
         assert source.parts == ("train", "val", "test")
         assert [c.name for c in source.classes("val")] == ["b"]
         assert source.columns("test") == {"text": ["three"], "group": ["x"]}
+
+
+def test_numbers_are_names_of_classes_and_spaces_are_not(tmp_path):
+    rows = [{"text": "one", "class": 0}, {"text": "two", "class": 1}, {"text": "three", "class": 0}]
+    source = own(tmp_path, "\n".join(map(json.dumps, rows)), "mine.jsonl")
+    assert [(c.name, c.size) for c in source.classes("all")] == [("0", 2), ("1", 1)]
+    source = own(tmp_path, "text,class,split\none,a ,train\ntwo, a,train \nthree,b,test\n")
+    assert [(c.name, c.size) for c in source.classes("train")] == [("a", 2)]
+
+
+def test_a_split_that_only_some_rows_have_is_refused(tmp_path):
+    rows = [{"text": "one", "class": "a"}, {"text": "two", "class": "b", "split": "test"}]
+    source = own(tmp_path, "\n".join(map(json.dumps, rows)), "mine.jsonl")
+    assert "mine.jsonl, line 1: split is ''; it must be one of: train, val, test" in refusal(source.classes, "all")
+
+
+def test_two_files_of_one_name_are_two_datasets(tmp_path):
+    """Each part has the sentences of its own file, whichever was prepared last."""
+    sources = {}
+    for folder, classes in (("a", "defghi"), ("b", "xyz")):
+        (tmp_path / folder).mkdir()
+        lines = [f"say {label}{i},{label}" for label in classes for i in range(3)]
+        sources[folder] = own(tmp_path / folder, "\n".join(["text,class", *lines]))
+    trained, tested = (class_tasks(sources[folder], 2, 1, 1) for folder in "ab")
+    module = EpisodicDataModule(
+        trained, trained, tested, str(tmp_path / "cache"), [64], 1, 1, 1, seed=0, split=Fractions(0.4, 0.3, 0.3)
+    )
+    module.check(SPLITS)
+    module.prepare(SPLITS)
+    for part, folder in (("train", "a"), ("val", "a"), ("test", "b")):
+        content = module.prepared[part]
+        texts = content.table.columns["text"]
+        (arrays,) = content.arrays
+        for row, value in enumerate(texts.values):
+            expected, _ = sources[folder].row(texts.names[value])
+            assert arrays.take("x", torch.tensor([row]))[0].tolist() == expected.tolist()
+    assert set(module.prepared["test"].table.classes) == set("xyz")
 
 
 @pytest.mark.parametrize(

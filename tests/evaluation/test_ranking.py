@@ -61,3 +61,8 @@ def test_auroc_of_a_constant_of_one_class_and_of_what_is_no_number():
     found = auroc(torch.tensor([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0], [1.0, torch.nan, 2.0]]), positive)
     assert found[0] == 0.5
     assert found[1:].isnan().all()
+
+
+def test_predictions_that_are_no_numbers_have_no_order():
+    found = ndcg(torch.tensor([[2.0, torch.nan, 1.0], [2.0, 3.0, 1.0]]), torch.tensor([[5.0, 1.0, 2.0]] * 2), 3)
+    assert found.isnan().tolist() == [True, False]

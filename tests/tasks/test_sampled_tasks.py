@@ -1,5 +1,6 @@
 """Tests of samplers: sizes that vary, columns that are kept together or apart, tasks that are groups."""
 
+import tracemalloc
 from collections import Counter
 from math import ceil, exp, floor, log
 
@@ -103,6 +104,17 @@ def test_meta_datasets_formulas():
         assert Counter(task.query_y.tolist()) == dict.fromkeys(range(ways), queries)
 
 
+def test_meta_datasets_tasks_draw_their_rows_independently():
+    """Of 40 rows in any order, hardly two draws of 10 queries are the same."""
+    table, sampler = table_of([40] * 8), ClassSampler((2, 6), "meta_dataset", 10)
+    drawn = [
+        tuple(of_class)
+        for (task,) in sampler.draw(table, KEY, range(100))
+        for of_class in task.query.view(-1, 10).remainder(40).tolist()
+    ]
+    assert len(set(drawn)) == len(drawn) > 300
+
+
 def test_meta_datasets_sources_and_alphabets():
     """Each dataset is as likely as the others, each alphabet within one; ways go from 5 to the classes, at most 50."""
     alphabets = ["birds"] * 60 + ["greek"] * 8 + ["latin"] * 6 + ["tiny"] * 4
@@ -163,6 +175,19 @@ def test_a_column_that_differs_within_a_class_cannot_hold_tasks_together():
 def test_ranges_that_are_none_are_refused(ways, message):
     with pytest.raises(UserError, match=message):
         ClassSampler(ways, 1, 1).check_sizes("data.train")
+
+
+def test_a_long_name_costs_no_room_in_every_row():
+    """Sentences are a column: an array of strings would give each the room of the longest."""
+    names = ["b", "a", "b" * 20_000] * 700
+    tracemalloc.start()
+    try:
+        column = Column.of(names)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**21
+    assert (column.names, column.values[:4].tolist()) == (("a", "b", "b" * 20_000), [1, 0, 2, 1])
 
 
 def test_each_user_is_one_task_once():

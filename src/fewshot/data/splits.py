@@ -162,6 +162,10 @@ class Fractions(_ByValue):
             )
         order, total = self._shuffled(column, self.seed), self.train + self.val + self.test
         val, test = (max(least, round(len(order) * share / total)) for share in (self.val, self.test))
+        if val + test >= count:
+            raise UserError(
+                f"data.split.train={self.train:g} leaves none of {count} values of {self.by} to train on; choose more"
+            )
         return {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
 
 

@@ -12,7 +12,7 @@ def ndcg(predicted: Tensor, values: Tensor, rows: int) -> Tensor:
     that of the rows, and a constant predictor has what a random one has on average.
 
     Args:
-        predicted: ``(..., B)``
+        predicted: ``(..., B)``; where one is not a number, neither is the result.
         values: ``(..., B)``, greater than 0.
         rows: that count, from the highest prediction on.
     """
@@ -25,7 +25,8 @@ def ndcg(predicted: Tensor, values: Tensor, rows: int) -> Tensor:
         torch.zeros_like(gains).scatter_add(-1, tie, of_rows) for of_rows in (gains.gather(-1, order), torch.ones_like(gains))
     )
     expected = (sums / counts.clamp(min=1)).gather(-1, tie)
-    return _discounted(expected, rows) / _discounted(gains.sort(dim=-1, descending=True).values, rows)
+    found = _discounted(expected, rows) / _discounted(gains.sort(dim=-1, descending=True).values, rows)
+    return found.masked_fill(predicted.isnan().any(dim=-1), torch.nan)
 
 
 def auroc(scores: Tensor, positive: Tensor) -> Tensor:

@@ -260,8 +260,8 @@ class ClassSampler(Sampler):
         shares = np.exp(alpha) * available
         shares /= shares.sum()
         shots = np.minimum((shares * (support - ways)).astype(np.int64) + 1, available - queries)
-        order = [uniforms(_derived(key, "rows"), [index * ways + way], int(n))[0].argsort() for way, n in enumerate(available)]
-        rows = [classes.rows_of(int(number))[by] for number, by in zip(chosen[0], order, strict=True)]
+        orders = np.split(uniforms(_derived(key, "rows"), [index], int(available.sum()))[0], np.cumsum(available)[:-1])
+        rows = [classes.rows_of(int(number))[order.argsort()] for number, order in zip(chosen[0], orders, strict=True)]
         labels = np.arange(ways)
         return TaskRows(
             index=torch.tensor([index]),

@@ -32,8 +32,10 @@ class Column:
     @staticmethod
     def of(names_of_rows: Sequence[str]) -> "Column":
         """The column with these names, one a row; numbered in their order."""
-        names, values = np.unique(np.asarray(names_of_rows, dtype=np.str_), return_inverse=True)
-        return Column(tuple(str(name) for name in names), values.astype(np.int64).reshape(-1))
+        rows = [str(name) for name in names_of_rows]  # an array of them would give each the room of the longest
+        names = tuple(sorted(set(rows)))
+        numbers = {name: number for number, name in enumerate(names)}
+        return Column(names, np.array([numbers[name] for name in rows], dtype=np.int64))
 
     @cached_property
     def sizes(self) -> IntArray:

@@ -136,6 +136,7 @@ class Sentences(TextSource):
         rows: length, buckets and ngrams (`TextSource`).
     """
 
+    version = 2
     group = "file"
 
     def __init__(self, file: str, length: int, buckets: int, ngrams: Sequence[int]) -> None:
@@ -161,10 +162,10 @@ class Sentences(TextSource):
                 raise UserError(
                     f"{self._path}: there is no column {key}{suggest(key, rows[0][1])}; rename the one that is meant"
                 )
-        split = bool(rows) and "split" in rows[0][1]
+        split = any("split" in row for _, row in rows)
         found = []
         for line, row in rows:
-            text, label, group, part = (str(row.get(key) or "") for key in KEYS)
+            text, label, group, part = ("" if row.get(key) is None else str(row[key]).strip() for key in KEYS)
             if split and part not in SPLITS:
                 raise UserError(f"{self._path}, line {line}: split is {part!r}; it must be one of: {', '.join(SPLITS)}")
             if not label:
