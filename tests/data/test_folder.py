@@ -210,6 +210,17 @@ def test_columns_may_be_named(tmp_path):
     assert "data.source.file_column=there is no column; choose one of: what, where" in message
 
 
+def test_a_csv_file_finds_images_behind_links(tmp_path):
+    """A folder that links to a copy which a group shares; a link to a folder above has no end."""
+    write_flat(tmp_path / "shared/deep", ["1.png", "2.png"])
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "images").symlink_to(tmp_path / "shared")
+    (root / "again").symlink_to(root)
+    (root / "list.csv").write_text("file,class\n1.png,x\n2.png,y\n")
+    assert found(folder(root)) == {"x": [0], "y": [1]}
+
+
 def test_a_csv_file_that_divides_images_as_folders_do_adds_its_columns(tmp_path):
     write_classes(tmp_path)
     rows = [f"{label}/{label} {i}.JPG,class {label},{i}" for label, count in CLASSES.items() for i in range(count)]

@@ -232,10 +232,10 @@ def test_listings_of_mushrooms_of_another_kind_are_refused(tmp_path, content):
 
 
 def annotations(rows):
-    """`rows` are (file, class); each box is (2, 3) to (8, 7)."""
+    """`rows` are (file, class); each box is of the columns 3 to 8 and the rows 4 to 7, counted from 1."""
     fields = [(name, object) for name in ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")]
     file = io.BytesIO()
-    savemat(file, {"annotations": np.array([[(2, 3, 8, 7, number, name) for name, number in rows]], dtype=fields)})
+    savemat(file, {"annotations": np.array([[(3, 4, 8, 7, number, name) for name, number in rows]], dtype=fields)})
     return file.getvalue()
 
 
@@ -250,6 +250,14 @@ def test_cars_are_of_two_folders_with_the_same_names(tmp_path):
     assert found(Cars(str(tmp_path), (1, 4, 6), crop=True, allow_partial=True)) == {"14": [10], "3": [30, 20]}
     (tmp_path / "stanford_cars/cars_train/00001.jpg").unlink()
     assert found(Cars(str(tmp_path), (1, 4, 6), crop=True, allow_partial=True)) == {"3": [30, 20]}
+
+
+def test_boxes_of_cars_count_from_one_and_their_last_pixel_is_in_them(tmp_path):
+    pixels = np.arange(480, dtype=np.uint16).astype(np.uint8).reshape(40, 12)
+    write_files(tmp_path, {"cars_train/1.jpg": image_bytes(pixels), "cars_train_annos.mat": annotations([("1.jpg", 14)] * 2)})
+    source = Cars(str(tmp_path), (1, 4, 6), crop=True)
+    for image in source.found():
+        np.testing.assert_array_equal(source.decoded(image)[0], pixels[3:7, 2:8])
 
 
 def test_lists_in_the_folder_of_another_data_set_are_not_taken(tmp_path):

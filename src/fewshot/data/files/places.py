@@ -92,26 +92,36 @@ def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
 
 def _places(folder: Path, tars: Collection[str], skip: Collection[str]) -> Iterator[Place]:
     archives: list[Path] = []
+    for parent, folders, names in walked(folder):
+        if parent == folder:
+            folders[:] = [name for name in folders if name not in skip]
+        for name in names:
+            if name.lower().endswith(".zip") or name in tars:
+                archives.append(parent / name)
+            elif not is_hidden(name):
+                yield Place(parent / name)
+    for archive in archives:
+        for member, content in members(archive).items():
+            if not any(is_hidden(part) for part in member.removeprefix("./").split("/")):
+                yield Place(archive, member, content)
+
+
+def walked(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder below this one, with the names of folders and files in it, sorted; hidden folders are none.
+
+    Links are followed, once: people link to the copy that a group shares. Names that are taken away are not entered.
+    """
     entered: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):  # people link to the copy that a group shares
+    for parent, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(parent)) in entered:  # a link to a folder above has no end
             folders.clear()
             continue
         entered.add(real)
-        left_out = skip if Path(parent) == folder else ()
-        folders[:] = sorted(name for name in folders if not _is_hidden(name) and name not in left_out)
-        for name in sorted(names):
-            if name.lower().endswith(".zip") or name in tars:
-                archives.append(Path(parent, name))
-            elif not _is_hidden(name):
-                yield Place(Path(parent, name))
-    for archive in archives:
-        for member, content in members(archive).items():
-            if not any(_is_hidden(part) for part in member.removeprefix("./").split("/")):
-                yield Place(archive, member, content)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield Path(parent), folders, sorted(names)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a file or folder is none of the dataset's: ``.DS_Store``, ``._image.jpg``."""
     return name.startswith((".", "__MACOSX"))
 

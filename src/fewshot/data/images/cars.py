@@ -28,6 +28,7 @@ class Cars(SplitImages):
         allow_partial: accept fewer classes and images.
     """
 
+    version = 2
     folder = "cars"
     other_folders = ("stanford_cars",)
     tars = ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", "car_ims.tgz")
@@ -72,7 +73,7 @@ class Cars(SplitImages):
                 raise UserError(
                     f"{name}: {str(row)[:80]} is no annotation with fname, class and a box ({error!r}); replace the file"
                 ) from error
-            box: Box | None = (left, top, right, bottom) if self._crop else None
+            box: Box | None = (left - 1, top - 1, right, bottom) if self._crop else None  # MATLAB counts from 1
             yield from self.image(f"{folder}/{image}", self._known(name, number), box, anywhere=False)
 
     def _known(self, name: str, label: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
+from fewshot.data.files.places import is_hidden, walked
 from fewshot.data.source import SPLITS, require
 from fewshot.errors import UserError
 from fewshot.tasks.table import CLASS, ORIGINAL
@@ -152,7 +153,7 @@ def _parts(root: Path, images: Iterable[Image]) -> tuple[str, ...]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
 def _is_image(path: Path) -> bool:
@@ -313,9 +314,8 @@ class _Places:
     def _index(self) -> dict[str, list[Path]]:
         """Images by their name, with and without its suffix."""
         index: dict[str, list[Path]] = {}
-        for parent, folders, names in os.walk(self._root):
-            folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-            for path in (Path(parent, name) for name in names if not name.startswith(".")):
+        for parent, _, names in walked(self._root):
+            for path in (parent / name for name in names if not is_hidden(name)):
                 if _is_image(path):
                     for key in (path.name, path.stem):
                         index.setdefault(key, []).append(path)
