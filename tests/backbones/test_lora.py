@@ -70,6 +70,8 @@ HEAD = {"head.weight", "head.bias"}
         (True, ["head.*"], HEAD),
         (True, ["features.*"], UPDATES),
         (False, ["*.lora_*", "head.*"], UPDATES | HEAD),
+        (True, ["*", "!head.*"], UPDATES),
+        (True, ["*", "!*.lora_*", "*.lora_a"], HEAD | {name for name in UPDATES if name.endswith("a")}),
         (False, ["*.1.0.*.lora_b"], {"features.backbone.blocks.1.0.parametrizations.weight.0.lora_b"}),
     ],
 )
@@ -77,6 +79,22 @@ HEAD = {"head.weight", "head.bias"}
 def test_adapted_parameters_are_those_named(kind, freeze, adapt, expected):
     model = maml(lora(freeze=freeze), kind, adapt=adapt)
     assert set(model.inner.adapted_names(model.network)) == expected
+
+
+@pytest.mark.parametrize(
+    ("adapt", "said"),
+    [
+        (
+            ["head.*", "*.lora_c"],
+            r"\*\.lora_c names no parameter that may be adapted; those of this network begin with features, head",
+        ),
+        (["*", "!*.lora_c"], r"\*\.lora_c names no parameter that may be adapted"),
+        (["*", "!*"], "leaves no parameter; name one"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_refused(adapt, said):
+    with pytest.raises(UserError, match=said):
+        maml(lora(), Unrolled, adapt=adapt)
 
 
 def test_learned_rates_are_those_of_the_updates():

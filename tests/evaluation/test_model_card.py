@@ -34,6 +34,7 @@ def test_figures_have_their_intervals():
         ({"splits_classes": {}}, "15 queries a class. Means"),
         ({}, "it adapts: all parameters; 1,234 parameters"),
         ({"adapt": ["head.*"]}, "it adapts: head.*;"),
+        ({"adapt": ["*", "!*.words.*"]}, "it adapts: all parameters but *.words.*;"),
         ({"adapt": []}, "it adapts: no parameters, it compares;"),
     ],
 )

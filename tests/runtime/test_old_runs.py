@@ -50,6 +50,15 @@ def test_names_and_keys_are_those_of_now():
     assert renewed(config) == config
 
 
+@pytest.mark.parametrize(("backbone", "adapt"), [("WordConv", ["head.*", "features.conv.*"]), ("EmbeddingBag", ["head.*"])])
+def test_what_sentences_adapted_is_named_for_each_network(backbone, adapt):
+    inner = {"adapt": ["head.*", "features.conv.*", "features.layers.*"]}
+    model = {"inner": inner, "backbone": {"_target_": f"fewshot.backbones.words.{backbone}"}}
+    config = renewed(OLD | {"model": model})
+    assert config["model"]["inner"]["adapt"] == adapt
+    assert renewed(config) == config
+
+
 def test_a_predictor_reads_an_old_run(compose_config, tmp_path):
     cfg = compose_config(tmp_path)
     folder, _ = untrained(cfg)

@@ -95,9 +95,9 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
 
 def _adapted(patterns: Sequence[str]) -> str:
     """Which parameters, from the patterns of ``model.inner.adapt``."""
-    if list(patterns) == ["*"]:
-        return "all parameters"
-    return ", ".join(patterns) or "no parameters, it compares"
+    adapted = ["all parameters" if one == "*" else one for one in patterns if not one.startswith("!")]
+    left = [one[1:] for one in patterns if one.startswith("!")]
+    return (", ".join(adapted) or "no parameters, it compares") + (f" but {', '.join(left)}" if left else "")
 
 
 def _seen(protocol: Mapping[str, Any]) -> str:

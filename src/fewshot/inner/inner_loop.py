@@ -15,6 +15,9 @@ from fewshot.inner.fast_weights import FastWeights, Gradients
 from fewshot.inner.rates import InnerRates
 from fewshot.tasks.batch import TaskBatch
 
+WITHOUT = "!"
+"""Before a pattern in `InnerLoop.adapt` of parameters that are left."""
+
 
 @dataclass(frozen=True)
 class InnerLoop(ABC):
@@ -28,8 +31,8 @@ class InnerLoop(ABC):
         eval_steps: adaptation steps in validation and test.
         adapt_norm: whether the scale and shift of batch normalisation are adapted too, as in learn2learn. False adapts the
             other parameters only, as in the original code; the outer loop learns all of them either way.
-        adapt: which parameters are adapted, as patterns of their names (``head.*``). Frozen ones (without ``requires_grad``)
-            are left, unless a pattern names nothing else.
+        adapt: which parameters are adapted, as patterns of their names (``head.*``), one after another; those behind ``!`` are
+            left (``*``, ``!head.*``). Frozen ones (without ``requires_grad``) are left, unless a pattern names nothing else.
         proximal: strength (lambda) of the pull back to where a task began: ``lambda / 2 * |weights - start|^2`` is added to its
             support loss (iMAML, Rajeswaran et al. 2019, equation 3).
         task_chunk: largest number of tasks in memory together; None leaves it to the engine.
@@ -115,18 +118,22 @@ class InnerLoop(ABC):
         """For each of `network.parameters()`, whether the inner loop changes it.
 
         Raises:
-            UserError: no parameter would be adapted.
+            UserError: a pattern names nothing, or no parameter would be adapted.
         """
         norm = {id(p) for m in network.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
         every_name = list(network.named_parameters(remove_duplicate=False))
         chosen: set[int] = set()
         for pattern in self.adapt:
-            named = [p for name, p in every_name if fnmatchcase(name, pattern) and (self.adapt_norm or id(p) not in norm)]
-            chosen.update(id(p) for p in [p for p in named if p.requires_grad] or named)
-        adapted = [id(parameter) in chosen for parameter in network.parameters()]
+            name_of = pattern.removeprefix(WITHOUT)
+            named = [p for name, p in every_name if fnmatchcase(name, name_of) and (self.adapt_norm or id(p) not in norm)]
+            if not named:
+                names = ", ".join(sorted({name.split(".")[0] for name, _ in network.named_parameters()}))
+                raise UserError(
+                    f"model.inner.adapt={list(self.adapt)}: {name_of} names no parameter that may be adapted; those of this "
+                    f"network begin with {names}"
+                )
+            ids = {id(p) for p in [p for p in named if p.requires_grad] or named}
+            chosen = chosen - ids if pattern.startswith(WITHOUT) else chosen | ids
         if not chosen:
-            names = ", ".join(sorted({name.split(".")[0] for name, _ in network.named_parameters()}))
-            raise UserError(
-                f"model.inner.adapt={list(self.adapt)} names no parameter; those of this network begin with {names}"
-            )
-        return adapted
+            raise UserError(f"model.inner.adapt={list(self.adapt)} leaves no parameter; name one")
+        return [id(parameter) in chosen for parameter in network.parameters()]

@@ -10,6 +10,14 @@ OLD_NUMBERS = "recipe"
 """What the node `NUMBERS` was called."""
 CLASS_TASKS = "fewshot.data.parts.class_tasks"
 SIZE = ("ways", "shots", "queries")
+SENTENCES = ["head.*", "features.conv.*", "features.layers.*"]
+"""What a recipe had tasks adapt of every network for sentences, when patterns might name nothing."""
+OF_SENTENCES = {
+    "WordConv": ["head.*", "features.conv.*"],
+    "WordGRU": ["head.*", "features.layers.*"],
+    "WordTransformer": ["head.*", "features.layers.*"],
+}
+"""What that named of each; of others, the head alone."""
 ADDED: dict[str, Any] = {
     "name": None,
     "tags": [],
@@ -32,6 +40,11 @@ def renewed(saved: dict[str, Any]) -> dict[str, Any]:
     if "val" not in config["data"]:
         config["data"] = _with_parts(config["data"])
     config["data"] = _with_replacement(config["data"])
+    backbone = str((config["model"].get("backbone") or {}).get("_target_")).rpartition(".")[2]
+    inner = (config[node].get("inner") for node in (NUMBERS, "model") if node in config)
+    for one in inner:
+        if one and one.get("adapt") == SENTENCES:
+            one["adapt"] = OF_SENTENCES.get(backbone, SENTENCES[:1])
     return config
 
 
