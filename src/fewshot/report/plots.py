@@ -79,8 +79,7 @@ def over_adaptation(curves: Sequence[Curve], widths: Sequence[Figures], ylabel: 
 @style()
 def distributions(labels: Sequence[str], figures: Sequence[Figures], xlabel: str, factor: float) -> Figure:
     """How a score is spread over test tasks: a histogram for each config, its mean as a line and its quartiles as dots."""
-    low, high = (function(np.concatenate(figures)) * factor for function in (np.min, np.max))
-    edges = np.linspace(low, high if high > low else low + 1, 31)
+    edges = bin_edges(factor * np.concatenate(figures))
     figure = Figure(figsize=(SIZE[0], 1.2 + 0.72 * len(labels)), layout="constrained")
     axes = figure.subplots()
     for row, values in enumerate(figures):
@@ -95,6 +94,18 @@ def distributions(labels: Sequence[str], figures: Sequence[Figures], xlabel: str
     axes.set(xlabel=f"{xlabel} of a test task", ylim=(len(labels) - 0.85, -1.0))
     axes.grid(axis="y", visible=False)
     return figure
+
+
+def bin_edges(values: Figures) -> Figures:
+    """Edges of at most 31 bins of equal width, each with as many of the values that are possible.
+
+    Accuracies of a task are multiples of one over its queries: among bins with one of these, a bin with two would be a peak.
+    """
+    levels = np.unique(values.round(6))
+    step = np.diff(levels).min() if len(levels) > 1 else 1.0
+    width = step * max(1, np.ceil((levels[-1] - levels[0]) / step / 30))
+    edges: Figures = np.arange(levels[0] - step / 2, levels[-1] + width, width)
+    return edges
 
 
 @style()

@@ -67,4 +67,5 @@ def inline(figure: Figure, name: str) -> str:
     text = re.sub(r" font-family: [^;]*;", "", re.sub(r'<g id="[^"]*"', "<g", text))
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
+    text = "\n".join(line.rstrip() for line in text.splitlines())  # git and editors complain of blanks at line ends
     return f'<svg {box[0] if box else ""} role="img" aria-label="{escape(name)}">{text}'
