@@ -30,6 +30,13 @@ def allowed() -> float:
     return LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with most slow tests first: the last ones are short, so that no worker waits long for another."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[SINCE] = cpu_seconds()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
@@ -19,6 +20,14 @@ CONFIG_DIR = f"--config-dir={ROOT}/tests/configs"
 TINY = (CONFIG_DIR, "experiment=tiny")
 QUICK = (CONFIG_DIR, "experiment=quick")
 """The shortest run, where the network does not matter."""
+
+
+MODE = Hydra.get_mode
+
+
+def mode(hydra: Hydra, config_name: str, overrides: list[str]) -> object:
+    """Whether a config is a sweep's, as choices of `sweep` alone say: to know it, Hydra composes each config twice."""
+    return MODE(hydra, config_name, overrides) if any(override.startswith("sweep=") for override in overrides) else None
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ def main(script: str, *arguments: str) -> Finished:
     handlers, level = root.handlers[:], root.level
     with (
         patch.object(sys, "argv", [script, *arguments]),
+        patch.object(Hydra, "get_mode", mode),
         patch.dict(os.environ),  # where a run leaves its command for its ranks
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

@@ -11,6 +11,7 @@ from benchmarks.stopwatch import Stopwatch
 TINY = Setting((1, 28, 28), filters=2, tasks=2, shots=1, queries=1, steps=1, lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("contender", "does"), sorted({(contender, work.does) for work in WORKS.values() for contender in work.contenders})
 )

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def module_name(path):
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
+MODULES = {module_name(path) for path in PACKAGE.rglob("*.py")}
+
+
+@cache
 def imports_of(path):
     """The project's modules that a file imports."""
     found = set()
@@ -60,8 +65,7 @@ def imports_of(path):
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    modules = {module_name(file) for file in PACKAGE.rglob("*.py")}
-    return {name for name in found if name in modules and name != "fewshot"}
+    return {name for name in found if name in MODULES and name != "fewshot"}
 
 
 def room(module):
@@ -115,6 +119,7 @@ def dotted(content, prefix):
                 yield from dotted(value, f"{prefix}{name}.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_builds_its_model(experiment, tmp_path):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

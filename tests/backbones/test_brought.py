@@ -241,6 +241,7 @@ def by_hand(name, batch):
     return answers(), gradients
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # learn2learn's, of recurrent layers
 @pytest.mark.parametrize("name", BROUGHT)
 def test_every_engine_computes_what_the_network_does_and_leaves_it_alone(name, monkeypatch):

@@ -86,6 +86,7 @@ def test_csv_forms_give_every_class_of_the_split(form, request):
     assert {c.size for c in classes} == {600}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["zipped", "unpacked"])
 def test_csv_forms_give_the_pictures_in_the_order_of_the_list(form, request):
     images = MiniImageNet(str(request.getfixturevalue(form))).images("val")
@@ -161,6 +162,7 @@ def expected_images(rows):
 FOUND = photo_names("val", 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "listed",
     [
@@ -260,6 +262,7 @@ def test_a_folder_for_each_class_of_a_split_is_enough(tmp_path, six_images, fold
 NAMES = listed("lists", "imagenet_names")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file_of", "packed"),
     [

@@ -1,5 +1,6 @@
 """What every engine has to pass: a new one inherits all of it by naming itself."""
 
+from functools import cache
 from typing import ClassVar
 
 import pytest
@@ -165,6 +166,27 @@ def reference(network, *, steps=2, lr=0.3, batch_norm="transductive", task_init=
     return engine_kind("learn2learn")(network, inner, rates, nn.functional.cross_entropy, batch_norm, task_init)
 
 
+def all_of(engine, network):
+    """Losses, outputs, the path and every gradient of two tasks; None where a parameter has none."""
+    batch = random_tasks()
+    results = [*engine.meta_gradient(batch, 2, OUTER_STEP), engine.adaptation_path(batch, 4)]
+    return results + [p.grad for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
+
+
+@cache
+def of_reference(name, **options):
+    """The same of the learn2learn engine, once for all variants of an engine."""
+    network = network_of(name)
+    return all_of(reference(network, **options), network)
+
+
+@cache
+def of_reference_with_hooks(name, first_order, batch_norm):
+    """The same with hooks."""
+    network, options = hooked(name, steps=3, first_order=first_order)
+    return all_of(reference(network, batch_norm=batch_norm, lr=0.1, **options), network)
+
+
 def outer_loss(engine, batch):
     """What the outer gradient is the gradient of, from the outputs after every step alone."""
     path = engine.adaptation_path(batch, engine.inner.steps)
@@ -211,25 +233,16 @@ class ComparedTester(Built):
         first_order=[False, True], batch_norm=NORMS, adapt=["*", "1.*", "0.*"], rates=["fixed", "per_step", "per_element"]
     )
     def test_it_equals_learn2learn_whatever_is_adapted_at_whatever_rates(self, first_order, batch_norm, adapt, rates):
-        network, batch = network_of("conv4"), random_tasks()
         options = {"first_order": first_order, "batch_norm": batch_norm, "adapt": (adapt,), "rates": rates, "steps": 3}
-        found, expected = [], []
-        for results, engine in ((found, self.build(network, **options)), (expected, reference(network, **options))):
-            network.zero_grad()
-            results += engine.meta_gradient(batch, 2)
-            results += [engine.adaptation_path(batch, 4), *gradients(network), *gradients(engine.rates)]
-        for a, b in zip(found, expected, strict=True):
+        network, expected = network_of("conv4"), of_reference("conv4", **options)
+        for a, b in zip(all_of(self.build(network, **options), network), expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
     @pairwise(name=HOOKS, first_order=[False, True], batch_norm=NORMS)
     def test_it_equals_learn2learn_with_hooks(self, name, first_order, batch_norm):
-        batch, results = random_tasks(), []
-        for build in (self.build, reference):
-            network, options = hooked(name, steps=3, first_order=first_order)
-            engine = build(network, batch_norm=batch_norm, lr=0.1, **options)
-            results.append([*engine.meta_gradient(batch, 2, OUTER_STEP), engine.adaptation_path(batch, 4)])
-            results[-1] += [p.grad for p in (*network.parameters(), *engine.rates.parameters()) if p.requires_grad]
-        for a, b in zip(*results, strict=True):
+        network, options = hooked(name, steps=3, first_order=first_order)
+        found = all_of(self.build(network, batch_norm=batch_norm, lr=0.1, **options), network)
+        for a, b in zip(found, of_reference_with_hooks(name, first_order, batch_norm), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
     @ORDERS

@@ -62,6 +62,7 @@ def test_it_equals_the_closed_form_of_linear_regression(engine):
     torch.testing.assert_close(found[0], torch.stack(expected).mean(dim=0), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @ENGINES
 def test_it_is_the_limit_of_the_unrolled_gradient(engine):
     """Of parameters that are adapted and of those that are not; the two share nothing but the steps."""
@@ -76,6 +77,7 @@ def test_it_is_the_limit_of_the_unrolled_gradient(engine):
     assert distance(far) > 1e-4, "one step of conjugate gradients is an approximation"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:We've integrated functorch:FutureWarning")  # TorchOpt calls it by its old name
 @ENGINES
 def test_it_equals_torchopts(engine):

@@ -170,6 +170,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, mo
     require_same_bits(built(kind, network, options), random_tasks(9), threads, monkeypatch)
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
 @pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bf16"])

@@ -1,4 +1,7 @@
-"""The methods that adapt by gradient: what every meta-learner must pass, and the traps of each."""
+"""The methods that adapt by gradient: what every meta-learner must pass, and the traps of each.
+
+MAML and iMAML pass it in the fast tests too, for all their relatives.
+"""
 
 from copy import deepcopy
 from functools import partial
@@ -52,6 +55,7 @@ class TestMAML(GradientModelTester):
     test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
 
 
+@pytest.mark.slow
 class TestFOMAML(GradientModelTester):
     inner: ClassVar = {"first_order": True}
 
@@ -79,18 +83,22 @@ class TestFOMAML(GradientModelTester):
             torch.testing.assert_close(parameter.grad, total[name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 class TestANIL(GradientModelTester):
     inner: ClassVar = {"adapt": ["head.*"], "lr": 0.4}
 
 
+@pytest.mark.slow
 class TestBOIL(GradientModelTester):
     inner: ClassVar = {"adapt": ["features.*"]}
 
 
+@pytest.mark.slow
 class TestMetaSGD(GradientModelTester):
     inner: ClassVar = {"rates": "per_element"}
 
 
+@pytest.mark.slow
 class TestMAMLPlusPlus(GradientModelTester):
     inner: ClassVar = {"rates": "per_step", "annealing": Annealing(100, multi_step=0.5, first_order=0.5)}
     others: ClassVar = {"norm_per_step": True}
@@ -102,14 +110,17 @@ class TestMAMLPlusPlus(GradientModelTester):
         super().test_the_gradient_is_that_of_the_mean_loss()
 
 
+@pytest.mark.slow
 class TestMetaCurvature(GradientModelTester):
     inner: ClassVar = {"transform": "meta_curvature"}
 
 
+@pytest.mark.slow
 class TestKFO(GradientModelTester):
     inner: ClassVar = {"transform": "kronecker"}
 
 
+@pytest.mark.slow
 class TestReptile(GradientModelTester):
     test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
     blind_to_copies: ClassVar = False
@@ -137,7 +148,9 @@ class TestReptile(GradientModelTester):
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 class TestReptileWithAdam(TestReptile):
+    test_it_learns_what_can_be_learned = GradientModelTester.test_it_learns_what_can_be_learned
     inner: ClassVar = {
         **TestReptile.inner, "lr": 0.01, "optimizer": partial(torch.optim.Adam, betas=(0.0, 0.999))
     }  # fmt: skip
@@ -175,12 +188,14 @@ class TestIMAML(GradientModelTester):
         super().test_bfloat16_is_close()
 
 
+@pytest.mark.slow
 class TestCAVIA(GradientModelTester):
     kind: ClassVar = CAVIA
     inner: ClassVar = {"adapt": ["*.context"], "lr": 1.0}
     others: ClassVar = {"context": 20, "layer": 4}
 
 
+@pytest.mark.slow
 class TestProtoMAML(GradientModelTester):
     relabels: ClassVar[bool] = True
     kind: ClassVar = ProtoMAML
@@ -358,6 +373,7 @@ def test_what_the_outer_loop_learns_is_counted():
     assert proto == maml - head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["functional", "vectorized", "learn2learn"])
 @pytest.mark.parametrize("tester", [TestMAMLPlusPlus, TestCAVIA, TestProtoMAML, TestMetaCurvature])
 def test_every_engine_computes_the_same(tester, engine):

@@ -169,6 +169,7 @@ def test_a_support_set_of_10000_files_is_refused_at_once_and_taken_in_part(run, 
     assert "Support set: 3 classes, 1 examples of each" in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
 def test_a_query_of_any_size_and_mode_is_taken(compose_config, tmp_path, support, mode):
     folder, _ = untrained(compose_config(tmp_path, "model=protonet", "data=glyphs"))

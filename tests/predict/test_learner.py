@@ -21,6 +21,11 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted(
     path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_", "rating_"))
 )
+EVERY = [
+    model if model in ("maml", "protonet", "r2d2", "baseline") else pytest.param(model, marks=pytest.mark.slow)
+    for model in MODELS
+]
+"""One of each family is fast."""
 FIXED = {"maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "metacurvature", "kfo", "cavia", "imaml", "reptile"}
 TRUST = ("tests",)
 ON_WAVES = (
@@ -54,7 +59,7 @@ def trained(compose_config, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EVERY)
 def test_outputs_equal_those_of_an_evaluation_to_the_bit(trained, model):
     folder, evaluated, rows, scaled = trained(model)
     among_others = evaluated.evaluate(scaled)[0, -1].detach()  # stacked tasks round otherwise than one
@@ -71,7 +76,7 @@ def test_outputs_equal_those_of_an_evaluation_to_the_bit(trained, model):
     torch.testing.assert_close(module(rows.query_x[0]), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EVERY)
 def test_each_query_is_answered_by_itself(trained, model):
     folder, _, rows, _ = trained(model)
     x, y = rows.support_x[0], np.array(["b", "a", "ü"])[rows.support_y[0]]
@@ -87,7 +92,7 @@ def test_each_query_is_answered_by_itself(trained, model):
     torch.testing.assert_close(learner.adapt()(queries), torch.from_numpy(together), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EVERY)
 def test_more_classes_than_in_training(trained, model):
     folder, _, rows, _ = trained(model)
     x, y = rows.query_x[0], np.arange(len(rows.query_x[0])) % 5

@@ -85,6 +85,7 @@ def with_half_a_calibration(folder):
     (folder / "calibration.json").write_text('{"temperature": ')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [

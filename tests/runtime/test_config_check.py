@@ -175,6 +175,7 @@ def test_a_deep_network_takes_a_step(tmp_path):
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

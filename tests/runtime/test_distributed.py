@@ -14,18 +14,22 @@ import torch
 
 from fewshot.errors import UserError
 from fewshot.runtime.distributed import require_shares
+from fewshot.sweep import local
+from fewshot.sweep.job import jobs_in
 from tests.entry import QUICK, ROOT, main
-from tests.forked import fork, wait_for
+from tests.forked import ForkedJob, fork, wait_for
 from tests.ranks import free_port
+from tests.runtime.test_plots import LEARNED, SEEN, pictures, read
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
-STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "data.meta_batch_size=5", "model.optimizer.lr=0.0001")
+UNEVEN = ("data.meta_batch_size=5", "model.optimizer.lr=0.0001")
 
 
 def arguments(folder, *more):
     return [
         *QUICK,
-        *STEPS,
+        *LEARNED,
+        *UNEVEN,
         "callbacks.progress.refresh_rate=0",
         f"hydra.run.dir={folder / 'run'}",
         f"paths.cache_dir={folder / 'cache'}",
@@ -60,13 +64,32 @@ def require_same_run(folder, alone):
     assert ours["metrics"]["test/acc"] == pytest.approx(theirs["metrics"]["test/acc"], abs=0.05)
 
 
-def test_two_processes_leave_what_one_leaves(alone, tmp_path):
-    process = fork("train.py", *arguments(tmp_path, "trainer=ddp_cpu"), output=tmp_path / "out")
-    assert process.wait() == 0, (tmp_path / "out").read_text()
-    require_same_run(tmp_path / "run", alone)
-    said = (tmp_path / "out").read_text()
-    assert said.count("Results: ") == 1
-    assert "Warning" not in said
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The job of a sweep: a run of two processes that shows everything."""
+    folder = tmp_path_factory.mktemp("together")
+    sweep = (*SEEN, "trainer=ddp_cpu", "launcher=serial", f"hydra.sweep.dir={folder / 'sweep'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "start_process", ForkedJob)
+        process = fork("train.py", "-m", *arguments(folder, *sweep), output=folder / "out")
+    assert process.wait() == 0, (folder / "out").read_text()
+    (job,) = jobs_in(folder / "sweep")
+    return job
+
+
+def test_two_processes_leave_what_one_leaves(alone, together):
+    require_same_run(together.folder, alone)
+    assert "Warning" not in (together.folder / "job.log").read_text()
+
+
+def test_a_job_of_several_processes_starts_them_once(together):
+    assert [attempt["exit_code"] for attempt in together.record()["attempts"]] == [0]
+    assert (together.folder / "job.log").read_text().count("Results: ") == 1
+
+
+def test_several_processes_show_everything_once(together):
+    drawn = pictures(read(together.folder))
+    assert [step for step, _ in drawn["val/tasks"]] == [2, 5]
 
 
 def children_of(pid):

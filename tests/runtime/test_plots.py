@@ -23,7 +23,7 @@ from fewshot.runtime.environment import set_up_process
 from fewshot.runtime.plots.hparams import _named, hyper_parameters
 from fewshot.runtime.plots.predictions import answers
 from fewshot.runtime.train import train
-from tests.entry import QUICK, main
+from tests.entry import QUICK
 from tests.forked import fork
 from tests.models.test_maml import make_model, make_trainer
 from tests.runtime.sameness import what_a_run_left
@@ -73,6 +73,7 @@ def test_nothing_that_is_computed_changes(run, quick_config, tmp_path):
         assert seen[key] == left, key
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_at_validations(events):
     drawn = pictures(events)
     at = {tag: [step for step, _ in shown] for tag, shown in drawn.items()}
@@ -88,6 +89,7 @@ def test_pictures_are_drawn_at_validations(events):
     assert drawn["val/tasks"][0][1] != drawn["val/tasks"][1][1]
 
 
+@pytest.mark.slow
 def test_curves_of_gradients_are_those_of_the_steps(run, events, quick_config, tmp_path):
     """At the first step, from weights and tasks made anew."""
     cfg = quick_config(tmp_path, *LEARNED)
@@ -113,6 +115,7 @@ def text(events, tag):
     return events.Tensors(f"{tag}/text_summary")[0].tensor_proto.string_val[0].decode()
 
 
+@pytest.mark.slow
 def test_config_and_protocol_are_there_as_text(run, events):
     assert (run / "config.yaml").read_text() in text(events, "config")
     protocol = json.loads((run / "results.json").read_text())["protocol"]
@@ -120,6 +123,7 @@ def test_config_and_protocol_are_there_as_text(run, events):
         assert f"| {key} | {protocol[key]} |" in text(events, "protocol")
 
 
+@pytest.mark.slow
 def test_tensorboard_opens_on_the_curves(events):
     """It sorts tags, and opens the first two groups."""
     tags = [*events.Tags()["scalars"], *events.Tags()["images"]]
@@ -137,6 +141,7 @@ def test_a_trial_has_the_name_of_its_run_where_no_other_can_have_it(folder, name
     assert content.session_start_info.hparams["lr"].number_value == 0.1
 
 
+@pytest.mark.slow
 def test_hparams_have_what_may_differ_and_the_final_figures(run):
     events = read(run / "final")
 
@@ -168,6 +173,7 @@ def test_hyper_parameters_name_classes():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_projector_has_a_feature_vector_an_image_and_a_class_for_every_query(run):
     folder = run
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
@@ -218,15 +224,6 @@ def test_the_worst_tasks_are_those_solved_worst(quick_config, tmp_path, monkeypa
     assert accuracy.shape == (3, 3)
     assert (np.diff(accuracy.mean(axis=1)) >= 0).all()
     assert len(classes[0]) == 3
-
-
-@pytest.mark.slow
-def test_several_processes_show_everything_once(tmp_path):
-    arguments = [*QUICK, *LEARNED, *SEEN, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path}"]
-    done = main("train.py", *arguments)
-    assert done.code == 0, done.err
-    drawn = pictures(read(tmp_path / "run"))
-    assert {tag: [step for step, _ in shown] for tag, shown in drawn.items()}["val/tasks"] == [2, 5]
 
 
 @pytest.mark.slow

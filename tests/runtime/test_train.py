@@ -16,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, quick_config):
@@ -31,7 +33,6 @@ def results(finished):
     return json.loads((finished[0] / "results.json").read_text())
 
 
-@pytest.mark.slow
 def test_it_leaves_what_the_contract_says(finished):
     names = {str(path.relative_to(finished[0])) for path in finished[0].rglob("*") if path.is_file()}
     events = {name for name in names if "tfevents" in name}
@@ -109,7 +110,6 @@ def test_tensorboard_reads_scalars_pictures_and_hparams(finished, results):
     assert final.Scalars("when trained/test/acc")[-1].value == pytest.approx(results["metrics"]["test/acc"])
 
 
-@pytest.mark.slow
 def test_a_run_without_a_test_needs_no_test_split(quick_config, tmp_path, monkeypatch):
     from tests.toy import Toy
 
@@ -124,7 +124,6 @@ def test_a_run_without_a_test_needs_no_test_split(quick_config, tmp_path, monkey
     assert results["protocol"]["split"] == "val"
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_another(quick_config, tmp_path):
     def weights(name, seed):
         train(quick_config(tmp_path / name, f"seed={seed}", "test=false", "trainer.max_steps=2"))
@@ -135,7 +134,6 @@ def test_the_same_seed_gives_the_same_run_and_another_another(quick_config, tmp_
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
-@pytest.mark.slow
 def test_validation_at_the_start_is_of_the_untrained_model(quick_config, tmp_path, caplog):
     caplog.set_level("INFO")
     train(quick_config(tmp_path, "val_at_start=true", "test=false", "trainer.max_steps=1"))
@@ -187,7 +185,6 @@ def test_a_mistake_is_found_before_anything_is_decoded(quick_config, tmp_path, m
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-@pytest.mark.slow
 def test_bf16_mixed_trains_and_is_recorded(quick_config, tmp_path):
     metrics = train(quick_config(tmp_path, "trainer.precision=bf16-mixed"))
     assert 0 <= metrics["test/acc"] <= 1

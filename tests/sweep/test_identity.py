@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from omegaconf import OmegaConf
@@ -14,7 +15,7 @@ from fewshot.sweep.identity import job_id, name_suffix, sweep_name
 @pytest.fixture(scope="module")
 def named(compose_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("identity")
-    return lambda *overrides: job_id(compose_config(folder, *overrides))
+    return cache(lambda *overrides: job_id(compose_config(folder, *overrides)))
 
 
 def test_a_name_is_a_hash_of_sorted_values():

@@ -140,16 +140,6 @@ def test_two_commands_share_a_folder(tmp_path):
         assert "4 completed" in (tmp_path / f"out{i}").read_text()
 
 
-@forked
-def test_a_job_of_several_processes_starts_them_once(tmp_path):
-    code, said = sweep(tmp_path, "trainer=ddp_cpu", "model.inner.lr=0.1", "launcher=serial")
-    assert code == 0, said
-    (job,) = jobs_in(tmp_path / "sweep")
-    assert codes(job) == [0]
-    assert (job.folder / "job.log").read_text().count("Results: ") == 1
-    assert json.loads((job.folder / "results.json").read_text())["test"]["tasks"] == 6
-
-
 @pytest.mark.proof
 def test_killed_three_times_a_sweep_ends_complete_and_the_same(tmp_path):
     """Two jobs at a time; twice the whole tree of processes is killed, once the first process alone.
