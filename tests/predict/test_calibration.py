@@ -1,6 +1,7 @@
 """Temperatures, calibration errors, and what tells unknown classes, on figures that are known; and in a real run."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.evaluation.model_card import model_card
+from fewshot.objectives import Classification
 from fewshot.predict.calibration import calibration_error, fit_temperature
-from fewshot.predict.leave_one_out import Estimate
+from fewshot.predict.leave_one_out import Estimate, leave_one_out
 from fewshot.predict.unknown import auroc, fpr95, threshold
 from fewshot.predict.unknown_tasks import require_unknown_classes, with_unknown
 from fewshot.runtime.train import train
@@ -127,6 +129,38 @@ def test_an_estimate_has_wilsons_interval():
     assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
     assert "not told from chance, 50 %" in str(Estimate(8, 10, 0.5))
     assert "chance" not in str(Estimate(9, 10, 0.2))
+
+
+class Nearest:
+    """Stands for a predictor: a query is of the class of the row that is most like it."""
+
+    model = SimpleNamespace(objective=Classification("acc", "max"))
+
+    def outputs(self, batch):
+        near = torch.cdist(batch.query_x, batch.support_x).argmin(dim=-1)
+        return torch.nn.functional.one_hot(batch.support_y.gather(1, near), 2).float()
+
+
+def test_copies_of_an_example_are_no_test_of_it():
+    """Each has one in the rest, which would always be right; here all that differs is taken for the other class."""
+    x, y = torch.tensor([[0.0], [0.0], [5.0], [1.0], [1.0], [4.0]]), torch.tensor([0, 0, 1, 1, 1, 0])
+    found = leave_one_out(Nearest(), x, y)
+    assert (found.right, found.asked) == (0, 2)
+    assert leave_one_out(Nearest(), x[:2], y[:2]) is None
+
+
+def test_of_large_support_sets_fewer_examples_are_asked_for():
+    x = torch.arange(1500.0)[:, None]
+    found = leave_one_out(Nearest(), x, (x[:, 0] > 700).long())
+    assert found.asked == 26
+
+
+def test_outputs_that_are_not_finite_are_wrong_answers_without_confidence():
+    outputs, labels = torch.tensor([[torch.nan, 0.0], [0.0, 100.0]]), torch.tensor([0, 1])
+    assert calibration_error([outputs], [labels], 1.0) == pytest.approx(0)
+    lost = Nearest()
+    lost.outputs = lambda batch: torch.full((len(batch), 1, 2), torch.nan)
+    assert leave_one_out(lost, torch.arange(4.0)[:, None], torch.tensor([0, 0, 1, 1])).right == 0
 
 
 @pytest.mark.slow

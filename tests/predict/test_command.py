@@ -67,15 +67,17 @@ def test_queries_of_any_kind_are_named(run, tmp_path, support):
 
 
 def test_what_is_unknown_goes_by_the_threshold_of_the_run(run, tmp_path, support, compose_config):
+    """And by outputs as they were when it was found: a temperature that makes all probabilities equal changes nothing."""
     folder = untrained(compose_config(tmp_path, "model=protonet"))[0]
-    scores = {"probability": {"thresholds": {"0.05": 0.3}}, "energy": {"thresholds": {"0.05": 1e9}}}
-    content = {"schema": 1, "temperature": 1.0, "unknown": {"score": "energy", "scores": scores}}
+    scores = {"probability": {"thresholds": {"0.05": 0.34}}, "energy": {"thresholds": {"0.05": 1e9}}}
+    content = {"schema": 1, "temperature": 1e6, "unknown": {"score": "energy", "scores": scores}}
     (tmp_path / "run/calibration.json").write_text(json.dumps(content))
     write_image(tmp_path / "one.png", 0)
     arguments = (f"support={support}", f"query={tmp_path / 'one.png'}", "leave_one_out=false", "sheet=false")
     for overrides, known in ((), "false"), (("score=probability",), "true"):
         assert predict(folder, tmp_path, *arguments, *overrides).code == 0
         assert predictions(tmp_path)[0]["known"] == known
+        assert predictions(tmp_path)[0]["prob"].startswith("0.333")
     assert not (tmp_path / "out.png").exists()
 
 
@@ -129,6 +131,21 @@ def test_a_bad_support_folder_is_refused_in_one_line(run, tmp_path, support, wha
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_nothing_that_was_given_is_written_over(run, tmp_path, support):
+    write_image(tmp_path / "out.png", 0)
+    drawn = (tmp_path / "out.png").read_bytes()
+    for query, out, says in (
+        (tmp_path / "out.png", "out.csv", "out.png is given to be read, and would be written over"),
+        (support, "out.png", "out.png has the name of the picture"),
+        (support, "support/空/0.csv", "0.png is given to be read"),
+    ):
+        done = predict(run, tmp_path, f"support={support}", f"query={query}", f"out={tmp_path / out}")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert says in done.err
+    assert (tmp_path / "out.png").read_bytes() == drawn
+    assert not (tmp_path / "out.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -140,12 +157,14 @@ def test_a_bad_support_folder_is_refused_in_one_line(run, tmp_path, support, wha
         (["trust=[]"], "names _target_=tests.toy.Toy, which is no part of fewshot; where you trust it, pass trust=[tests]"),
         (["query=nowhere"], "query=nowhere is missing"),
         (["score=energy"], "has no thresholds for unknown classes"),
+        (["device=gpu"], "device=gpu is none of this machine"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(run, tmp_path, support, overrides, says):
     done = predict(run, tmp_path, f"support={support}", f"query={support}", *overrides)
     assert done.code == 2
     assert says in done.err
+    assert "Expect" not in done.out  # which takes long
     assert not (tmp_path / "out.csv").exists()
 
 

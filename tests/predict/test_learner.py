@@ -139,6 +139,63 @@ def test_files_images_and_arrays_are_the_same_rows(run, tmp_path):
         learner.rows(["nowhere.png"])
 
 
+def test_an_array_that_may_be_one_image_or_several_is_refused(run):
+    folder, _, _ = run("model=protonet", "data=glyphs", "data.image_shape=[1,28,28]")
+    learner = FewShotLearner.from_run(folder, trust=TRUST)
+    picture = np.zeros((40, 50, 3), np.uint8)
+    assert learner.rows(picture[None]).shape == learner.rows([picture]).shape == (1, 1, 28, 28)
+    assert learner.rows(picture[:, :, 0][None]).shape == (1, 1, 28, 28)
+    with pytest.raises(UserError, match=r"may be one image or 40 grey ones; give x\[None\] for one"):
+        learner.rows(picture)
+
+
+class Labelled:
+    """As a column of pandas is: its items have names, of which 0 is none here."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.items, dtype)
+
+
+def test_columns_of_tables_are_taken(run, tmp_path):
+    folder, cfg, _ = run("model=protonet")
+    images = tasks_of(cfg, count=1)[0].query_x[0][:2]
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image[0].numpy()).save(path)
+    learner = FewShotLearner.from_run(folder, trust=TRUST)
+    assert torch.equal(learner.rows(Labelled(paths)), images)
+    assert learner.fit(Labelled(paths), Labelled(["b", "a"])).predict(Labelled(paths)).shape == (2,)
+
+
+def test_outputs_that_are_not_finite_are_no_answers(run, monkeypatch):
+    folder, cfg, _ = run("model=protonet")
+    rows, _ = tasks_of(cfg, count=1)
+    x, y = rows.support_x[0], rows.support_y[0]
+    learner = FewShotLearner.from_run(folder, trust=TRUST).fit(x, y)
+    lost = torch.full((1, 1, len(x), 3), 0.5)
+    lost[0, 0, 1, 2] = torch.nan
+    monkeypatch.setattr(learner.predictor.model, "evaluate", lambda _: lost)
+    for ask in (learner.predict, learner.predict_proba, learner.decision_function, learner.known):
+        with pytest.raises(UserError, match=f"outputs for 1 of {len(x)} inputs are not finite"):
+            ask(x)
+
+
+def test_inputs_are_encoded_as_what_was_trained_on_is(run):
+    """Not as the source of the other parts: Omniglot's drawings are turned to light ink, a folder's are not."""
+    other = ["data/source@data.train.source=omniglot", "data.image_shape=[1,28,28]", "data.train.source.data_dir=nowhere"]
+    folder, _, _ = run("model=protonet", "data=glyphs", *other)
+    assert "omniglot" in FewShotLearner.from_run(folder, trust=TRUST).predictor.run.source.name
+
+
 @pytest.mark.parametrize(("data", "says"), [((), True), (("model.batch_norm=inductive",), False), (ON_WAVES, False)])
 def test_queries_that_were_answered_together_in_the_test_are_told_of_once(run, caplog, data, says):
     """Not where the network has no batch normalisation."""
@@ -196,6 +253,23 @@ def test_values_of_a_function_equal_those_of_an_evaluation_to_the_bit(compose_co
     expected = evaluated.evaluate(scaled)[0, -1].detach()
     assert torch.equal(torch.from_numpy(learner.decision_function(rows.query_x[0])), expected)
     assert np.array_equal(learner.predict(rows.query_x[0]), expected[:, 0])
+
+
+def test_ratings_are_cut_to_their_scale_as_in_an_evaluation(compose_config, tmp_path):
+    cfg = compose_config(tmp_path, "model=r2d2", "objective=rating")
+    folder, _ = untrained(cfg)
+    x = torch.rand(12, 1, 16, 16)
+    learner = FewShotLearner.from_run(folder, trust=TRUST).fit(x, torch.linspace(-20, 30, 12))
+    outputs = learner.decision_function(x)[:, 0]
+    assert outputs.max() > 5
+    assert np.array_equal(learner.predict(x), outputs.clip(0.5, 5.0))
+
+
+def test_values_of_a_function_may_be_small_integers(compose_config, tmp_path):
+    folder, _ = untrained(compose_config(tmp_path, "model=maml", *ON_WAVES))
+    x = np.arange(10, dtype=np.uint8)[:, None]
+    learner = FewShotLearner.from_run(folder).fit(x, x[:, 0])
+    assert np.array_equal(learner.predict(x), learner.predict(x.astype(np.float32)))
 
 
 @pytest.mark.slow

@@ -98,6 +98,20 @@ def test_it_is_cloned_searched_and_put_into_pipelines(fitted):
     assert pipeline.classes_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("kind", ["fitted", "regression"])
+def test_labels_that_do_not_fit_are_refused_and_not_broadcast(kind, request):
+    """A column of labels would be compared with every prediction."""
+    learner, x, y = request.getfixturevalue(kind)
+    learner.fit(x, y)
+    with pytest.raises(ValueError, match="y has shape"):
+        learner.score(x, y[:, None])
+    if kind == "fitted":
+        with pytest.raises(ValueError, match="y has names, and the classes of the support set are numbers"):
+            learner.score(x, y.astype(str))
+    else:
+        assert learner.score(x, np.ones(len(x))) == 0.0  # as scikit-learn has it of equal values
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -110,6 +124,7 @@ def test_it_is_cloned_searched_and_put_into_pipelines(fitted):
         (lambda x, y: (x * 1.5, y), "give uint8 from 0 to 255, or floats from 0 to 1"),
         (lambda x, y: (x, y + 0.5), "continuous"),
         (lambda x, y: (x * 1j, y), "Complex data not supported"),
+        (lambda x, y: (x, np.array([None, *y[1:]])), "labels of several kinds"),
     ],
 )
 def test_bad_input_is_a_value_error(fitted, spoil, says):

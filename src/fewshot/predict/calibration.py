@@ -94,8 +94,8 @@ def calibration_error(outputs: list[Tensor], labels: list[Tensor], temperature: 
     if not outputs:
         return None
     found = [(o.double() / temperature).softmax(dim=-1).max(dim=-1) for o in outputs]
-    probability = torch.cat([values for values, _ in found])
-    right = torch.cat([chosen == y for (_, chosen), y in zip(found, labels, strict=True)]).double()
+    probability = torch.cat([values for values, _ in found]).nan_to_num()  # what is not finite is no answer
+    right = torch.cat([(chosen == y) & ~p.isnan() for (p, chosen), y in zip(found, labels, strict=True)]).double()
     bins = (probability * CALIBRATION_BINS).ceil().clamp(1, CALIBRATION_BINS).long() - 1
     sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add_(0, bins, right - probability)
     return float(sums.abs().sum() / len(right))

@@ -13,7 +13,7 @@ from rich.progress import track
 from fewshot.errors import UserError, check_int
 from fewshot.files import written_whole
 from fewshot.predict.contact_sheet import SHOWN, write_sheet
-from fewshot.predict.examples import Example, check_kind, learn, read_queries, read_support
+from fewshot.predict.examples import Example, check_kind, learn, read_queries, read_support, refuse_overwriting
 from fewshot.predict.learner import FewShotLearner
 from fewshot.predict.leave_one_out import leave_one_out
 from fewshot.predict.predicted import Predicted
@@ -21,7 +21,7 @@ from fewshot.predict.predicted import Predicted
 log = logging.getLogger(__name__)
 
 AT_ONCE = 256
-"""Queries that are read and answered together."""
+"""Queries that are read and answered together, or as many as there are examples: these are learned anew for each lot."""
 COLUMNS = ("filename", "label", "prob", "label_2", "prob_2", "known", "score")
 OF_TEXT = ("text", "nearest")
 """Columns that sentences have too: a picture shows images, and whoever reads a table reads on."""
@@ -35,17 +35,24 @@ def predict(cfg: DictConfig) -> None:
     """
     if cfg.shots is not None:
         check_int("shots", cfg.shots, least=1)
-    out = Path(cfg.out).expanduser()
+    out, sheet = Path(cfg.out).expanduser(), Path(cfg.out).expanduser().with_suffix(".png") if cfg.sheet else None
     if out.is_dir():
         raise UserError(f"out={out} is a folder; give the name of a csv file")
+    if out == sheet:
+        raise UserError(f"out={out} has the name of the picture; end it in .csv, or set sheet=false")
     support, skipped = read_support(cfg.support, cfg.shots)
     queries = read_queries(cfg.query) if cfg.query is not None else []
+    refuse_overwriting([out, sheet], [cfg.support, cfg.query], [*support, *queries])
     learner = FewShotLearner.from_run(
         cfg.run, cfg.checkpoint, transductive=cfg.transductive, device=cfg.device, trust=tuple(cfg.trust)
     )
     run = learner.predictor.run
     if run.objective != "classification":
         raise UserError(f"run={cfg.run} predicts values, and folders have classes; use fewshot.FewShotLearner in Python")
+    check_kind(run, support, "support")
+    if queries:
+        check_kind(run, queries, "query")
+        threshold = _threshold(learner, cfg)
     learn(learner, support)
     sizes = learner.support.y.bincount()
     each = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
@@ -55,21 +62,19 @@ def predict(cfg: DictConfig) -> None:
         log.info(_expected(learner))
     if not queries:
         return
-    check_kind(run, queries, "query")
-    threshold = _threshold(learner, cfg)
-    at_once = len(queries) if cfg.transductive else AT_ONCE
+    at_once = len(queries) if cfg.transductive else max(AT_ONCE, len(support))
     parts = [[example.item for example in queries[start : start + at_once]] for start in range(0, len(queries), at_once)]
     progress = track(parts, "Predicting", disable=len(parts) == 1 or not sys.stdout.isatty(), transient=True)
     said = Predicted.joined([learner.say(part) for part in progress])
     _write_table(out, learner, support, queries, said, threshold)
     log.info(f"{len(queries):,} predictions in {out}")
-    if cfg.sheet and run.takes_images:
+    if sheet is not None and run.takes_images:
         pixels = learner.rows([query.item for query in queries[:SHOWN]]).numpy()
         near = learner.rows([support[number].item for number in said.nearest[:SHOWN]]).numpy()
         known = (said.scores[threshold[0]] >= threshold[1]).tolist() if threshold else [None] * len(queries)
         labels = learner.classes_[said.probabilities.argmax(axis=1)]
-        write_sheet(out.with_suffix(".png"), pixels, near, labels, said.probabilities.max(axis=1), known)
-        log.info(f"Pictures in {out.with_suffix('.png')}")
+        write_sheet(sheet, pixels, near, labels, said.probabilities.max(axis=1), known)
+        log.info(f"Pictures in {sheet}")
 
 
 def _write_table(
@@ -85,7 +90,7 @@ def _write_table(
     writer = csv.writer(text, lineterminator="\n")
     of_text = isinstance(queries[0].item, str)
     writer.writerow(COLUMNS + OF_TEXT if of_text else COLUMNS)
-    scores = said.scores[threshold[0] if threshold else "probability"]
+    scores = said.scores[threshold[0]] if threshold else said.probabilities.max(axis=1)
     for number, (query, probabilities) in enumerate(zip(queries, said.probabilities, strict=True)):
         first, second = np.argsort(-probabilities, kind="stable")[:2]
         writer.writerow([
@@ -103,7 +108,7 @@ def _expected(learner: FewShotLearner) -> str:
         return "No leave-one-out estimate: answers depend on the queries that are given together (transductive=true)"
     estimate = leave_one_out(learner.predictor, learner.support.x, learner.support.y)
     if estimate is None:
-        return "No leave-one-out estimate: no class has two examples"
+        return "No leave-one-out estimate: no class has two examples that differ"
     return f"Expect {estimate}"
 
 

@@ -4,7 +4,7 @@ import logging
 
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError
+from fewshot.errors import UserError, check_int
 from fewshot.predict.demo_server import DemoServer
 from fewshot.predict.learner import FewShotLearner
 
@@ -19,8 +19,9 @@ def demo(cfg: DictConfig) -> None:
     Raises:
         UserError: the run is none of classification on images or sentences, or the port is taken.
     """
-    if not 0 <= cfg.port <= LARGEST_PORT:
-        raise UserError(f"port={cfg.port} must be a number from 0 to {LARGEST_PORT}")
+    check_int("port", cfg.port, least=0)
+    if cfg.port > LARGEST_PORT:
+        raise UserError(f"port={cfg.port} must be at most {LARGEST_PORT}")
     learner = FewShotLearner.from_run(cfg.run, cfg.checkpoint, trust=tuple(cfg.trust))
     run = learner.predictor.run
     if run.objective != "classification" or not (run.takes_images or run.takes_sentences):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fewshot.errors import UserError
 from fewshot.predict.learner import FewShotLearner
+from fewshot.predict.predictor import finite
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
 LARGEST_REQUEST = 64 * 2**20
@@ -96,7 +97,9 @@ class DemoServer(ThreadingHTTPServer):
             task = TaskBatch(
                 support[None], labels[None], rows[None], targets, TaskRows(torch.zeros(1).long(), class_id=classes)
             )
-            probabilities = (predictor.trajectory(task)[0].double() / predictor.temperature).softmax(dim=-1)
+            outputs = predictor.trajectory(task)[0]
+            finite(outputs[-1])
+            probabilities = (outputs.double() / predictor.temperature).softmax(dim=-1).nan_to_num()  # of steps that were lost
             names = [str(name) for name in self._learner.classes_]
         found, of_examples = probabilities[:, : len(asked)], probabilities[:, len(asked) :]
         right = of_examples[:, torch.arange(len(labels)), labels]

@@ -1,5 +1,7 @@
 """A support set and queries as files: folders of images, or csv files of sentences or of images."""
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ def learn(learner: FewShotLearner, examples: list[Example]) -> None:
     rows = learner.rows([example.item for example in examples])
     seen: dict[bytes, Example] = {}
     for row, example in zip(rows, examples, strict=True):
-        other = seen.setdefault(row.numpy().tobytes(), example)
+        other = seen.setdefault(hashlib.sha256(row.numpy()).digest(), example)
         if other.label != example.label:
             first, second = (f"{one.where} (class {one.label})" for one in (example, other))
             raise UserError(f"{first} and {second} are the same; keep one of them")
@@ -109,6 +111,24 @@ def check_kind(run: Run, examples: list[Example], key: str) -> None:
             f"{key} has images, and run={run.folder} was trained on sentences; give a csv file with the columns "
             f"{'text,label' if key == 'support' else 'text'}, or a run on images"
         )
+
+
+def refuse_overwriting(written: Sequence[Path | None], places: Iterable[str | None], examples: Iterable[Example]) -> None:
+    """Refuses to write over what a user has given.
+
+    Args:
+        written: files that a command writes.
+        places: that it reads, as they are given.
+        examples: found there.
+
+    Raises:
+        UserError: a file is both.
+    """
+    there = {path.name: path for path in written if path is not None and path.exists()}
+    files = (example.item for example in examples if isinstance(example.item, Path))
+    for path in (*(Path(place).expanduser() for place in places if place is not None), *files):
+        if path.name in there and path.exists() and path.samefile(there[path.name]):
+            raise UserError(f"{path} is given to be read, and would be written over; set out=FILE to another name")
 
 
 def _of_folders(root: Path) -> tuple[list[Example], int]:

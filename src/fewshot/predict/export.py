@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot.errors import UserError, check_int, suggest
 from fewshot.evaluation.results import read_results
-from fewshot.predict.examples import learn, read_support
+from fewshot.predict.examples import learn, read_support, refuse_overwriting
 from fewshot.predict.export_formats import FORMATS
 from fewshot.predict.learner import FewShotLearner
 
@@ -39,6 +39,7 @@ def export(cfg: DictConfig) -> None:
     if out.is_dir():
         raise UserError(f"out={out} is a folder; give the name of a file")
     examples, _ = read_support(cfg.support, cfg.shots)
+    refuse_overwriting([out], [cfg.support], examples)
     learner = FewShotLearner.from_run(cfg.run, cfg.checkpoint, trust=tuple(cfg.trust))
     if learner.predictor.run.objective != "classification":
         raise UserError(f"run={cfg.run} learned values, and folders have classes; use FewShotLearner.adapt in Python")

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from fewshot.data.source import ArraySpec, Source
 from fewshot.predict.errors import InputError
 
+COLOURS = (3, 4)
+"""Channels of a picture that is not grey."""
+
 
 class Reader:
     """Makes rows of inputs, as a run's dataset makes them of its own.
@@ -39,11 +42,13 @@ class Reader:
             raise InputError("Sparse data are not supported; give X.toarray()")
         if _is_readable(x):
             x = [x]
-        elif not hasattr(x, "__len__"):
+        elif not isinstance(x, Sequence | Tensor):  # of pandas, of which x[0] is what is called 0
             x = np.asarray(x)
-        if not isinstance(x, Tensor) and len(x) and _is_readable(x[0]):
+        if not isinstance(x, Tensor) and getattr(x, "ndim", 1) and len(x) and _is_readable(x[0]):
             x = torch.from_numpy(self._encoded(list(x)))
         elif isinstance(x, Sequence) and len(x) and isinstance(x[0], Tensor):
+            if len(shapes := {tuple(one.shape) for one in x}) > 1:
+                raise InputError(f"tensors of different shapes, {min(shapes)} and {max(shapes)}; give one shape, or arrays")
             x = torch.stack(list(x))
         elif not isinstance(x, Tensor):
             x = self._of_array(x)
@@ -77,6 +82,10 @@ class Reader:
         if x.ndim == len(shape) and shape[0] == 1 and tuple(x.shape[1:]) == shape[1:]:
             return x.unsqueeze(1)  # grey images
         if self._row.dtype == "uint8" and x.dtype == torch.uint8 and x.ndim in (3, 4):
+            if tuple(x.shape) == shape or (x.ndim == 3 and x.shape[-1] in COLOURS):
+                raise InputError(
+                    f"an array of shape {list(x.shape)} may be one image or {len(x)} grey ones; give x[None] for one, or a list"
+                )
             return torch.from_numpy(self._encoded(list(x.numpy())))
         if x.ndim == 2:
             raise InputError(f"X has {x.shape[1]} features, but FewShotLearner is expecting {math.prod(shape)} features")
@@ -88,7 +97,7 @@ class Reader:
     def _checked(self, x: Tensor) -> Tensor:
         if self._row.dtype == "int64":
             return x.to(torch.int64)
-        if x.dtype == torch.uint8:
+        if self._row.dtype == "uint8" and x.dtype == torch.uint8:
             return x
         x = x.to(torch.float32)
         if not x.isfinite().all():

@@ -16,7 +16,7 @@ from fewshot.predict.errors import InputError, NotFittedError
 from fewshot.predict.estimator import Estimator
 from fewshot.predict.predicted import Predicted
 from fewshot.predict.run_files import read_run, save_run
-from fewshot.predict.support_set import SupportSet
+from fewshot.predict.support_set import SupportSet, labels_of
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
     from fewshot.predict.predictor import TaskPredictor
@@ -131,10 +131,10 @@ class FewShotLearner(Estimator):
         return self._with(support)
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
-        """The class (or value) of each input ``(n,)``."""
+        """The class (or value) of each input ``(n,)``; ratings are cut to their scale, as in an evaluation."""
         outputs = self.decision_function(x)
         if self.support.classes is None:
-            return outputs[:, 0]
+            return np.asarray(self.predictor.model.objective.predict(torch.from_numpy(outputs))[0].numpy())
         found: npt.NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
         return found
 
@@ -147,19 +147,25 @@ class FewShotLearner(Estimator):
 
         They are equal to the bit where it evaluates one task at a time (``data.meta_batch_size=1``): tasks that are stacked in
         one operation round otherwise.
+
+        Raises:
+            UserError: some are not finite: the model has diverged on this support set.
         """
         support, predictor = self.support, self.predictor
         tasks = support.tasks(predictor.reader(x), self.transductive)
-        return np.asarray(torch.cat([predictor.outputs(task)[0] for task in tasks]).numpy())
+        return np.asarray(torch.cat([predictor.answers(task) for task in tasks]).numpy())
 
     def score(self, x: Any, y: Any) -> float:
         """The accuracy on inputs with known classes; of a regression, the coefficient of determination R2."""
-        predicted, y = self.predict(x), np.asarray(y)
-        if len(predicted) != len(y):
-            raise InputError(f"{len(predicted)} inputs but {len(y)} labels; give one for each")
+        predicted = self.predict(x)
+        y = labels_of(y, len(predicted))
         if self.support.classes is not None:
+            if isinstance(y[0], str) != isinstance(predicted[0], str):
+                kinds = ["names" if isinstance(labels[0], str) else "numbers" for labels in (y, predicted)]
+                raise InputError(f"y has {kinds[0]}, and the classes of the support set are {kinds[1]}; give the same")
             return float((predicted == y).mean())
-        return float(1 - ((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+        errors, around = ((predicted - y) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+        return float(1 - errors / around) if around else float(errors == 0)  # as scikit-learn has it
 
     def known(self, x: Any, false_alarms: float = 0.05, score: str | None = None) -> npt.NDArray[np.bool_]:
         """Whether each input ``(n,)`` is of one of the support set's classes, by a threshold from the run's validation tasks.

@@ -1,5 +1,10 @@
-"""What one may expect of a support set, told by the support set alone: each example in turn is the query."""
+"""What one may expect of a support set, told by the support set alone: each example in turn is the query.
 
+An example that is there twice is not asked for: its copy would give the answer away.
+"""
+
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
@@ -14,6 +19,8 @@ MOST = 200
 """Examples that are asked for, evenly spread, at the most."""
 ROWS_AT_ONCE = 1024
 """Rows of the tasks that are answered in one pass, about."""
+ROWS, FEWEST = 40_000, 20
+"""Rows of all tasks together, about: of large support sets fewer examples are asked for, but so many."""
 Z = 1.959963984540054
 """Of a standard normal distribution, whose central 95 % lie within."""
 
@@ -56,18 +63,19 @@ class Estimate:
 
 
 def leave_one_out(predictor: TaskPredictor, x: Tensor, y: Tensor) -> Estimate | None:
-    """The accuracy of each example by the others; of classes of two examples or more. None where there are none.
+    """The accuracy of each example by the others, of classes of two or more; None where there are none.
 
     Args:
         predictor: that answers each query by itself.
         x: rows of the support set ``(S, ...)``.
         y: their labels from 0 on ``(S,)``.
     """
-    sizes = y.bincount()
-    asked = [row for row in range(len(y)) if sizes[y[row]] > 1]
+    sizes, contents = y.bincount(), [hashlib.sha256(row.numpy()).digest() for row in x]
+    copies = Counter(contents)
+    asked = [row for row in range(len(y)) if sizes[y[row]] > 1 and copies[contents[row]] == 1]
     if not asked:
         return None
-    count = min(MOST, len(asked))
+    count = min(len(asked), MOST, max(FEWEST, ROWS // len(y)))
     asked = [asked[i * len(asked) // count] for i in range(count)]
     right = 0
     for part in _parts(asked, max(1, ROWS_AT_ONCE // len(y))):
@@ -76,7 +84,7 @@ def leave_one_out(predictor: TaskPredictor, x: Tensor, y: Tensor) -> Estimate | 
         classes = torch.arange(len(sizes)).expand(len(part), -1)
         rows = TaskRows(torch.zeros(len(part), dtype=torch.int64), class_id=classes)
         outputs = predictor.outputs(TaskBatch(x[rest], y[rest], x[query], y[query], rows))
-        right += int((outputs.argmax(dim=-1) == y[query]).sum())
+        right += int((predictor.model.objective.predict(outputs)[0] == y[query]).sum())
     return Estimate(right, len(asked), 1 / len(sizes))
 
 

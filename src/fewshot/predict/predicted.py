@@ -35,11 +35,11 @@ class Predicted:
         """Of rows of queries ``(n, ...)``; `together` as in `SupportSet.tasks`."""
         parts = []
         for task in support.tasks(queries, together):
-            outputs = predictor.outputs(task)
-            scores = predictor.known_scores(task, outputs)
+            outputs = predictor.answers(task)
+            scores = predictor.known_scores(task, outputs[None])
             of_support, of_query = predictor.features(task)
             nearest = torch.cdist(of_query[0], of_support[0]).argmin(dim=1).numpy()
-            probabilities = (outputs[0].double() / predictor.temperature).softmax(dim=1).numpy()
+            probabilities = (outputs.double() / predictor.temperature).softmax(dim=1).numpy()
             parts.append(cls(probabilities, {name: scores[name][0].cpu().numpy() for name in SCORES}, support.order[nearest]))
         return cls.joined(parts)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.norm import has_batch_norm
+from fewshot.errors import UserError
 from fewshot.predict.inputs import Reader, Scale
 from fewshot.predict.run_files import Run
 from fewshot.predict.unknown import known_scores
@@ -28,7 +29,7 @@ class TaskPredictor:
     """
 
     def __init__(self, run: Run, transductive: bool, device: str) -> None:
-        self.run, self.device = run, torch.device(device)
+        self.run, self.device = run, _device(device)
         self.model = run.build_model(transductive).to(self.device)
         by_norm = run.inductive.keys() == {"batch_norm"}
         self.tested_together = bool(run.inductive) and (has_batch_norm(self.model.network) or not by_norm)
@@ -41,6 +42,14 @@ class TaskPredictor:
     def outputs(self, batch: TaskBatch) -> Tensor:
         """The model's outputs after adaptation ``(T, B, outputs)`` for tasks of rows, in the main memory."""
         return self.trajectory(batch)[:, -1]
+
+    def answers(self, task: TaskBatch) -> Tensor:
+        """The outputs ``(B, outputs)`` for the queries of a batch of one task.
+
+        Raises:
+            UserError: some say nothing, as they are not finite.
+        """
+        return finite(self.outputs(task)[0])
 
     def trajectory(self, batch: TaskBatch) -> Tensor:
         """The outputs before adaptation and after each step ``(T, steps+1, B, outputs)``, in the main memory."""
@@ -55,9 +64,37 @@ class TaskPredictor:
 
     def known_scores(self, batch: TaskBatch, outputs: Tensor) -> dict[str, Tensor]:
         """How sure it is that queries are of one of a task's classes: `known_scores`, for outputs ``(T, B, N)``."""
-        return known_scores(self.model, self.scaled(batch), outputs, self.temperature)
+        return known_scores(self.model, self.scaled(batch), outputs)
 
     def features(self, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Features of support ``(T, S, D)`` and queries ``(T, B, D)`` before adaptation, in the main memory."""
         support, query = self.model.features_of(self.scaled(batch))
         return support.float().cpu(), query.float().cpu()
+
+
+def finite(outputs: Tensor) -> Tensor:
+    """Outputs ``(B, outputs)``, if they say something.
+
+    Raises:
+        UserError: some do not, as they are not finite.
+    """
+    if lost := int((~outputs.amax(dim=-1).isfinite()).sum()):
+        raise UserError(
+            f"the model's outputs for {lost} of {len(outputs)} inputs are not finite: it diverges on these examples; give "
+            "others, or a run with a lower model.inner.lr"
+        )
+    return outputs
+
+
+def _device(name: str) -> torch.device:
+    """What computes.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # of PyTorch, one where it has no CUDA
+        raise UserError(f"device={name} is none of this machine ({error}); choose cpu, or cuda where there is a GPU") from error
+    return device

@@ -66,7 +66,8 @@ class Run:
     def source(self) -> Source | None:
         """The dataset that it was trained on, to make inputs as its own are made; None where tasks are computed."""
         data = self.config["data"]
-        nodes = [data.get("source"), *((data.get(part) or {}).get("source") for part in PARTS)]
+        of_train, *others = ((data.get(part) or {}).get("source") for part in PARTS)
+        nodes = [of_train, data.get("source"), *others]  # a part without one has the common one
         node = next((node for node in nodes if node), None)
         source: Source | None = build(node, self.trust) if node else None
         return source

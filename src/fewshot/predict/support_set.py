@@ -49,9 +49,7 @@ class SupportSet:
         Raises:
             InputError: there is not one label for each row, labels are no classes (values: not finite), or there is one class.
         """
-        labels = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
-        if labels.shape != (len(x),):
-            raise InputError(f"y has shape {list(labels.shape)} but there are {len(x)} inputs; give one label for each")
+        labels = labels_of(y, len(x))
         if regression:
             targets = torch.from_numpy(labels.astype(np.float32))
             if not targets.isfinite().all():
@@ -59,7 +57,10 @@ class SupportSet:
             return cls(x, targets, None, np.arange(len(x)))
         if labels.dtype.kind == "f" and (labels != labels.round()).any():
             raise InputError("Unknown label type: continuous; classes are names or whole numbers")
-        classes, numbers = np.unique(labels, return_inverse=True)
+        try:
+            classes, numbers = np.unique(labels, return_inverse=True)
+        except TypeError as error:  # which cannot be sorted
+            raise InputError(f"y has labels of several kinds ({error}); give names, or whole numbers") from error
         if len(classes) < 2:
             raise InputError(f"the support set has 1 class, {classes[0]}; give examples of two classes or more")
         order = np.argsort(numbers.reshape(-1), kind="stable")
@@ -74,3 +75,15 @@ class SupportSet:
     def tasks(self, queries: Tensor, together: bool) -> Iterator[TaskBatch]:
         """The tasks of this support set and some of the queries at a time; of all, where these tell of each other."""
         yield from map(self.task, torch.split(queries, len(queries) if together else max(QUERIES_AT_ONCE, len(self.x))))
+
+
+def labels_of(y: Any, count: int) -> npt.NDArray[Any]:
+    """Labels or values as an array ``(count,)``.
+
+    Raises:
+        InputError: there is not one for each input.
+    """
+    labels = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+    if labels.shape != (count,):
+        raise InputError(f"y has shape {list(labels.shape)} but there are {count} inputs; give one label for each")
+    return labels

@@ -2,7 +2,8 @@
 
 Three scores, all higher for what is known: the largest probability (Hendrycks & Gimpel 2017), the energy, which is the
 logarithm of the mean exponentiated output (Liu et al. 2020, sign turned), and the negative squared distance of a query's
-features to the nearest mean of a class.
+features to the nearest mean of a class. All are of outputs as they are, whatever temperature probabilities are calibrated by:
+a threshold is for the scores that it was found with.
 """
 
 from typing import TYPE_CHECKING
@@ -21,15 +22,15 @@ ACCEPTED = 0.95
 """Share of known queries that are accepted where the share of unknown ones that are is told (FPR at 95 % TPR)."""
 
 
-def known_scores(model: "MetaLearner", batch: TaskBatch, outputs: Tensor, temperature: float = 1.0) -> dict[str, Tensor]:
+def known_scores(model: "MetaLearner", batch: TaskBatch, outputs: Tensor) -> dict[str, Tensor]:
     """By name, ``(T, B)`` each, from a batch of tasks as the model sees them and outputs ``(T, B, N)`` for its queries."""
     support, query = model.features_of(batch)
     members = F.one_hot(batch.support_y).to(support.dtype)
     means = members.mT @ support / members.sum(dim=1).unsqueeze(-1)
-    scaled = outputs.float() / temperature
+    outputs = outputs.float()
     return {
-        "probability": scaled.softmax(dim=-1).amax(dim=-1),
-        "energy": scaled.logsumexp(dim=-1) - torch.tensor(float(outputs.shape[-1])).log(),
+        "probability": outputs.softmax(dim=-1).amax(dim=-1),
+        "energy": outputs.logsumexp(dim=-1) - torch.tensor(float(outputs.shape[-1])).log(),
         "distance": -torch.cdist(query, means).square().amin(dim=-1).to(outputs.device),
     }
 
