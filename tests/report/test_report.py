@@ -108,6 +108,7 @@ def test_the_best_is_bold_where_it_is_better_than_every_other(sweep):
     assert found["lr=0.1"].difference.mean == pytest.approx(np.mean(accuracy[0.1]) - np.mean(accuracy[0.8]))
     assert found["lr=0.1"].p < 0.05 < found["lr=0.4"].p
     two = read_configs(sorted(path for path in folder.iterdir() if not path.name.startswith("0.8")))[0]
+    assert "that both have" not in remark(standings(two))
     header, rows = cells(standings(two))
     assert [row[0].bold for row in rows] == [True, False]
     assert header[:4] == ["config", "runs", "validation, %", "test accuracy, %"]
@@ -125,6 +126,33 @@ def test_folds_are_one_config(tmp_path):
     assert (first.spread.folds, first.spread.seeds) == (3, 2)
     header, _ = cells(standings(configs))
     assert "± folds" in header
+
+
+def test_a_config_that_leads_by_folds_of_its_own_is_not_bold(tmp_path):
+    """Its mean has an easy fold that the other lacks; on the tasks of both it is worse, and surely so."""
+    for lr, folds in ((0.1, [(0, 0.3), (5, 0.9)]), (0.4, [(0, 0.6)])):
+        for fold, level in folds:
+            for seed in range(3):
+                write_job(tmp_path, lr, seed, level, fold)
+    found = standings(read_configs([tmp_path])[0])
+    assert [one.config.label for one in found if one.leads] == ["lr=0.1"]
+    (other,) = [one for one in found if not one.leads]
+    assert other.difference.mean > 0.2
+    assert other.p < 0.05
+    assert not any(one.decided for one in found)
+    assert "a difference over those that both have" in remark(found)
+
+
+def test_runs_of_one_name_in_several_folders_are_told_apart(tmp_path):
+    """The same words on the command line, and configs that differ by a file."""
+    for place, level in (("a", 0.3), ("b", 0.9)):
+        write_job(tmp_path / place, 0.1, 0, level)
+        path = tmp_path / place / "0.1-0-None/job.json"
+        path.write_text(path.read_text().replace("group-0.1-None", f"group-{place}"))
+    configs, _ = read_configs([tmp_path / place / "0.1-0-None" for place in ("a", "b")])
+    assert len({config.label for config in configs}) == 2
+    assert len({one.config.spread.mean for one in standings(configs)}) == 2
+    assert [one.leads for one in standings(configs)].count(True) == 1
 
 
 def test_other_test_tasks_are_not_compared(sweep, tmp_path):

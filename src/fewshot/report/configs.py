@@ -129,4 +129,7 @@ def _labels(configs: Sequence[Sequence[Group]]) -> list[str]:
         protocol = results["protocol"]
         words = short_label([each for each in own if each in among], among)
         labels.append(words or results.get("name") or f"{protocol['model']} on {protocol['data']}")
-    return [label if labels.count(label) == 1 else f"{label} ({job.name})" for label, job in zip(labels, jobs, strict=True)]
+    names = [job.name for job in jobs]
+    if len({*names}) < len(names):  # of runs in several folders
+        names = [str(job.folder) for job in jobs]
+    return [label if labels.count(label) == 1 else f"{label} ({name})" for label, name in zip(labels, names, strict=True)]

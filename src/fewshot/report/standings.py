@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewshot.evaluation.differences import LEVEL, Difference, difference, holm
+from fewshot.evaluation.differences import Difference, difference, holm
 from fewshot.evaluation.scores import formatted, score
 from fewshot.report.configs import Config
 from fewshot.report.tables import NOTHING, Cell, figure_cell
@@ -19,6 +19,7 @@ DIFFERENCE = (
     "Differences to the best are paired, with the widest of their intervals; p is the largest of those over tasks, seeds and "
     "folds, corrected for the number of comparisons (Holm). Bold: better than every other, p < 0.05."
 )
+EXTENTS = "Each mean is over all folds, seeds and tasks of its own config, a difference over those that both have."
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Standing:
         leads: whether its mean is the best.
         difference: to the best; None for the best itself, and where test tasks are others or there are none.
         p: of no difference, corrected by Holm for all that are compared with the best; NaN where there is none.
-        decided: whether it leads, and is better than every other, each at 5 %.
+        decided: whether it leads, and every other is worse, each at 5 % on the tasks that both have.
     """
 
     config: Config
@@ -53,7 +54,8 @@ def standings(configs: Sequence[Config]) -> list[Standing]:
     }
     paired = {label: one for label, one in found.items() if one.paired}
     corrected = dict(zip(paired, holm([one.p for one in paired.values()]), strict=True))
-    decided = bool(found) and len(paired) == len(found) and all(p < LEVEL for p in corrected.values())
+    worse = (one.verdict(corrected[label]) == "worse" for label, one in paired.items())
+    decided = bool(found) and len(paired) == len(found) and all(worse)
     return [
         Standing(
             config, config is best, paired.get(config.label), corrected.get(config.label, math.nan), decided and config is best
@@ -95,10 +97,13 @@ def remark(found: Sequence[Standing]) -> str:
     tested = [(one, one.config.spread.mean) for one in found if one.config.spread is not None]
     apart = [one.config.label for one, mean in tested if not math.isnan(mean) and not one.leads and one.difference is None]
     diverged = ", ".join(one.config.label for one, mean in tested if math.isnan(mean))
+    compared = [one.config for one in found if one.leads or one.difference is not None]
+    extents = {frozenset((run.tasks, len(run.figures), run.seed) for run in config.evaluated) for config in compared}
     return " ".join(
         [
             *([f"± is half the width of a 95 % interval: {widths}."] if widths else []),
             *([DIFFERENCE] if "p" in header else []),
+            *([EXTENTS] if len(extents) > 1 else []),
             *([f"Not compared with the best, for tested on other tasks: {', '.join(apart)}."] if apart else []),
             *([f"Without a mean, as outputs of some test tasks are not finite: {diverged}."] if diverged else []),
         ]
