@@ -8,6 +8,7 @@ import pytest
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import EvaluatedRun
 from fewshot.matrix import __main__ as command
+from fewshot.matrix.arguments import state_of
 from fewshot.matrix.cross_domain import Plan, markdown, measured, plan, require_fit, write
 from fewshot.sweep.job import jobs_in
 from tests.entry import CONFIG_DIR
@@ -86,7 +87,7 @@ def test_a_source_is_trained_once_and_a_cell_is_what_eval_says(tmp_path, monkeyp
         command.cross_domain(["sources=toy_other", "targets=toy,toy_other", f"out={tmp_path / 'out'}", *shared])
     rows = {row["tested_on"]: row for row in csv.DictReader((tmp_path / "out/matrix.csv").read_text().splitlines())}
     (run,) = jobs_in(next((tmp_path / "out/training").iterdir()))
-    tests = jobs_in(tmp_path / "out/evaluations" / run.name)
+    tests = jobs_in(tmp_path / "out/evaluations" / f"{run.name}-{state_of(run.folder)}")
     assert [len(job.record()["attempts"]) for job in (run, *tests)] == [1, 1, 1]
     for job, (target, within) in zip(tests, {"toy": None, "toy_other": "group"}.items(), strict=True):
         results = job.results()

@@ -10,7 +10,7 @@ import yaml
 from fewshot.errors import UserError
 from fewshot.evaluation.intervals import Interval
 from fewshot.matrix import __main__ as command
-from fewshot.matrix.protocol import Plan, Protocol, markdown, measured, moves, plan, write
+from fewshot.matrix.protocol import Plan, Protocol, evaluate, markdown, measured, moves, plan, write
 from fewshot.sweep.job import Job
 from tests.entry import CONFIG_DIR, QUICK, main
 from tests.forked import forked_jobs  # noqa: F401
@@ -132,6 +132,38 @@ def test_users_with_as_many_queries_as_they_have_are_no_protocol_to_vary(tmp_pat
 def test_numbers_of_tasks_that_there_are_not_are_left_out(tmp_path):
     few = {cell: interval for cell, interval in cells().items() if cell.tasks == 2}
     assert "There are fewer than 4 tasks." in write(OF, few, "acc", tmp_path)
+
+
+def test_evaluations_of_another_run_or_of_an_earlier_checkpoint_are_no_part_of_a_matrix(tmp_path, monkeypatch):
+    """Though all are written into one folder, by the same words."""
+    monkeypatch.setattr("sys.argv", ["matrix"])
+    monkeypatch.setattr("fewshot.matrix.protocol.run_command", lambda *_, **__: None)
+    runs = [tmp_path / name for name in ("one", "other")]
+    for number, run in enumerate(runs):
+        run.mkdir()
+        results = json.loads((of_a_run(run) / "results.json").read_text()) | {"metrics": {"val/acc": number}}
+        (run / "results.json").write_text(json.dumps(results))
+    folders = {evaluate(plan(run, "test", {}), tmp_path / "out", []) for run in runs}
+    again = evaluate(plan(runs[0], "test", {}), tmp_path / "out", [])
+    assert len(folders) == 2
+    assert again in folders
+    (runs[0] / "results.json").write_text((runs[0] / "results.json").read_text().replace("0}", "0.5}"))  # trained further
+    assert evaluate(plan(runs[0], "test", {}), tmp_path / "out", []) not in folders
+    with pytest.raises(UserError, match=r"data\.test\.shots=1,5 has several values, and a matrix is of one"):
+        evaluate(plan(runs[0], "test", {}), tmp_path / "out", [CONFIG_DIR, "data.test.shots=1,5"])
+
+
+def test_two_evaluations_of_one_cell_are_refused(tmp_path):
+    for name in ("a", "b"):
+        job = Job(tmp_path / name)
+        job.freeze("{}", [], ["eval.py"], "module:function", "group")
+        of_a_run(job.folder)
+        results = json.loads((job.folder / "results.json").read_text()) | {"test": {"per_task_file": "test_tasks.csv"}}
+        (job.folder / "results.json").write_text(json.dumps(results))
+        lines = [f"{task},0.5,0.5" for task in range(4)]
+        (job.folder / "test_tasks.csv").write_text("\n".join(["task,acc_0,acc_5", *lines]) + "\n")
+    with pytest.raises(UserError, match="has two evaluations of one protocol"):
+        measured(OF, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from fewshot.errors import UserError
 from fewshot.evaluation.comparison import EvaluatedRun, Spread, evaluated_run, over_seeds
 from fewshot.evaluation.scores import formatted, score
 from fewshot.files import written_whole
+from fewshot.matrix.arguments import state_of, values_of
 from fewshot.matrix.heat_map import write_heat_map
 from fewshot.runtime.cli import arranged, explain
 from fewshot.runtime.cli import run as run_command
@@ -78,7 +77,7 @@ def plan(sources: Sequence[str], targets: Sequence[str], arguments: Sequence[str
     """
     seeds, overrides = ("0",), []
     for argument in arranged(list(arguments)):
-        values = [] if argument.startswith("-") else _values(argument)
+        values = [] if argument.startswith("-") else values_of(argument)
         if argument.startswith("seed="):
             seeds = tuple(values)
         elif argument.startswith("data="):
@@ -140,7 +139,7 @@ def evaluate(of: Plan, run: Job) -> dict[str, EvaluatedRun]:
     data = load_config(run.folder / RESOLVED)["data"]
     fixed = [f"run={run.folder}", "logger=csv", *(f"++data.{key}={shown(data[key])}" for key in INPUTS if key in data)]
     fixed += [each for each in of.overrides if each.startswith(EVERYWHERE)]
-    folder = of.folder / "evaluations" / run.name
+    folder = of.folder / "evaluations" / f"{run.name}-{state_of(run.folder)}"
     sys.argv[:] = ["eval.py", *fixed, f"data={','.join(of.targets)}", f"hydra.sweep.dir={folder}", "-m"]
     run_command("eval", "fewshot.runtime.evaluate:evaluate", before=lambda: offer_saved_config(sys.argv[1:]))
     tests = {}
@@ -148,7 +147,9 @@ def evaluate(of: Plan, run: Job) -> dict[str, EvaluatedRun]:
         results = job.results()
         tested = None if results is None else evaluated_run(job.folder, results)
         if tested is not None:
-            tests[_choice(job, "data")] = tested
+            if (target := _choice(job, "data")) in tests:
+                raise UserError(f"{folder} has two tests on {target}, by configs that differ; delete it to test anew")
+            tests[target] = tested
     return {target: tests[target] for target in of.targets}
 
 
@@ -228,12 +229,6 @@ def _composed(of: Plan, data: str) -> DictConfig:
 
 def _name(overrides: Sequence[str]) -> str:
     return sweep_name([each for each in overrides if not each.startswith(("hydra.", "-"))])
-
-
-def _values(argument: str) -> list[Any]:
-    """The values of a key on the command line."""
-    override = OverridesParser.create().parse_override(argument)
-    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
 
 
 def _choice(job: Job, key: str) -> str:

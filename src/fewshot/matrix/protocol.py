@@ -20,7 +20,9 @@ from fewshot.evaluation.intervals import Interval, mean_interval
 from fewshot.evaluation.results import deciding_score, read_results
 from fewshot.evaluation.scores import formatted, score
 from fewshot.files import written_whole
+from fewshot.matrix.arguments import state_of, values_of
 from fewshot.matrix.heat_map import write_heat_map
+from fewshot.runtime.cli import arranged
 from fewshot.runtime.cli import run as run_command
 from fewshot.runtime.config_files import RESOLVED, load_config
 from fewshot.runtime.eval_config import offer_saved_config
@@ -136,8 +138,13 @@ def evaluate(of: Plan, folder: Path, overrides: Sequence[str]) -> Path:
     Returns:
         the folder of the sweep.
     """
+    keys = [word for word in arranged(list(overrides)) if "=" in word and not word.startswith("-")]
+    several = [word for word in keys if len(values_of(word)) > 1]
+    if several:
+        raise UserError(f"{several[0]} has several values, and a matrix is of one; type a command for each, with out=FOLDER")
     fixed = [*of.overrides, *overrides]
-    sweep = folder / sweep_name([word for word in fixed if not word.startswith(("run=", "hydra.", "-"))])
+    name = sweep_name([word for word in fixed if not word.startswith(("run=", "hydra.", "-"))])
+    sweep = folder / f"{name}-{state_of(of.run)}"
     arguments = [*fixed, *of.varied, f"hydra.sweep.dir={sweep}", "-m"]
     sys.argv[:] = ["eval.py", *arguments]  # what the jobs say that they were started by
     run_command("eval", "fewshot.runtime.evaluate:evaluate", before=lambda: offer_saved_config(sys.argv[1:]))
@@ -148,7 +155,7 @@ def measured(of: Plan, sweep: Path) -> dict[Protocol, Interval]:
     """The score that decides in every cell, from the tasks of the evaluations of a sweep.
 
     Raises:
-        UserError: there are fewer tasks than any cell has.
+        UserError: there are fewer tasks than any cell has, or a cell is there twice.
     """
     found, most = {}, 0
     for job in jobs_in(sweep):
@@ -165,7 +172,9 @@ def measured(of: Plan, sweep: Path) -> dict[Protocol, Interval]:
             if protocol["queries"] in of.queries and norm in of.batch_norms and len(tasks) >= count:
                 column = f"{deciding_score(results)}_{steps}"
                 values = [float(row[column]) for row in tasks[:count]]
-                found[Protocol(protocol["queries"], norm, steps, count)] = mean_interval(values)
+                if (cell := Protocol(protocol["queries"], norm, steps, count)) in found:
+                    raise UserError(f"{sweep} has two evaluations of one protocol, by configs that differ; delete it")
+                found[cell] = mean_interval(values)
     if not found:
         asked = ",".join(map(str, of.tasks))
         raise UserError(f"tasks={asked} but the {of.split} part of {of.run} has {most}; choose tasks={most} or fewer")
