@@ -57,6 +57,7 @@ def test_every_field_has_words_also_of_old_results():
         ({"control": "shuffled_labels"}, "control", "shuffled_labels"),
         ({"train": {"steps": 0, "checkpoint": None}}, "training", "no outer step"),
         ({"train": {"steps": 0, "checkpoint": None}}, "chosen on validation", "nothing"),
+        ({"train": {"steps": 0, "checkpoint": "best"}}, "chosen on validation", "nothing"),
         ({"train": {"steps": 9, "checkpoint": "last"}}, "chosen on validation", "nothing"),
     ],
 )

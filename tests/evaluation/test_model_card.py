@@ -40,3 +40,24 @@ def test_figures_have_their_intervals():
 )
 def test_what_was_tested_and_what_adapts_is_said(protocol, words):
     assert words in card(**protocol)
+
+
+def test_of_a_regression_nothing_is_promised_that_is_refused():
+    """predict.py takes folders of classes."""
+    text = card(
+        objective={"name": "regression", "monitor": "rmse", "mode": "min"}, ways=1, shots=10, queries=10, transductive=True,
+        splits_classes={}, train={"ways": 1, "shots": 10, "queries": 10, "steps": 600},
+    )  # fmt: skip
+    assert "predict.py" not in text
+    assert "Tasks: 10-shot, 10 queries. Means" in text
+    assert ".from_run('run').fit(inputs, values)" in text
+    assert "Chosen on validation tasks: the checkpoint, by RMSE (mean over tasks)." in text
+
+
+def test_a_model_that_takes_no_outer_step_has_no_checkpoint_to_choose():
+    assert "Chosen on validation tasks: nothing." in card(train={"ways": 5, "shots": 1, "queries": 5, "steps": 0})
+    assert "the checkpoint, by accuracy." in card()
+
+
+def test_the_command_can_be_typed_where_a_folder_has_a_space():
+    assert "python predict.py 'run=my run' support" in model_card(RESULTS, None, Path("my run"))

@@ -80,10 +80,15 @@ PROTOCOL = {"model": "MAML", "backbone": "Conv4", "data": "glyphs", "ways": 5, "
             "batch_norm": "transductive", "eval_steps": 3, "seed": 0}  # fmt: skip
 
 
-def table_of(scores, folder="/logs/run"):
+def table_of(scores, folder="/logs/run", **protocol):
     """Prints the table of a test and a validation."""
     metrics = {**metrics_of("test", scores), **metrics_of("val", scores)}
-    print_summary(metrics, section_of_test(scores, "f"), PROTOCOL, {"peak_rss_bytes": 2**30}, folder)
+    print_summary(metrics, section_of_test(scores, "f"), PROTOCOL | protocol, {"peak_rss_bytes": 2**30}, folder)
+
+
+def test_the_table_says_that_several_checkpoints_answered(capsys):
+    table_of(SCORES, ensemble=5)
+    assert "ensemble of 5 checkpoints, transductive batch norm, 3 steps" in capsys.readouterr().out
 
 
 def test_the_table_says_accuracy_interval_and_folder(capsys):

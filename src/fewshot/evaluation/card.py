@@ -49,7 +49,7 @@ def card(results: Mapping[str, Any]) -> dict[str, str]:
         "adaptation steps": str(protocol.get("eval_steps", UNKNOWN)),
         "training": _training(train),
         "seed": str(protocol.get("seed", UNKNOWN)),
-        "chosen on validation": _chosen(results),
+        "chosen on validation": chosen_on_validation(results) or "nothing",
         "ensemble": f"{kept} checkpoints" if (kept := protocol.get("ensemble")) else "none",
         "control": str(protocol.get("control") or "none"),
     }
@@ -159,10 +159,9 @@ def _training(train: Mapping[str, Any]) -> str:
     return f"{train['steps']:,} outer steps{of}{size}"
 
 
-def _chosen(results: Mapping[str, Any]) -> str:
-    """What was chosen by figures of the validation part."""
+def chosen_on_validation(results: Mapping[str, Any]) -> str | None:
+    """What was chosen by figures of the validation part; None where nothing was."""
     protocol = results["protocol"]
-    kept = protocol["train"].get("checkpoint", "best" if protocol["train"].get("steps") else None)
-    if kept != "best":
-        return "nothing"
+    if not protocol["train"].get("steps") or protocol["train"].get("checkpoint", "best") != "best":
+        return None
     return f"checkpoint, by {score(deciding_score(dict(results))).label}"

@@ -2,11 +2,14 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluation.results import deciding_score, read_results
+from fewshot.evaluation.card import chosen_on_validation
+from fewshot.evaluation.results import read_results
+from fewshot.evaluation.table import size_text, task_text
 from fewshot.files import written_whole
 
 CARD = "model_card.md"
@@ -14,6 +17,12 @@ TRANSDUCTIVE = (
     "- It was tested with queries that are answered together (transductive); `predict.py` answers each by itself, which costs "
     "accuracy, unless told `transductive=true`."
 )
+COMMAND = """```
+python predict.py {} support=FOLDER query=FOLDER
+```
+
+`FOLDER` of the support set has a folder of examples for each class; of sentences, both are csv files. In Python:
+"""
 
 
 def write_model_card(folder: Path) -> None:
@@ -33,9 +42,10 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         calibration: the content of ``calibration.json``.
         folder: of the run, as commands name it.
     """
-    protocol, metrics, score = results["protocol"], results["metrics"], deciding_score(results)
-    train = protocol["train"]
+    protocol, metrics = results["protocol"], results["metrics"]
+    train, chosen = protocol["train"], chosen_on_validation(results)
     classes = protocol.get("splits_classes", {})
+    classifies = (protocol.get("objective") or {}).get("name", "classification") == "classification"
     lines = [
         f"# {results.get('name') or ', '.join(protocol[key] for key in ('model', 'backbone', 'data'))}",
         "",
@@ -44,14 +54,13 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         f"- To a new task it adapts: {_adapted(protocol.get('adapt') or [])}; {protocol.get('parameters', 0):,} parameters.",
         f"- Trained on {protocol.get('sources', {}).get('train', protocol['data'])}"
         + (f" ({classes['train']} classes)" if classes.get("train") else "")
-        + f", tasks of {train.get('ways')} ways, {train.get('shots')} shots, {train.get('queries')} queries a class; "
-        f"{train.get('steps', 0):,} outer steps, seed {protocol.get('seed')}.",
+        + (f", tasks: {_size(train)}" if {"ways", "shots"} <= train.keys() else "")
+        + f"; {train.get('steps', 0):,} outer steps, seed {protocol.get('seed')}.",
         f"- Batch normalisation: {protocol.get('batch_norm')}. Control: {protocol.get('control') or 'none'}.",
         "",
         "## Figures",
         "",
-        f"Tasks of {protocol['ways']} ways, {protocol['shots']} shots, {protocol['queries']} queries a class{_seen(protocol)}. "
-        "Means over tasks with 95 % intervals.",
+        f"Tasks: {_size(protocol)}{_seen(protocol)}. Means over tasks with 95 % intervals.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -68,29 +77,29 @@ def model_card(results: dict[str, Any], calibration: dict[str, Any] | None, fold
         "",
         "## Limits",
         "",
-        "- The figures are for tasks of this size, from this dataset. Other images, more classes or other numbers of "
-        "examples: measure anew; `predict.py` says first what may be expected.",
-        *([TRANSDUCTIVE] if protocol.get("transductive") else []),
+        "- The figures are for tasks of this size, from this dataset. Other inputs, more classes or other numbers of "
+        f"examples: measure anew{'; `predict.py` says first what may be expected' if classifies else ''}.",
+        *([TRANSDUCTIVE] if protocol.get("transductive") and classifies else []),
         *([f"- The run was cut short: {', '.join(results['cut_short'])}."] if results.get("cut_short") else []),
-        f"- {score} decided which checkpoint was kept, on validation tasks.",
+        f"- Chosen on validation tasks: {f'the {chosen}' if chosen else 'nothing'}.",
         "",
         "## How to use it",
         "",
-        "```",
-        f"python predict.py run={folder} support=FOLDER query=FOLDER",
-        "```",
-        "",
-        "`FOLDER` of the support set has a folder of examples for each class. In Python:",
-        "",
+        *([COMMAND.format(shlex.quote(f"run={folder}"))] if classifies else []),
         "```python",
         "from fewshot import FewShotLearner",
         "",
-        f'learner = FewShotLearner.from_run("{folder}").fit(inputs, labels)',
+        f"learner = FewShotLearner.from_run({str(folder)!r}).fit(inputs, {'labels' if classifies else 'values'})",
         "learner.predict(others)",
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _size(size: Mapping[str, Any]) -> str:
+    """The size of tasks in words."""
+    return f"{task_text(size)}, {size_text(size.get('queries'))} queries" + ("" if size["ways"] == 1 else " a class")
 
 
 def _adapted(patterns: Sequence[str]) -> str:

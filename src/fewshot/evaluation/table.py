@@ -55,10 +55,9 @@ def print_summary(
         table.add_row("controls", ", ".join(control_text(name, control, decides) for name, control in controls.items()))
     if cut_short:
         table.add_row("[red]cut short[/red]", ", ".join(cut_short))
-    table.add_row(
-        "protocol",
-        f"{protocol['batch_norm'].replace('none', 'no')} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}",
-    )
+    together = f"ensemble of {kept} checkpoints, " if (kept := protocol.get("ensemble")) else ""
+    norm = protocol["batch_norm"].replace("none", "no")
+    table.add_row("protocol", f"{together}{norm} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")
     if "train_seconds" in cost:
         table.add_row("training", f"{cost['train_seconds']:.0f} s, {cost['train_tasks_per_second']:.1f} tasks/s")
     table.add_row("peak memory", f"{cost['peak_rss_bytes'] / 2**20:.0f} MiB")
