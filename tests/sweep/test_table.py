@@ -145,6 +145,20 @@ def test_folds_are_compared_with_those_of_the_baseline(folds):
     assert p == "<0.001"
 
 
+def test_a_csv_file_has_the_means_over_folds_too(folds):
+    groups, accuracies = folds
+    rows = list(csv.DictReader(csv_text(groups, chosen_baseline(groups, "lr=0.1")).splitlines()))
+    assert [row["folds"] for row in rows] == [""] * 6 + ["3"] * 2
+    first, second = rows[6:]
+    assert (first["overrides"], first["seeds"]) == ("model.inner.lr=0.4", "2")
+    means = [accuracies[0.4, fold].mean() for fold in range(3)]
+    assert float(first["test_acc"]) == pytest.approx(np.mean(means))
+    assert float(first["test_acc_ci95_folds"]) == pytest.approx(stats.t.ppf(0.975, 2) * np.std(means, ddof=1) / 3**0.5)
+    assert float(first["p"]) < 0.001
+    assert float(first["difference"]) > 0
+    assert (second["difference"], second["p"]) == ("", "")
+
+
 def test_what_the_intervals_of_folds_answer_is_said(folds):
     lines = explanation(folds[0], compared=True)
     assert "Student's t with 2 degrees, too narrow as folds share training classes: it holds the mean in about 84 %" in lines[1]

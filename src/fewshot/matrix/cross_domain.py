@@ -75,7 +75,8 @@ def plan(sources: Sequence[str], targets: Sequence[str], arguments: Sequence[str
     Raises:
         UserError: another key has several values, so that a cell would have no one config.
     """
-    seeds, overrides = ("0",), []
+    seeds: tuple[str, ...] = ("0",)
+    overrides = []
     for argument in arranged(list(arguments)):
         values = [] if argument.startswith("-") else values_of(argument)
         if argument.startswith("seed="):

@@ -44,7 +44,7 @@ class Reader:
             x = [x]
         elif not isinstance(x, Sequence | Tensor):  # of pandas, of which x[0] is what is called 0
             x = np.asarray(x)
-        if not isinstance(x, Tensor) and getattr(x, "ndim", 1) and len(x) and _is_readable(x[0]):
+        if not isinstance(x, Tensor) and getattr(x, "ndim", True) and len(x) and _is_readable(x[0]):
             x = torch.from_numpy(self._encoded(list(x)))
         elif isinstance(x, Sequence) and len(x) and isinstance(x[0], Tensor):
             if len(shapes := {tuple(one.shape) for one in x}) > 1:

@@ -15,14 +15,15 @@ from fewshot.evaluation.comparison import Spread
 from fewshot.evaluation.differences import Difference, difference, holm
 from fewshot.evaluation.nested import NestedSpread, cluster_bootstrap, coverage_of_folds
 from fewshot.evaluation.scores import formatted
-from fewshot.sweep.groups import Group, cross_validations, doubled, named, nested_spread, one_score
+from fewshot.sweep.groups import FOLD_KEYS, Group, cross_validations, doubled, named, nested_spread, one_score
 from fewshot.sweep.report import plain_table
 
 CSV_COLUMNS = (
     "overrides", "seeds", "val_{0}", "test_{0}", "test_{0}_ci95_tasks", "test_{0}_ci95_seeds",
     "difference", "difference_ci95_tasks", "difference_ci95_seeds", "train_seconds",
+    "folds", "test_{0}_ci95_folds", "difference_ci95_folds", "p",
 )  # fmt: skip
-"""With the name of the score that decides."""
+"""With the name of the score that decides; the last four are of a mean over folds."""
 WIDTHS = ("± tasks", "± seeds", "± folds")
 """Half widths that stand behind a mean."""
 
@@ -107,12 +108,9 @@ class Row:
 
 
 def _rows(groups: Sequence[Group], baseline: Sequence[Group]) -> list[Row]:
-    validations = cross_validations(groups)
-    of_folds = {group for folds in validations for group in folds}
+    of_folds = {group for folds in cross_validations(groups) for group in folds}
     rows = [_row(group, baseline) for group in groups if group not in of_folds]
-    differences = [_difference(folds, baseline) for folds in validations]
-    adjusted = iter(holm([found.p for found in differences if found is not None]))
-    for folds, found in zip(validations, differences, strict=True):
+    for folds, found, p in _over_folds(groups, baseline):
         rows += [_row(fold, baseline) for fold in folds]
         name = folds[0].score
         rows.append(
@@ -122,11 +120,22 @@ def _rows(groups: Sequence[Group], baseline: Sequence[Group]) -> list[Row]:
                 validation=_shown(name, float(np.mean([fold.validated for fold in folds]))),
                 test=_spread(name, nested_spread(folds)),
                 difference=() if found is None else _spread(name, found, "+"),
-                p="" if found is None else _p_value(next(adjusted)),
+                p="" if found is None else _p_value(p),
                 seconds="",
             )
         )
     return rows
+
+
+def _over_folds(groups: Sequence[Group], baseline: Sequence[Group]) -> list[tuple[list[Group], Difference | None, float]]:
+    """The folds of each cross-validation, their difference to the baseline, and its p-value by Holm's correction for all."""
+    validations = cross_validations(groups)
+    differences = [_difference(folds, baseline) for folds in validations]
+    adjusted = iter(holm([found.p for found in differences if found is not None]))
+    return [
+        (folds, found, math.nan if found is None else next(adjusted))
+        for folds, found in zip(validations, differences, strict=True)
+    ]
 
 
 def explanation(groups: Sequence[Group], compared: bool) -> list[str]:
@@ -172,7 +181,7 @@ def _of_folds(folds: Sequence[Group]) -> str:
 
 
 def csv_text(groups: Sequence[Group], baseline: Sequence[Group]) -> str:
-    """Fractions, for other programs; what there is not stays empty.
+    """Fractions, for other programs; what there is not stays empty. Means over folds come last, and say how many there are.
 
     Raises:
         UserError: the groups have different scores, and a column is of one.
@@ -182,9 +191,22 @@ def csv_text(groups: Sequence[Group], baseline: Sequence[Group]) -> str:
     writer.writerow([column.format(name) for column in CSV_COLUMNS])
     for group in groups:
         figures = [group.validated, *_parts(group.spread), *_parts(_difference([group], baseline)), group.train_seconds]
-        rounded = ["" if math.isnan(figure) else f"{figure:.9g}" for figure in figures]
-        writer.writerow([group.label, len(group.jobs), *rounded])
+        writer.writerow([group.label, len(group.jobs), *map(_rounded, figures), "", "", "", ""])
+    for folds, found, p in _over_folds(groups, baseline):
+        spread = nested_spread(folds)
+        validated, seconds = (
+            float(np.mean(figures)) for figures in zip(*((f.validated, f.train_seconds) for f in folds), strict=True)
+        )
+        kept = [override for override in folds[0].overrides if not override.startswith(FOLD_KEYS)]
+        figures = [validated, *_parts(spread), *_parts(found), seconds]
+        of_folds = [math.nan if each is None else each.ci95_folds for each in (spread, found)]
+        row = [" ".join(kept) or "all", min(len(fold.jobs) for fold in folds), *map(_rounded, figures), len(folds)]
+        writer.writerow([*row, *map(_rounded, (*of_folds, p))])
     return text.getvalue()
+
+
+def _rounded(figure: float) -> str:
+    return "" if math.isnan(figure) else f"{figure:.9g}"
 
 
 def _row(group: Group, baseline: Sequence[Group]) -> Row:
