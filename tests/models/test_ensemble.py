@@ -63,6 +63,15 @@ def test_values_are_the_mean_of_those_of_each_checkpoint():
     torch.testing.assert_close(found, (members[0].evaluate(batch) + members[1].evaluate(batch)) / 2)
 
 
+@pytest.mark.parametrize(("mode", "steps"), [("max", [5, 3]), ("min", [1, 3])])
+def test_a_checkpoint_whose_figure_is_not_finite_comes_last(tmp_path, mode, steps):
+    (tmp_path / "checkpoints/top").mkdir(parents=True)
+    for step, figure in {1: 0.1, 2: torch.nan, 3: 0.3, 4: torch.nan, 5: 0.5}.items():
+        content = {key: {} for key in PARTS} | {"global_step": step, "fewshot": {"val_metrics": {"val/loss": figure}}}
+        torch.save(content, tmp_path / f"checkpoints/top/step={step}.ckpt")
+    assert [content["global_step"] for content in top_checkpoints(tmp_path, 2, "loss", mode)] == steps
+
+
 @pytest.mark.parametrize(("monitor", "mode", "steps"), [("acc", "max", [3, 1]), ("rmse", "min", [2, 4])])
 def test_the_best_on_validation_come_first_and_of_equals_the_earliest(tmp_path, monitor, mode, steps):
     for step, figure in {1: 0.5, 2: 0.2, 3: 0.7, 4: 0.5}.items():

@@ -54,9 +54,11 @@ def test_queries_of_any_kind_are_named(run, tmp_path, support):
     for level in range(3):
         write_image(tmp_path / "query" / f"{level}.png", level, noise=10 + level)
     write_image(tmp_path / "query/large.jpg", 1, noise=20, size=(90, 60), mode="RGB")
+    (tmp_path / "query/photo.heic").write_bytes(b"of a telephone")
     done = predict(run, tmp_path, f"support={support}", f"query={tmp_path / 'query'}")
     assert done.code == 0, done.err
     assert "Expect leave-one-out over the support set: 100.0 % (9 of 9" in done.out
+    assert f"Queries: 1 of 5 files of {tmp_path / 'query'} are no images, and skipped" in done.out
     rows = predictions(tmp_path)
     assert list(rows[0]) == ["filename", "label", "prob", "label_2", "prob_2", "known", "score"]
     assert [row["label"] for row in rows] == ["дом", "空", "b c", "空"]

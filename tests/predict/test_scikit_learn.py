@@ -98,6 +98,17 @@ def test_it_is_cloned_searched_and_put_into_pipelines(fitted):
     assert pipeline.classes_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.filterwarnings("ignore:Estimator FewShotLearner does not inherit")
+def test_two_classes_are_ranked_by_one_number(fitted):
+    learner, x, y = fitted
+    two = y < 2
+    x, y = x[two], np.array(["b", "a"])[y[two]]
+    learner.fit(x, y)
+    assert np.array_equal(learner.classes_[(learner.decision_function(x) > 0).astype(int)], learner.predict(x))
+    areas = cross_val_score(clone(learner), x, y, cv=2, scoring="roc_auc")
+    assert np.isfinite(areas).all()
+
+
 @pytest.mark.parametrize("kind", ["fitted", "regression"])
 def test_labels_that_do_not_fit_are_refused_and_not_broadcast(kind, request):
     """A column of labels would be compared with every prediction."""

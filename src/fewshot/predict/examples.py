@@ -1,6 +1,7 @@
 """A support set and queries as files: folders of images, or csv files of sentences or of images."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from fewshot.data.text.sentences import read_text
 from fewshot.errors import UserError
 from fewshot.predict.learner import FewShotLearner
 from fewshot.predict.run_files import Run
+
+log = logging.getLogger(__name__)
 
 MOST = 2000
 """Examples that a learner adapts to: few-shot learners are for few."""
@@ -70,7 +73,10 @@ def read_queries(place: str) -> list[Example]:
         lines = enumerate(_readable(path, "query", read_text).split("\n"), start=1)
         found = [Example(line, f"{path}:{number}") for number, line in lines if line.strip()]
     elif path.is_dir():
-        found = [Example(file, str(file)) for file in sorted(path.rglob("*")) if _is_image(file)]
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+        found = [Example(file, str(file)) for file in files if _is_image(file)]
+        if found and len(files) > len(found):
+            log.info(f"Queries: {len(files) - len(found):,} of {len(files):,} files of {path} are no images, and skipped")
     elif path.is_file():
         return [Example(path, str(path))]
     else:

@@ -132,7 +132,7 @@ class FewShotLearner(Estimator):
 
     def predict(self, x: Any) -> npt.NDArray[Any]:
         """The class (or value) of each input ``(n,)``; ratings are cut to their scale, as in an evaluation."""
-        outputs = self.decision_function(x)
+        outputs = self._outputs(x)
         if self.support.classes is None:
             return np.asarray(self.predictor.model.objective.predict(torch.from_numpy(outputs))[0].numpy())
         found: npt.NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
@@ -146,11 +146,16 @@ class FewShotLearner(Estimator):
         """The model's outputs, ``(n, classes)``: those of ``eval.py`` for the same task.
 
         They are equal to the bit where it evaluates one task at a time (``data.meta_batch_size=1``): tasks that are stacked in
-        one operation round otherwise.
+        one operation round otherwise. Of two classes there is one number, ``(n,)``, as scikit-learn has it: the output of the
+        second class minus that of the first.
 
         Raises:
             UserError: some are not finite: the model has diverged on this support set.
         """
+        outputs = self._outputs(x)
+        return outputs[:, 1] - outputs[:, 0] if self.support.ways == 2 else outputs
+
+    def _outputs(self, x: Any) -> npt.NDArray[Any]:
         support, predictor = self.support, self.predictor
         tasks = support.tasks(predictor.reader(x), self.transductive)
         return np.asarray(torch.cat([predictor.answers(task) for task in tasks]).numpy())

@@ -1,5 +1,6 @@
 """Checkpoints that a crash cannot break and that run no code when they are read."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def top_checkpoints(run: Path, count: int, monitor: str, mode: str) -> list[dict[str, Any]]:
-    """The content of the checkpoints of a run that validated best, the best first; of equals, the earliest.
+    """The content of the checkpoints of a run that validated best, the best first; of equals, the earliest; NaN comes last.
 
     Args:
         run: its folder.
@@ -64,5 +65,9 @@ def top_checkpoints(run: Path, count: int, monitor: str, mode: str) -> list[dict
             f"callbacks=ensemble callbacks.top.save_top_k={count}"
         )
     sign = -1 if mode == "max" else 1
-    figures = {content["global_step"]: sign * content["fewshot"]["val_metrics"][f"val/{monitor}"] for content in found}
-    return sorted(found, key=lambda content: (figures[content["global_step"]], content["global_step"]))[:count]
+
+    def rank(content: dict[str, Any]) -> tuple[bool, float, int]:
+        figure = sign * content["fewshot"]["val_metrics"][f"val/{monitor}"]
+        return math.isnan(figure), figure, content["global_step"]
+
+    return sorted(found, key=rank)[:count]
