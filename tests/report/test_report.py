@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fewshot.errors import UserError
+from fewshot.report import plots
 from fewshot.report.__main__ import card, page_of, report
 from fewshot.report.configs import read_configs
 from fewshot.report.standings import cells, remark, standings
@@ -192,6 +193,14 @@ def test_tables_for_papers_escape_what_their_language_reads():
         r"\toprule", r"config & $\pm$ \\", r"\midrule", r"\textbf{a\_b \& 100 \%|<i>} & 1.00 \\", r"c\textbackslash{}d & -- \\",
         r"\bottomrule", r"\end{tabular}",
     ]  # fmt: skip
+
+
+def test_points_of_many_configs_stay_beside_their_adaptation_step():
+    curves = [plots.Curve(f"config {number}", [(np.arange(3), np.ones(3))]) for number in range(plots.MOST)]
+    (axes,) = plots.over_adaptation(curves, [np.ones(3)] * len(curves), "accuracy", 1).axes
+    drawn = np.stack([container.lines[0].get_xdata() for container in axes.containers])
+    assert np.abs(drawn - np.arange(3)).max() < 0.5
+    assert len(np.unique(drawn)) == drawn.size
 
 
 def test_commands(sweep, tmp_path, capsys):

@@ -22,6 +22,8 @@ DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST = len(SERIES) * len(DASHES)
 """Configs that a figure tells apart."""
+SPREAD = 0.4
+"""How far configs lie apart about their adaptation step, at the most: those of one step stay nearer to it than to the next."""
 LETTERS = 34
 """Of a config's label in a figure."""
 
@@ -68,7 +70,7 @@ def over_adaptation(curves: Sequence[Curve], widths: Sequence[Figures], ylabel: 
     figure, axes = _figure()
     for number, (curve, width) in enumerate(zip(curves, widths, strict=True)):
         x, y = curve.mean
-        offset = 0.06 * (number - (len(curves) - 1) / 2)
+        offset = min(0.06, SPREAD / len(curves)) * (number - (len(curves) - 1) / 2)
         axes.errorbar(x + offset, factor * y, factor * width, label=shortened(curve.label), markersize=4, **_look(number))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="adaptation steps", ylabel=ylabel)

@@ -17,7 +17,7 @@ WIDTHS = {
 """What the half widths of a table's columns are of."""
 DIFFERENCE = (
     "Differences to the best are paired, with the widest of their intervals; p is the largest of those over tasks, seeds and "
-    "folds, corrected for the number of comparisons (Holm). Bold: better than every other, p < 0.05."
+    "folds, corrected for the number of comparisons (Holm); – where it is not known. Bold: better than every other, p < 0.05."
 )
 EXTENTS = "Each mean is over all folds, seeds and tasks of its own config, a difference over those that both have."
 
@@ -102,7 +102,7 @@ def remark(found: Sequence[Standing]) -> str:
     return " ".join(
         [
             *([f"± is half the width of a 95 % interval: {widths}."] if widths else []),
-            *([DIFFERENCE] if "p" in header else []),
+            *([DIFFERENCE] if "difference" in header else []),
             *([EXTENTS] if len(extents) > 1 else []),
             *([f"Not compared with the best, for tested on other tasks: {', '.join(apart)}."] if apart else []),
             *([f"Without a mean, as outputs of some test tasks are not finite: {diverged}."] if diverged else []),
