@@ -70,7 +70,7 @@ def test_runs(sentences, tmp_path, backbone, options):
 def test_sentences_are_told_apart_by_what_was_trained(sentences, tmp_path):
     """A sentence that is in the support set is its own class's; its row is the one of the dataset.
 
-    Vectors from a file are the run's own by then.
+    Vectors from a file are the run's own by then, also where it is evaluated or goes on.
     """
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("".join(f"{word} {' '.join(map(str, range(i, i + 8)))}\n" for i, word in enumerate(("red", "bill"))))
@@ -82,6 +82,11 @@ def test_sentences_are_told_apart_by_what_was_trained(sentences, tmp_path):
     assert learner.predict(["book a flight", "Pay my bill"]).tolist() == ["travel", "pay"]
     with pytest.raises(UserError, match="is no sentence"):
         learner.predict([" "])
+    evaluation = main("eval.py", f"run={tmp_path / 'run'}", places[0], f"hydra.run.dir={tmp_path / 'evaluation'}")
+    assert evaluation.code == 0, evaluation.err
+    again = main("train.py", *given, "model.backbone.vocabulary=9", *SHORT, *places, "trainer.max_steps=3", "resume=true")
+    assert again.code == 0, again.err
+    assert json.loads((tmp_path / "run/results.json").read_text())["protocol"]["train"]["steps"] == 3
 
 
 @pytest.mark.slow

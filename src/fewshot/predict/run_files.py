@@ -18,7 +18,7 @@ from fewshot.errors import UserError, suggest
 from fewshot.files import write_json
 from fewshot.moved import renamed
 from fewshot.predict.support_set import SupportSet
-from fewshot.predict.targets import build, class_of
+from fewshot.predict.targets import build, class_of, leave_files
 from fewshot.predict.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
@@ -127,11 +127,7 @@ class Run:
         from fewshot.models.classifier import classes_of
 
         node = deepcopy(self.config["model"])
-        backbone = node.get("backbone") or {}
-        while backbone:  # and what it wraps
-            if {"weights", "vectors"} & backbone.keys() and str(backbone.get("_target_")).startswith("fewshot."):
-                backbone["load"] = False  # the checkpoint has them: nothing is downloaded
-            backbone = backbone.get("backbone") or {}
+        leave_files(node)
         if not transductive:
             node |= self.inductive
         classes = classes_of(self.checkpoint)

@@ -71,5 +71,14 @@ def class_of(target: str, trust: Sequence[str]) -> Any:
     return found
 
 
+def leave_files(model: Any) -> None:
+    """Has the networks of a config's model read nothing from files, nor download it: a checkpoint has their weights."""
+    backbone = model.get("backbone") or {}
+    while backbone:  # and what it wraps
+        if {"weights", "vectors"} & set(backbone) and str(backbone.get("_target_")).startswith("fewshot."):
+            backbone["load"] = False
+        backbone = backbone.get("backbone") or {}
+
+
 def _within(module: str, packages: Sequence[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)

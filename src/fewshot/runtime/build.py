@@ -17,7 +17,7 @@ from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.backbones.backbone import Backbone
@@ -27,6 +27,7 @@ from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner
 from fewshot.models.classifier import Classifier
+from fewshot.predict.targets import leave_files
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 from fewshot.runtime.config_check import SHARED
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices
@@ -132,6 +133,14 @@ def pretrained_on(model: MetaLearner) -> str | None:
     return next(
         (module.pretrained_on for module in model.modules() if isinstance(module, Backbone) and module.pretrained_on), None
     )
+
+
+def for_checkpoint(cfg: DictConfig) -> DictConfig:
+    """A copy of a config whose model reads no weights from files, for a checkpoint that has them."""
+    cfg = deepcopy(cfg)
+    with open_dict(cfg):
+        leave_files(cfg.model)
+    return cfg
 
 
 def build_model(cfg: DictConfig, classes: int | None = None) -> MetaLearner:

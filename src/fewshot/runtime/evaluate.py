@@ -10,7 +10,7 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.models.classifier import classes_of
 from fewshot.models.ensemble import Ensemble
 from fewshot.predict.unknown_tasks import require_unknown_classes, unknown_metrics
-from fewshot.runtime.build import build_data, build_model, build_trainer, pretrained_on, require_objective
+from fewshot.runtime.build import build_data, build_model, build_trainer, for_checkpoint, pretrained_on, require_objective
 from fewshot.runtime.checkpoints import read_checkpoint, top_checkpoints
 from fewshot.runtime.config_files import COMPOSED, load_config
 from fewshot.runtime.distributed import processes_of
@@ -71,9 +71,10 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
 
     datamodule = build_data(cfg)
     require_batches(cfg, cfg.split, datamodule.tasks[cfg.split])
-    model = build_model(cfg, classes_of(content))
+    of_model = for_checkpoint(cfg)
+    model = build_model(of_model, classes_of(content))
     require_objective(datamodule, model)
-    try_out(cfg, model)
+    try_out(of_model, model)
     for saved in (content, *members):
         model.on_load_checkpoint(saved)
     trainer = build_trainer(cfg)

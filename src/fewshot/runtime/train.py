@@ -25,6 +25,7 @@ from fewshot.runtime.build import (
     build_model,
     build_trainer,
     check_optimizer,
+    for_checkpoint,
     plain,
     pretrained_on,
     require_objective,
@@ -110,9 +111,9 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
         checkpoint: that the run continues from; None where it begins.
     """
     refuse_unfit(cfg.callbacks)
-    initial = InitialWeights()
+    initial, of_model = InitialWeights(), cfg if checkpoint is None else for_checkpoint(cfg)
     with isolate_rng():
-        draft = build_model(cfg)  # a model that does not fit is refused before its tasks are looked at
+        draft = build_model(of_model)  # a model that does not fit is refused before its tasks are looked at
     datamodule = build_data(cfg)
     if cfg.init_from is not None:
         start = checkpoint or initial.read(cfg.init_from)
@@ -122,8 +123,8 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
     datamodule.pretrained_on = pretrained_on(draft)
     datamodule.check(_splits(cfg))
     require_unknown_classes(datamodule, "test", _unknown_ways(cfg))
-    model = build_model(cfg, datamodule.classes.get("train", 0))
-    try_out(cfg, model)
+    model = build_model(of_model, datamodule.classes.get("train", 0))
+    try_out(of_model, model)
     if cfg.control != "random_init":
         warn_of_random_features(model, cfg.init_from)
     if checkpoint is None:
