@@ -183,9 +183,8 @@ class FewShotLearner(Estimator):
         Raises:
             UserError: the run has no such threshold.
         """
-        said = self.say(x)
         name, least = self.threshold(false_alarms, score)
-        return np.asarray(said.scores[name] >= least)
+        return np.asarray(self.say(x).scores[name] >= least)
 
     def threshold(self, false_alarms: float = 0.05, score: str | None = None) -> tuple[str, float]:
         """The name of a score and the least that a known input has of it; arguments are those of `known`."""
