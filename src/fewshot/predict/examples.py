@@ -96,7 +96,7 @@ def learn(learner: FewShotLearner, examples: list[Example]) -> None:
     rows = learner.rows([example.item for example in examples])
     seen: dict[bytes, Example] = {}
     for row, example in zip(rows, examples, strict=True):
-        other = seen.setdefault(hashlib.sha256(row.numpy()).digest(), example)
+        other = seen.setdefault(hashlib.sha256(row.numpy().tobytes()).digest(), example)
         if other.label != example.label:
             first, second = (f"{one.where} (class {one.label})" for one in (example, other))
             raise UserError(f"{first} and {second} are the same; keep one of them")

@@ -70,7 +70,7 @@ def leave_one_out(predictor: TaskPredictor, x: Tensor, y: Tensor) -> Estimate | 
         x: rows of the support set ``(S, ...)``.
         y: their labels from 0 on ``(S,)``.
     """
-    sizes, contents = y.bincount(), [hashlib.sha256(row.numpy()).digest() for row in x]
+    sizes, contents = y.bincount(), [hashlib.sha256(row.numpy().tobytes()).digest() for row in x]
     copies = Counter(contents)
     asked = [row for row in range(len(y)) if sizes[y[row]] > 1 and copies[contents[row]] == 1]
     if not asked:
