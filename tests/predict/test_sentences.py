@@ -118,6 +118,14 @@ def test_a_broken_query_is_refused_in_one_line(run, tmp_path, support, content, 
     assert not list(tmp_path.glob("out*"))
 
 
+def test_rows_of_sentences_are_whole_numbers(run):
+    rows = FewShotLearner.from_run(run).rows(QUERIES)
+    assert FewShotLearner.from_run(run).rows(rows.double().numpy()).equal(rows)
+    for wrong in (rows + 0.5, rows * float("nan")):
+        with pytest.raises(ValueError, match="inputs have fractions"):
+            FewShotLearner.from_run(run).rows(wrong)
+
+
 def test_images_are_none_for_a_run_on_sentences_nor_the_reverse(run, tmp_path, support, compose_config):
     for level, name in enumerate("ab"):
         write_image(tmp_path / "images" / name / "0.png", level)

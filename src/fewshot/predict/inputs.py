@@ -96,6 +96,8 @@ class Reader:
 
     def _checked(self, x: Tensor) -> Tensor:
         if self._row.dtype == "int64":
+            if x.is_floating_point() and not x.equal(x.round()):
+                raise InputError("inputs have fractions, and rows of this run are whole numbers; give what it was trained on")
             return x.to(torch.int64)
         if self._row.dtype == "uint8" and x.dtype == torch.uint8:
             return x
