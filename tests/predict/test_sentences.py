@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from fewshot import FewShotLearner
+from fewshot.predict.examples import read_support
 from tests.entry import main
 from tests.predict.test_command import write_image
 from tests.runs import untrained
@@ -116,6 +117,11 @@ def test_a_broken_query_is_refused_in_one_line(run, tmp_path, support, content, 
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert says in done.err
     assert not list(tmp_path.glob("out*"))
+
+
+def test_spaces_around_a_class_make_no_other_class(tmp_path):
+    path = write_csv(tmp_path / "support.csv", ["text", "class"], [("pay", "a"), ("pay now", "a "), ("fly", " b")])
+    assert [example.label for example in read_support(str(path))[0]] == ["a", "a", "b"]
 
 
 def test_rows_of_sentences_are_whole_numbers(run):

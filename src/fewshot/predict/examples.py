@@ -172,7 +172,7 @@ def _of_csv(path: Path, key: str) -> list[Example]:
                 raise UserError(f"{key}={path}, line {line}: {column} is empty; fill it in, or take the line out")
         is_text = header.lower() in TEXT
         item = row[header] if is_text else path.parent / row[header]
-        found.append(Example(item, f"{path}:{line}" if is_text else str(item), row[label] if label else ""))
+        found.append(Example(item, f"{path}:{line}" if is_text else str(item), row[label].strip() if label else ""))
     return found
 
 
