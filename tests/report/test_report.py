@@ -174,6 +174,19 @@ def test_runs_without_a_test_have_their_validation(tmp_path):
     assert "Results" in page_of(configs, "title", incomplete, hardest=1)
 
 
+def test_hardest_tasks_are_of_the_first_fold_that_was_tested(tmp_path, monkeypatch):
+    write_job(tmp_path, 0.1, 0, 0.5, fold=0, tested=False)
+    (tmp_path / "0.1-0-0/test_predictions.csv").unlink()
+    accuracy = write_job(tmp_path, 0.1, 0, 0.5, fold=1)
+    asked = []
+    monkeypatch.setattr("fewshot.report.hardest.hardest_tasks", lambda *given: (asked.append(given) or [], True))
+    configs, _ = read_configs([tmp_path])
+    assert "Hardest test tasks" in page_of(configs, "title", 0, hardest=2)
+    ((folder, _, tasks),) = asked
+    assert folder.name == "0.1-0-1"
+    assert tasks == np.argsort(accuracy, kind="stable")[:2].tolist()
+
+
 def test_runs_that_are_not_complete_are_counted(tmp_path):
     write_job(tmp_path, 0.1, 0, 0.5)
     write_job(tmp_path, 0.4, 0, 0.5)

@@ -83,9 +83,9 @@ def hardest(configs: Sequence[Config], count: int) -> str:
     """The test tasks that were solved worst, on average over the runs that were tested on the same ones."""
     parts: list[str] = []
     for config in configs:
-        tested = [run for run in config.tested if run.queries is not None]
-        if tested:
-            parts.append(folded(config.label, _hardest_of(config, tested[0], count), not parts))
+        run = next((run for run in config.tested if run.queries is not None), None)
+        if run is not None:
+            parts.append(folded(config.label, _hardest_of(config, run, count), not parts))
     return section("Hardest test tasks", *parts)
 
 
@@ -94,7 +94,8 @@ def _hardest_of(config: Config, run: Run, count: int) -> str:
 
     if run.queries is None:
         return ""
-    figures = np.mean([tested.figures for tested in config.groups[0].tested], axis=0)
+    (group,) = (group for group in config.groups if run.folder in {job.folder for job in group.jobs})
+    figures = np.mean([tested.figures for tested in group.tested], axis=0)
     numbers = np.unique(run.queries.task)
     if len(numbers) != len(figures):
         return paragraph("Not shown: test_predictions.csv does not have the tasks of test_tasks.csv.")
