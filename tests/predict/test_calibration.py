@@ -181,5 +181,13 @@ def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_pa
     card = (tmp_path / "run/model_card.md").read_text()
     assert card == model_card(results, content, tmp_path / "run")
     assert f"| test/acc | {metrics['test/acc']:.4f} ± {metrics['test/acc_ci95']:.4f} |" in card
-    plain = train(compose_config(tmp_path / "plain", "model=protonet"))
+    for name in ("calibration.json", "model_card.md"):  # as where the run was killed once its results stood
+        (tmp_path / "run" / name).unlink()
+    assert train(compose_config(tmp_path, *overrides)) == metrics
+    assert json.loads((tmp_path / "run/calibration.json").read_text()) == content
+    assert (tmp_path / "run/model_card.md").read_text() == card
+    plain = train(compose_config(tmp_path / "plain", "model=protonet", "calibration_tasks=0"))
     assert plain["test/acc"] == metrics["test/acc"], "added queries leave the accuracy alone"
+    assert not (tmp_path / "plain/run/calibration.json").exists()
+    assert train(compose_config(tmp_path / "plain", "model=protonet", "calibration_tasks=8", "resume=true")) == plain
+    assert json.loads((tmp_path / "plain/run/calibration.json").read_text()) == content

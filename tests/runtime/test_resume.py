@@ -111,6 +111,7 @@ def test_killed_where_it_hurts(reference, tmp_path, where, step):
     """In the middle of writing a checkpoint, of a validation, of the test: on the n-th call of a function."""
     kill(tmp_path, where=where, call=step)
     require_same(finish(tmp_path), reference)
+    assert (tmp_path / "run/model_card.md").is_file()  # the last file that a run writes
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])

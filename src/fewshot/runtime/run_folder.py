@@ -12,8 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fewshot.errors import UserError
+from fewshot.evaluation.model_card import CARD
 from fewshot.evaluation.results import read_results
 from fewshot.files import written_whole
+from fewshot.predict.run_files import CALIBRATION
 from fewshot.runtime.checkpoints import LAST, PREVIOUS, read_checkpoint
 from fewshot.runtime.config_files import COMPOSED, RESOLVED, UNCOMPUTED, load_config
 from fewshot.runtime.old_runs import renewed
@@ -25,7 +27,9 @@ CHANGEABLE = ("test", "trainer", "logger", "callbacks", "val_at_start")
 """What may differ, with ``resume=true``, from the run that is continued: where and how long it runs, not what it computes."""
 ESSENTIAL = ("trainer.precision", "trainer.val_check_interval", "callbacks.best.monitor", "callbacks.best.mode")
 """What may not, though it is of these groups."""
-CHANGEABLE_KEYS = ("calibration_tasks", "data.eval.unknown_ways", "data.source.data_dir", "model.on_nonfinite")
+CONCLUDING = ("calibration_tasks", "data.eval.unknown_ways")
+"""Keys of what is done once training has ended: changed, it is done again."""
+CHANGEABLE_KEYS = (*CONCLUDING, "data.source.data_dir", "model.on_nonfinite")
 CHANGEABLE_DATA = ("num_workers", "test_tasks", "cache_dir")
 
 
@@ -74,7 +78,8 @@ def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """The results of this run where it is complete.
 
     A run of the same config has done all that it would do again, even where something cut it short (``trainer.max_time``, early
-    stopping). One of a changed config must have taken as many outer steps as asked for, and be tested if asked for.
+    stopping). One of a changed config must have taken as many outer steps as asked for, be tested if asked for, and have been
+    concluded by the same keys.
     """
     path = folder / "results.json"
     if not (folder / COMPOSED).is_file():
@@ -89,7 +94,8 @@ def results_of(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
         return None
     steps = 0 if cfg.control == "random_init" else cfg.trainer.max_steps
     tested = not cfg.test or (results["test"] or {}).get("tasks") == cfg.data.test_tasks
-    return results if not changed or (tested and results["protocol"]["train"].get("steps") == steps) else None
+    done = tested and results["protocol"]["train"].get("steps") == steps and not changed & {*CONCLUDING}
+    return results if not changed or done else None
 
 
 def write_config(cfg: DictConfig, folder: Path, fresh: bool) -> None:
@@ -102,7 +108,8 @@ def write_config(cfg: DictConfig, folder: Path, fresh: bool) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
         for path in (folder / "metrics.csv", folder / "projector_config.pbtxt", *folder.glob("events.out.tfevents.*")):
             path.unlink(missing_ok=True)
-    (folder / "results.json").unlink(missing_ok=True)  # of a shorter run that is extended now
+    for name in ("results.json", CALIBRATION, CARD):  # of a shorter run that is extended now
+        (folder / name).unlink(missing_ok=True)
     files = {RESOLVED: OmegaConf.to_yaml(cfg, resolve=True), COMPOSED: OmegaConf.to_yaml(cfg)}
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
