@@ -26,7 +26,7 @@ help: ## this list
 
 setup: $(INSTALLED) ## install everything into .venv
 
-extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, submitit, timm, wandb
+extras: $(INSTALLED) ## install what not everybody wants too: mlflow, onnx, optuna, sentence-transformers, submitit, timm, wandb
 	$(UV) sync --quiet --all-extras
 
 train: $(INSTALLED) ## train and test on the embedded dataset, a few minutes on two cores

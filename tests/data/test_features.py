@@ -12,6 +12,7 @@ from fewshot.data import features as module
 from fewshot.data.features import compute_features
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
+from tests.toy import Toy
 
 CPU = torch.device("cpu")
 ROWS = 8
@@ -21,7 +22,7 @@ ROWS = 8
 class Network:
     """Sums of the quarters of an image; it remembers how many images it has seen, and can be stopped."""
 
-    out_features = 4
+    out_features, column = 4, None
 
     def __init__(self, sha256="a", stop_after=None):
         self.sha256, self.seen, self._stop_after = sha256, 0, stop_after
@@ -95,6 +96,30 @@ def test_what_is_computed_is_read_where_nothing_can_be_written(data, monkeypatch
     assert network.seen == 0
     with pytest.raises(UserError, match=r"features cannot be kept in .* \(Permission denied\)"):
         computed(data, Network("b"))
+
+
+class Names(Network):
+    """Reads the names of a column; its features are the numbers in them."""
+
+    column = "patient"
+
+    def __call__(self, x):
+        super().__call__(torch.zeros(len(x), 1, 16, 16))
+        return torch.tensor([[float(name.removeprefix("patient"))] * 4 for name in x])
+
+
+def test_a_network_may_take_the_values_of_a_column(toy_data, monkeypatch):
+    """Sentences are such. What a stopped process has computed is kept, and other values have features of their own."""
+    monkeypatch.setattr(module, "ROWS", ROWS)
+    data = toy_data(source=Toy(patients=5))
+    with pytest.raises(KeyboardInterrupt):
+        computed(data, first := Names(stop_after=5 * ROWS))
+    found = computed(data, second := Names())
+    assert found.x[:, 0].tolist() == [float(row % 5) for _ in range(10) for row in range(12)]
+    assert (first.seen, second.seen) == (5 * ROWS, 10 * 12 - 5 * ROWS)
+    ((images, _),) = data.prepared["val"].pieces
+    others = replace(images, columns={"patient": images.columns["patient"][::-1]})
+    assert compute_features(others, Names(), scale, CPU, print).path != found.path
 
 
 @pytest.mark.parametrize("damage", ["part", "json", "longer"])

@@ -87,7 +87,7 @@ def test_learned_weights_begin_where_counting_ends_and_move_by_the_query_loss():
 def test_networks_of_images_are_refused():
     network = Conv4([1, 16, 16], filters=2)
     message = refusal(lambda: Tfidf(network, classifier="centroid", penalty=1.0, scale=1.0, **OTHERS))
-    assert "takes no sentences" in message
+    assert "takes no n-grams" in message
 
 
 @pytest.mark.slow

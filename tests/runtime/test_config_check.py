@@ -157,7 +157,7 @@ def test_any_backbone_takes_any_experiment(experiment, backbone):
         pytest.importorskip("timm", reason="timm is an extra: make extras")
     more = ["model.backbone.weights=null"] if backbone in ("pretrained", "timm") else []
     message = in_one_line(composed(f"experiment={experiment}", f"model/backbone={backbone}", "trainer=cpu", *more))
-    sentences = dict.fromkeys(("embedding_bag", "word_conv", "word_gru", "word_transformer"), "sentences")
+    sentences = dict.fromkeys(("embedding_bag", "sentence_encoder", "word_conv", "word_gru", "word_transformer"), "sentences")
     takes = (sentences | {"items": "rated items"}).get(backbone)
     if takes:
         assert f"takes {takes}, but the data, of shape" in message

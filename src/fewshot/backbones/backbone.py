@@ -15,15 +15,18 @@ class Backbone(nn.Module):
         input_shape: of one input, as ``(C, H, W)``.
         out_features: number of features of an input.
         ids: inputs are whole numbers below this; None where they are real numbers.
+        column: of the data, whose values a frozen network takes in place of a row's inputs: the sentences themselves. None of
+            others.
         pretrained_on: what its weights have learned from before a run; None where they are drawn at random.
     """
 
     input_shape: tuple[int, ...]
     out_features: int
     ids: int | None = None
+    column: str | None = None
     pretrained_on: str | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor | Sequence[str]) -> Tensor:  # the latter where `column` is given
         features: Tensor = super().__call__(x)
         return features
 
@@ -75,5 +78,5 @@ def ids_of(network: nn.Module) -> int | None:
 
 def blank_inputs(network: nn.Module, shape: Sequence[int]) -> Tensor:
     """Two inputs of zeros for a network, ``(2, *shape)``, of the device and precision of its weights."""
-    like = next(network.parameters())
+    like = next(network.parameters(), torch.empty(0))  # a network may have none
     return torch.zeros(2, *shape, device=like.device, dtype=like.dtype if ids_of(network) is None else torch.int64)

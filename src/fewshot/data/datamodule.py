@@ -259,7 +259,7 @@ class EpisodicDataModule(L.LightningDataModule):
             refuse_shared_images(self.prepared, self._kept_apart(classed), log.info)
 
     def compute_features(self, network: FrozenNetwork, device: torch.device) -> None:
-        """Lets prepared parts have a frozen network's features in place of images; but training images that are augmented.
+        """Lets prepared parts have a frozen network's features in place of inputs; but training images that are augmented.
 
         Args:
             network: on the device.

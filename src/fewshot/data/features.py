@@ -1,4 +1,4 @@
-"""Features of a frozen network, computed once for every row of prepared images: a source of images becomes one of vectors.
+"""Features of a frozen network, computed once for every row of prepared images or sentences, which become vectors.
 
 They are kept beside the images, in a file named by the digests of both, so that other weights, another preprocessing or other
 images have a file of their own.
@@ -26,23 +26,25 @@ from fewshot.files import write_json
 FORMAT = 1
 """Of what a feature depends on beside the image and the network; raised when it changes."""
 ROWS = 256
-"""Images between two savings, and together on a GPU."""
+"""Rows between two savings, and together on a GPU."""
 
 
 class FrozenNetwork(Protocol):
-    """What computes features, each of its image alone.
+    """What computes features, each of its row alone.
 
     Attributes:
         out_features: numbers of a feature.
+        column: of the data, whose values (sentences) it takes; None of one that takes the rows' inputs.
         sha256: of its weights and all else that a feature depends on.
     """
 
     out_features: int
+    column: str | None
 
     @property
     def sha256(self) -> str: ...
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def compute_features(
     """
     about = {"format": FORMAT, "images": images.images_sha256, "network": network.sha256, "device": device.type}
     about["scale"] = repr(scale)
+    if network.column is not None:
+        about["values"] = hashlib.sha256(json.dumps(images.columns[network.column]).encode()).hexdigest()
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     path = images.folder / f"features-{key[:16]}.npy"
     if _is_computed(path, verify):  # perhaps in a folder that is read only
@@ -111,6 +115,9 @@ def _compute(
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    def inputs(rows: slice) -> Any:
+        return scale(images.x[rows].to(device)) if network.column is None else images.columns[network.column][rows]
+
     rows, width = len(images.x), 4 * network.out_features
     part, progress = path.with_suffix(".part"), path.with_suffix(".json")
     header = BytesIO()
@@ -128,7 +135,7 @@ def _compute(
         task = bar.add_task(f"{images.source.name} {images.folder.name}", total=rows, completed=first)
         for start in range(first, rows, ROWS):
             with torch.no_grad():
-                found = network(scale(images.x[start : start + ROWS].to(device)))
+                found = network(inputs(slice(start, start + ROWS)))
             data = found.to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes()
             file.write(data)
             digest.update(data)

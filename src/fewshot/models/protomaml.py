@@ -60,7 +60,7 @@ class ProtoMAML(MAML):
         features = self.network.get_submodule("features")
 
         def prototypes(support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
-            rows, kind = features(support_x), next(features.parameters()).dtype
+            rows, kind = features(support_x), next(features.parameters(), support_x).dtype
             members = (support_y == torch.arange(ways, device=support_y.device)[:, None]).to(rows.dtype)
             # Fast weights have the precision of the network's parameters, even if autocast computed them in a lower one.
             centres = (members @ rows).to(kind) / members.sum(dim=1, keepdim=True)

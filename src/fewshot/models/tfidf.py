@@ -68,7 +68,7 @@ class Tfidf(FitsRows, EmbeddingLearner):
         check_positive("model.penalty", penalty)
         check_positive("model.scale", scale)
         if backbone.ids is None:
-            raise UserError(f"model.backbone: {type(backbone).__name__} takes no sentences; choose embedding_bag")
+            raise UserError(f"model.backbone: {type(backbone).__name__} takes no n-grams; choose embedding_bag")
         super().__init__(self.new_vectors(backbone.input_shape, backbone.ids), **embedding)
         self._classifier, self._penalty, self._scale = classifier, penalty, scale
 

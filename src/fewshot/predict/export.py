@@ -86,7 +86,7 @@ def difference(module: torch.nn.Module, compute: Any, inputs: list[Tensor]) -> f
 def _about(cfg: DictConfig, learner: FewShotLearner) -> dict[str, Any]:
     """What whoever uses the file has to know, as plain containers."""
     predictor, y = learner.predictor, learner.support.y
-    run, row = predictor.run, predictor.run.row
+    run, row = predictor.run, predictor.row
     results = run.folder / "results.json"
     return {
         "schema": 1,

@@ -1,16 +1,17 @@
 """A user's inputs (paths, images, sentences, arrays, tensors) as rows, and rows as a network sees them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fewshot.data.source import ArraySpec, Source
+from fewshot.data.source import ArraySpec
 from fewshot.predict.errors import InputError
 
 COLOURS = (3, 4)
@@ -22,11 +23,11 @@ class Reader:
 
     Args:
         row: what one row is.
-        source: that encodes what is no array yet; None takes arrays alone.
+        encode: makes a row of what is no array yet; None takes arrays alone.
     """
 
-    def __init__(self, row: ArraySpec, source: Source | None) -> None:
-        self._row, self._source = row, source
+    def __init__(self, row: ArraySpec, encode: Callable[[Any], npt.NDArray[Any]] | None) -> None:
+        self._row, self._encode = row, encode
 
     def __call__(self, x: Any) -> Tensor:
         """Rows ``(n, ...)``: uint8 images are 0 to 255, float ones 0 to 1; other inputs are as the network takes them.
@@ -68,10 +69,10 @@ class Reader:
         return torch.from_numpy(np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array))
 
     def _encoded(self, items: Sequence[Any]) -> Any:
-        if self._source is None:
+        if self._encode is None:
             raise InputError(f"this run was trained on computed tasks; give arrays of shape {list(self._row.shape)}")
         with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
-            return np.stack(list(pool.map(self._source.encode, items)))
+            return np.stack(list(pool.map(self._encode, items)))
 
     def _shaped(self, x: Tensor) -> Tensor:
         shape = tuple(self._row.shape)

@@ -1,9 +1,16 @@
 """A run's model as a predictor uses it: raw tasks to outputs, features and scores, computed as in an evaluation of the run."""
 
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fewshot.backbones.norm import has_batch_norm
+from fewshot.backbones.sentence_encoder import SentenceEncoder
+from fewshot.data.source import ArraySpec, Source
 from fewshot.errors import UserError
 from fewshot.predict.inputs import Reader, Scale
 from fewshot.predict.run_files import Run
@@ -23,6 +30,7 @@ class TaskPredictor:
         model: with the run's weights.
         tested_together: whether the run's evaluation answers queries together, each by the help of the others.
         together: whether this predictor does.
+        row: what one row is: an input of the run's dataset, or its features where a frozen encoder has read it.
         reader: makes rows of a user's inputs.
         scale: normalises rows.
         temperature: that outputs are divided by for probabilities; 1 where none was fitted.
@@ -34,9 +42,13 @@ class TaskPredictor:
         by_norm = run.inductive.keys() == {"batch_norm"}
         self.tested_together = bool(run.inductive) and (has_batch_norm(self.model.network) or not by_norm)
         self.together = transductive and self.tested_together
-        self.reader = Reader(run.row, run.source)
+        self.row, encode = run.row, None if run.source is None else run.source.encode
+        backbone = self.model.network.get_submodule("features")
+        if isinstance(backbone, SentenceEncoder) and run.source is not None:
+            self.row, encode = ArraySpec(backbone.input_shape, "float32"), partial(_encoded, backbone, run.source)
+        self.reader = Reader(self.row, encode)
         data = run.config["data"]
-        self.scale = Scale(run.row, data.get("mean", []), data.get("std", [])).to(self.device)
+        self.scale = Scale(self.row, data.get("mean", []), data.get("std", [])).to(self.device)
         self.temperature = float((run.calibration or {}).get("temperature", 1.0))
 
     def outputs(self, batch: TaskBatch) -> Tensor:
@@ -98,3 +110,10 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # of PyTorch, one where it has no CUDA
         raise UserError(f"device={name} is none of this machine ({error}); choose cpu, or cuda where there is a GPU") from error
     return device
+
+
+def _encoded(encoder: SentenceEncoder, source: Source, sentence: str) -> npt.NDArray[Any]:
+    """Features ``(D,)`` of a sentence, as of a dataset's own."""
+    source.encode(sentence)  # refuses what is none
+    with torch.no_grad():
+        return np.asarray(encoder([sentence])[0].cpu())

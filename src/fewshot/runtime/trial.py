@@ -1,6 +1,6 @@
 """Tries a config's model on a tiny meta-batch before anything expensive, and leaves nothing of it behind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
@@ -38,17 +38,17 @@ def try_out(cfg: DictConfig, model: MetaLearner) -> None:
         model.use_engine(engine)
 
 
-def _small(cfg: DictConfig) -> tuple[MetaLearner, list[int]]:
+def _small(cfg: DictConfig) -> tuple[MetaLearner, Sequence[int]]:
     """The model for two ways, narrow and for small images if it can be built so and take them, and the shape of an input."""
     real = [int(size) for size in cfg.data.image_shape]
     small = [*real[:1], *(min(size, SIDE) for size in real[1:])] if len(real) == 3 else real
     with suppress(Exception):  # what a network makes of other numbers than it was given is its affair
-        return _built(cfg, small, narrow=True), small
-    return _built(cfg, real, narrow=False), real
+        return _built(cfg, small, narrow=True)
+    return _built(cfg, real, narrow=False)
 
 
-def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> MetaLearner:
-    """In double precision, if the network is small and can be computed in it."""
+def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> tuple[MetaLearner, Sequence[int]]:
+    """In double precision, if the network is small and can be computed in it; and the shape of what it takes."""
     cfg = deepcopy(cfg)
     with open_dict(cfg):
         cfg.data.image_shape = shape
@@ -67,16 +67,17 @@ def _built(cfg: DictConfig, shape: list[int], narrow: bool) -> MetaLearner:
     torch.set_default_dtype(torch.float32)
     model = build_model(cfg, classes=WAYS)
     features = model.network.get_submodule("features")
+    taken: Sequence[int] = getattr(features, "input_shape", shape)  # of sentences that are encoded: their features
     if sum(parameter.numel() for parameter in model.parameters()) < LARGE:
         # What a network makes itself in its forward is to have the precision of its weights.
         torch.set_default_dtype(torch.float64)
         with suppress(RuntimeError), torch.no_grad():
-            features.double()(blank_inputs(features, shape))
-            return model.double()
+            features.double()(blank_inputs(features, taken))
+            return model.double(), taken
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
-        features.float()(blank_inputs(features, shape))
-    return model.float()
+        features.float()(blank_inputs(features, taken))
+    return model.float(), taken
 
 
 @contextmanager
