@@ -2,19 +2,18 @@
 
 import io
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
 
 from fewshot.backbones.conv4 import Conv4
 from fewshot.data.meta_batches import Share
 from fewshot.models.all_reduce import average_over_tasks
 from fewshot.models.base import MetaLearner
 from fewshot.tasks.batch import TaskBatch, TaskRows
+from tests.differences import require_slopes
 from tests.ranks import in_processes
 from tests.toy import Toy
 
@@ -146,28 +145,11 @@ class ModelTester(ABC):
 
     @pytest.mark.slow
     def test_the_gradient_is_that_of_the_mean_loss(self):
-        """Central differences in float64, along one direction in what learns of each module."""
         model, batch = self.trained(dtype=torch.float64), random_tasks(2, torch.float64)
         model.zero_grad()
         model.meta_gradient(batch)
-        generator, parts = torch.Generator().manual_seed(6), defaultdict(list)
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                way = nn.functional.normalize(torch.randn(parameter.numel(), generator=generator, dtype=parameter.dtype), dim=0)
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
-                parts[name.rpartition(".")[0]].append((parameter, gradient, way.view_as(parameter)))
-        assert any(gradient.any() for part in parts.values() for _, gradient, _ in part)
-        for name, part in parts.items():
-            starts, values = [parameter.detach().clone() for parameter, _, _ in part], []
-            for sign in (1, -1, 0):
-                with torch.no_grad():
-                    for (parameter, _, way), start in zip(part, starts, strict=True):
-                        parameter.copy_(start + sign * STEP * way)
-                if sign:
-                    values.append(model.meta_gradient(batch)[0].mean().item())
-            slope = (values[0] - values[1]) / (2 * STEP)
-            found = sum((gradient * way).sum().item() for _, gradient, way in part)
-            assert found == pytest.approx(slope, rel=1e-6, abs=1e-7), name
+        learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        require_slopes(learning, lambda: model.meta_gradient(batch)[0].mean(), STEP, rel=1e-7, abs=1e-7)
 
     def test_evaluation_leaves_no_trace(self):
         model, batch = self.trained(), random_tasks()
