@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -88,6 +89,15 @@ class SlurmLauncher(JobsLauncher):
         return slurm(folder, self._at_once, OmegaConf.to_container(self._parameters))  # type: ignore[arg-type]
 
 
+class GridSweeper(basic_sweeper.BasicSweeper):
+    """Every combination of the values on the command line."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Composes each job, unless the launcher does so before it starts the first."""
+        if not isinstance(self.launcher, JobsLauncher):
+            super().validate_batch_is_legal(batch)
+
+
 class CrossValidationSweeper(Sweeper):
     """Every combination of the values on the command line, on every fold of its data.
 
@@ -103,13 +113,11 @@ class CrossValidationSweeper(Sweeper):
         self._launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
         from fewshot.sweep.folds import on_every_fold
 
         preset = [f"{key!s}={values}" for key, values in self._params.items()]
         overrides = OverridesParser.create(self._loader).parse_overrides([*preset, *arguments])
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        (jobs,) = basic_sweeper.BasicSweeper.split_arguments(overrides, None)
         return self._launcher.launch(on_every_fold(jobs, self._compose), initial_job_idx=0)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -196,6 +204,7 @@ class OptunaSweeper(Sweeper):
 for _group, _name, _node in (
     ("launcher", "fewshot_local", {"_target_": f"{__name__}.LocalLauncher"}),
     ("launcher", "fewshot_slurm", {"_target_": f"{__name__}.SlurmLauncher"}),
+    ("sweeper", "fewshot_grid", {"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None}),
     # Sampler and pruner are built when they are needed.
     ("sweeper", "fewshot_cross_validation", {"_target_": f"{__name__}.CrossValidationSweeper"}),
     ("sweeper", "fewshot_optuna", {"_target_": f"{__name__}.OptunaSweeper", "_recursive_": False}),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.tasks.streams import stream_key, uniforms
@@ -214,8 +215,23 @@ def test_a_sweep_finds_its_folder_by_its_command(tmp_path):
     assert [codes(job) for job in jobs_in(folder)] == [[2, 2], [2]]
 
 
-def test_a_mistake_in_the_command_starts_nothing(tmp_path):
-    done = main("train.py", *arguments(tmp_path, "model.inner.ls=1,2"))
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.inner.ls=1,2", "model.inner.ls is no key of this config; did you mean 'model.inner.lr'?"),
+        ("model=protonet,mmal", "model=mmal is unknown; did you mean 'maml'?"),
+    ],
+)
+def test_a_mistake_in_the_command_starts_nothing(tmp_path, override, message):
+    done = main("train.py", *arguments(tmp_path, override))
     assert done.code == 2
-    assert done.err == "error: model.inner.ls is no key of this config; did you mean 'model.inner.lr'?\n"
+    assert done.err == f"error: {message}\n"
     assert not list(tmp_path.glob("sweep/*/job.json"))
+
+
+@forked
+def test_each_job_is_composed_once(tmp_path, monkeypatch):
+    composed, compose = [], ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", lambda *given: composed.append(given[2]) or compose(*given))
+    assert main("train.py", *arguments(tmp_path, "data.ways=30,31")).code == 12
+    assert [values[-1] for values in composed] == ["data.ways=30", "data.ways=31"]

@@ -1,7 +1,7 @@
 """From the overrides of a job to its folder, with its config composed, named and frozen."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ class JobExpander:
             number: of the job in its sweep, or of the trial in its study.
             pruner: config of what may give the trial up after a validation.
         """
+        return self._composed(overrides, number, pruner)()
+
+    def jobs(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """The jobs that lists of overrides make, each once; where one cannot be composed, nothing is written of any."""
+        composed = [self._composed(each, number) for number, each in enumerate(overrides)]
+        return list(dict.fromkeys(frozen() for frozen in composed))
+
+    def _composed(self, overrides: Sequence[str], number: int, pruner: Any = None) -> Callable[[], Job]:
+        """A job whose config has been composed, once it is called frozen in its folder."""
         cfg = self._context.config_loader.load_sweep_config(self._config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
@@ -46,14 +55,15 @@ class JobExpander:
                 about = {"folder": str(self.folder), "trial": number, "pruner": pruner}
                 cfg.callbacks.prune = {"_target_": "fewshot.sweep.pruning.PruneTrial", **about}
             cfg.hydra = hydra
-        job = Job(self.folder / name)
-        if job.results() is None or not (job.folder / RECORD).is_file():
-            job.freeze(OmegaConf.to_yaml(cfg), list(overrides), _command(overrides), self._function, group)
-        return job
+        text = OmegaConf.to_yaml(cfg)
 
-    def jobs(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
-        """The jobs that lists of overrides make, each once."""
-        return list(dict.fromkeys(self.job(each, number) for number, each in enumerate(overrides)))
+        def frozen() -> Job:
+            job = Job(self.folder / name)
+            if job.results() is None or not (job.folder / RECORD).is_file():
+                job.freeze(text, list(overrides), _command(overrides), self._function, group)
+            return job
+
+        return frozen
 
 
 def _command(overrides: Sequence[str]) -> list[str]:
