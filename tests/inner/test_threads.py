@@ -22,6 +22,7 @@ from tests.inner.engine_tester import (
     random_tasks,
     uneven_rates,
 )
+from tests.pairs import pairwise
 
 
 @pytest.fixture
@@ -171,13 +172,11 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(name, kind, threads, mo
 
 
 @pytest.mark.slow
-@KINDS
-@pytest.mark.parametrize("adapt", [("*",), ("1.*",), ("0.*",)], ids=["all", "head", "body"])
-@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bf16"])
+@pairwise(mixed=[False, True], adapt=["*", "1.*", "0.*"], kind=[FunctionalEngine, VectorizedEngine])
 def test_nor_do_those_of_fewer_bits(mixed, adapt, kind, threads, monkeypatch):
     network, batch = network_of("conv4").float(), random_tasks(9)
     batch = batch.with_inputs(batch.support_x.float(), batch.query_x.float())
-    engine = built(kind, network, {"steps": 3, "adapt": adapt})
+    engine = built(kind, network, {"steps": 3, "adapt": (adapt,)})
     engine.rates.float()
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         require_same_bits(engine, batch, threads, monkeypatch)

@@ -21,11 +21,18 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted(
     path.stem for path in (CONFIGS / "model").glob("*.yaml") if not path.stem.startswith(("_", "tfidf_", "rating_"))
 )
-EVERY = [
-    model if model in ("maml", "protonet", "r2d2", "baseline") else pytest.param(model, marks=pytest.mark.slow)
-    for model in MODELS
-]
-"""One of each family is fast."""
+RELATIVES = {"anil", "boil", "fomaml", "kfo", "metacurvature", "metasgd"}
+"""MAML with other fields."""
+
+
+def marked(model):
+    """One of each family is fast, and MAML's relatives are left to the proofs."""
+    if model in ("maml", "protonet", "r2d2", "baseline"):
+        return model
+    return pytest.param(model, marks=pytest.mark.proof if model in RELATIVES else pytest.mark.slow)
+
+
+EVERY = [marked(model) for model in MODELS]
 FIXED = {"maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "metacurvature", "kfo", "cavia", "imaml", "reptile"}
 TRUST = ("tests",)
 ON_WAVES = (
