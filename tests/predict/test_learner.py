@@ -152,6 +152,12 @@ def test_an_array_that_may_be_one_image_or_several_is_refused(run):
     picture = np.zeros((40, 50, 3), np.uint8)
     assert learner.rows(picture[None]).shape == learner.rows([picture]).shape == (1, 1, 28, 28)
     assert learner.rows(picture[:, :, 0][None]).shape == (1, 1, 28, 28)
+    drawn = picture.copy()
+    drawn[10:20, 5:45] = 200
+    for first in (torch.from_numpy(drawn).permute(2, 0, 1)[None], drawn[:, :, :1].transpose(2, 0, 1)[None]):
+        assert torch.equal(learner.rows(first), learner.rows([drawn]))  # channels first, as PyTorch has them
+    with pytest.raises(UserError, match=r"an array of shape \[40, 50, 7\] is no image"):
+        learner.rows(np.zeros((2, 40, 50, 7), np.uint8))
     with pytest.raises(UserError, match=r"may be one image or 40 grey ones; give x\[None\] for one"):
         learner.rows(picture)
 

@@ -87,6 +87,8 @@ class Reader:
                 raise InputError(
                     f"an array of shape {list(x.shape)} may be one image or {len(x)} grey ones; give x[None] for one, or a list"
                 )
+            if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, *COLOURS):  # as PyTorch has them, channels first
+                x = x.movedim(1, 3)
             return torch.from_numpy(self._encoded(list(x.numpy())))
         if x.ndim == 2:
             raise InputError(f"X has {x.shape[1]} features, but FewShotLearner is expecting {math.prod(shape)} features")

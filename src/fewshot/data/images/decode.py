@@ -91,7 +91,10 @@ def image_file(item: Any) -> tuple[bytes, str]:
         except (OSError, ValueError) as error:
             raise UserError(f"{item} cannot be read ({getattr(error, 'strerror', error)}); give an image file") from error
     if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim in (2, 3):
-        item = Image.fromarray(item[:, :, 0] if item.ndim == 3 and item.shape[2] == 1 else item)
+        try:
+            item = Image.fromarray(item[:, :, 0] if item.ndim == 3 and item.shape[2] == 1 else item)
+        except (TypeError, ValueError) as error:  # of so many channels, or without pixels
+            raise UserError(f"an array of shape {list(item.shape)} is no image; give (H, W), or (H, W, 3)") from error
     if not isinstance(item, Image.Image):
         raise UserError(f"{type(item).__name__} is no image; give a path, an image of Pillow, or an array of uint8")
     file = io.BytesIO()
