@@ -78,7 +78,7 @@ def test_pictures_of_another_size_are_refused_before_anything_is_trained(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_jobs")
+@pytest.mark.usefixtures("forked_jobs", "no_pictures")
 def test_a_source_is_trained_once_and_a_cell_is_what_eval_says(tmp_path, monkeypatch):
     """A target is tested by its own rules, as seen by the source; a second command finds what the first has done."""
     monkeypatch.setattr("sys.argv", ["matrix"])

@@ -176,7 +176,8 @@ def test_a_run_of_this_kind_has_its_scores_and_pictures(compose_config, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["protonet", "simpleshot"])
-def test_a_run_is_evaluated_on_other_tasks_than_it_was_trained_on(tmp_path, model):
+def test_a_run_is_evaluated_on_other_tasks_than_it_was_trained_on(tmp_path, monkeypatch, model):
+    monkeypatch.setattr("fewshot.runtime.report.Report._draw", lambda *_: None)
     places = (f"paths.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
     assert main("train.py", *TINY, f"model={model}", *SHORT, *places).code == 0
     others = ("data.eval.ways=7", "data.eval.shots=3", "model.batch_norm=transductive",

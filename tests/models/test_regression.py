@@ -96,6 +96,7 @@ def test_what_is_for_classes_or_images_is_refused(compose_config, tmp_path, over
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_goes_on_and_is_evaluated_with_other_shots(tmp_path):
     """In the same bits as one that was never interrupted."""
     short = ("experiment=sinusoid_10shot", "seed=0", "data.val_tasks=5", "data.test_tasks=5", "trainer.val_check_interval=2",

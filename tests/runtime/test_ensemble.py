@@ -8,7 +8,7 @@ import torch
 from fewshot.evaluation.card import card_lines
 from tests.entry import CONFIG_DIR, TINY, main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 def test_the_best_checkpoints_are_kept_and_evaluated_together(tmp_path):
