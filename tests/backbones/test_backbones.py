@@ -42,6 +42,18 @@ def test_no_network_remembers_what_it_has_seen(name):
     assert list(BACKBONES[name][1]().buffers()) == []
 
 
+def test_sines_begin_with_frequencies_up_to_the_largest_and_with_any_phase():
+    network = MLP((1,), (500, 7), normalise=False, frequency=15.0)
+    first, second = (layer for layer in network.layers if isinstance(layer, nn.Linear))
+    for values, largest in ((first.weight, 15.0), (first.bias, torch.pi)):
+        assert 0.97 * largest < values.abs().max() <= largest
+        assert values.std().item() == pytest.approx(largest / 3**0.5, rel=0.1)
+    x = torch.linspace(-2, 2, 5)[:, None]
+    torch.testing.assert_close(network(x), (first(x).sin() @ second.weight.mT + second.bias).sin())
+    with pytest.raises(UserError, match=r"model\.backbone\.frequency=0 must be"):
+        MLP((1,), frequency=0)
+
+
 def parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 

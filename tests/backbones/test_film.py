@@ -15,6 +15,7 @@ BACKBONES = {
     "pooled": lambda: Conv4((1, 16, 16), filters=3),
     "stride": lambda: Conv4((1, 16, 16), filters=3, downsample="stride"),
     "mlp": lambda: MLP((1, 16, 16), hidden=(6, 5, 4, 3)),
+    "sines": lambda: MLP((1, 16, 16), hidden=(6, 5, 4, 3), normalise=False, frequency=3.0),
     "resnet12": lambda: ResNet12((1, 16, 16), widths=(2, 3, 4, 5)),
 }
 
@@ -61,4 +62,4 @@ def test_the_third_relu_of_conv4_is_its_third_blocks():
 def test_a_layer_that_is_not_there_is_refused(layer):
     with pytest.raises(UserError) as error:
         modulate_(BACKBONES["stride"](), layer=layer, size=2)
-    assert str(error.value) == f"model.layer={layer} but Conv4 has 4 ReLUs; choose one from 1 to 4"
+    assert str(error.value) == f"model.layer={layer} but Conv4 has 4 activations; choose one from 1 to 4"

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from fewshot.backbones.mlp import Sine
 from fewshot.backbones.norm import BatchNorm
 from fewshot.errors import UserError
 
@@ -35,7 +36,7 @@ class FiLM(nn.Module):
 
 
 def modulate_(backbone: nn.Module, layer: int, size: int) -> None:
-    """Puts a `FiLM` before the `layer`-th ReLU of a backbone, counted from 1.
+    """Puts a `FiLM` before the `layer`-th ReLU (or sine) of a backbone, counted from 1.
 
     Raises:
         UserError: it has fewer.
@@ -47,11 +48,12 @@ def modulate_(backbone: nn.Module, layer: int, size: int) -> None:
             channels = module.weight.shape[-1]
         elif isinstance(module, nn.Linear):
             channels = module.out_features
-        elif isinstance(module, nn.ReLU | nn.LeakyReLU):
+        elif isinstance(module, nn.ReLU | nn.LeakyReLU | Sine):
             places.append((name, channels))
     if not 1 <= layer <= len(places):
         raise UserError(
-            f"model.layer={layer} but {type(backbone).__name__} has {len(places)} ReLUs; choose one from 1 to {len(places)}"
+            f"model.layer={layer} but {type(backbone).__name__} has {len(places)} activations; choose one from 1 to "
+            f"{len(places)}"
         )
     name, channels = places[layer - 1]
     parent, _, key = name.rpartition(".")

@@ -17,7 +17,7 @@ class CAVIA(MAML):
 
     Args:
         context: number of context parameters.
-        layer: the backbone's ReLU that they act before, counted from 1.
+        layer: the backbone's activation that they act before, counted from 1.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("images", "vectors", "ratings")  # a `FiLM` has channels where sentences have words
