@@ -117,6 +117,21 @@ def test_a_user_s_queries_change_nothing(ratings, method):
     assert one[0] == other[0]
 
 
+def test_items_beyond_the_table_have_nobody_s_bias(ratings):
+    """A release may have more movies than the table: what is known of another is not said of them."""
+    user, item, values = ratings
+    model = fitted("item_bias", ratings)
+    x = torch.zeros(3, 4, dtype=torch.long)
+    x[:, 0] = torch.tensor([1, 11, 9])  # 11 is 1 beyond the ten rows of the table; nobody has rated 9
+    found = model.features(x)
+    assert found[0].abs().sum() > 0
+    assert found[1:].abs().sum() == 0
+    torch.nn.init.ones_((network := ItemVectors([4], tokens=16, items=10, width=2, hidden=[])).item)
+    assert network(x).tolist() == [[1, 1], [0, 0], [1, 1]]
+    with pytest.raises(UserError, match=r"items=10 .* rated item 15 of the list; set model\.backbone\.items=16"):
+        fitted("item_bias", (user, item + 10, values))
+
+
 def test_mistakes_are_refused():
     with pytest.raises(UserError, match=r"model\.method=mean is unknown"):
         make("mean")

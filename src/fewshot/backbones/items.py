@@ -15,12 +15,12 @@ class ItemVectors(Backbone):
     """The vector of an item's id plus those of its tokens, and what a small network makes of it.
 
     Ids begin at zero: an item without a rating in training stays there, so that all that is said of it comes from its tokens.
-    Items beyond `items` share a vector with another.
+    Items beyond `items` have no vector, and are told by their tokens alone.
 
     Args:
         image_shape: ``(L,)``: an item's place in the list of items, then the ids of its tokens, then 0s.
         tokens: ids of tokens that there are; None of data that are no ratings.
-        items: vectors of items.
+        items: vectors of items, the first ones in the list.
         width: of a vector.
         hidden: widths of the layers of the small network; none leave the vector as it is.
 
@@ -48,5 +48,12 @@ class ItemVectors(Backbone):
     def forward(self, x: Tensor) -> Tensor:
         known = (x[:, 1:] > 0).to(self.token.dtype).unsqueeze(-1)
         tokens = (F.embedding(x[:, 1:], self.token) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1).sqrt()
-        vector = F.embedding(x[:, 0] % len(self.item), self.item) + tokens
+        vector = rows_of_items(self.item, x) + tokens
         return torch.cat([vector, self.layers(vector)], dim=-1) if len(self.layers) else vector
+
+
+def rows_of_items(table: Tensor, x: Tensor) -> Tensor:
+    """The rows ``(B, width)`` of a table that items ``(B, L)`` have, by their places; zeros of those beyond its end."""
+    places = x[:, 0]
+    known = (places < len(table)).to(table.dtype).unsqueeze(-1)
+    return F.embedding(places.clamp(max=len(table) - 1), table) * known

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
-from fewshot.backbones.items import ItemVectors
+from fewshot.backbones.items import ItemVectors, rows_of_items
 from fewshot.errors import UserError, check_int, check_positive, suggest
 from fewshot.models.embedding import EmbeddingLearner
 from fewshot.models.factors import biases, item_factors
@@ -31,7 +31,7 @@ class ItemTable(Backbone):
         self.mean = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.table[x[:, 0] % len(self.table)]
+        return rows_of_items(self.table, x)
 
 
 class RatingBaseline(FitsRows, EmbeddingLearner):
@@ -86,7 +86,12 @@ class RatingBaseline(FitsRows, EmbeddingLearner):
     def fit_rows(self, rows: Iterable[RowBlock]) -> None:
         found = list(rows)
         items = len(self._items.table)
-        item, user = torch.cat([of.x[:, 0] for of in found]) % items, torch.cat([of.unit for of in found])
+        item, user = torch.cat([of.x[:, 0] for of in found]), torch.cat([of.unit for of in found])
+        if (last := int(item.max())) >= items:
+            raise UserError(
+                f"model.backbone.items={items} but training users have rated item {last} of the list; set "
+                f"model.backbone.items={last + 1}"
+            )
         values = torch.cat([of.y for of in found if of.y is not None]).double()
         mean, users = values.mean(), int(user.max()) + 1
         table = torch.zeros(items, 1 + self._rank, dtype=torch.float64)
