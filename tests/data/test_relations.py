@@ -69,3 +69,10 @@ def test_files_that_are_not_as_published_are_refused(tmp_path, broken):
 def test_the_real_files(data_dir):
     source = FewRel(str(data_dir), 20, 1024, 2**15, (2, 4))
     assert [len(source.classes(part)) for part in source.parts] == [16, 17, 10]
+
+
+@pytest.mark.parametrize(("experiment", "words"), [("fewrel_5w1s", 64), ("clinc150_5w1s", 32)])
+def test_networks_read_as_many_words_as_sentences_have(compose_config, tmp_path, experiment, words):
+    """Of FewRel's newspapers, half of the sentences have more than 32 words."""
+    cfg = compose_config(tmp_path, "model=protonet", "model/backbone=word_conv", experiment=experiment)
+    assert cfg.model.backbone.words == words

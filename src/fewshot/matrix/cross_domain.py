@@ -33,7 +33,7 @@ from fewshot.runtime.eval_config import offer_saved_config
 from fewshot.sweep.identity import sweep_name
 from fewshot.sweep.job import Job, jobs_in
 
-INPUTS = ("image_shape", "mean", "std", "buckets", "tokens")
+INPUTS = ("image_shape", "mean", "std", "buckets", "words", "tokens")
 """Keys of ``data`` that say what a network takes: the source's, whatever is tested."""
 EVERYWHERE = ("--config-dir", "launcher=", "hydra.launcher.", "paths.")
 """Beginnings of arguments that evaluations need too; all others are in the configs of the runs."""

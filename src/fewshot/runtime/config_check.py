@@ -85,6 +85,7 @@ SHARED = {
     "families": "Sequence[str]",
     "noise": "float",
     "buckets": "int",
+    "words": "int",
     "tokens": "int",
     "group": "str",
     "rows": "Sequence[int] | None",
