@@ -39,7 +39,7 @@ def prepare(options: argparse.Namespace) -> int:
     for name in options.names:
         known = facts(name)
         source, cfg = _source(name, options)
-        if any(_refusal(source, part) for part in source.parts) and _download(known, Path(cfg.paths.data_dir)):
+        if _refusals(source) and _download(known, Path(cfg.paths.data_dir)):
             source, cfg = _source(name, options)
         source.obtain()
         for part in source.parts:
@@ -58,18 +58,18 @@ def _check(known: Facts, options: argparse.Namespace) -> int:
         _say("file", " ".join([file.name + size, *file.urls]))
     source, cfg = _source(known.name, options)
     _say("looked in", f"{cfg.paths.data_dir} and its {known.name}/")
-    refused = [reason for part in source.parts if (reason := _refusal(source, part))]
+    refused = list(_refusals(source).values())
     if refused and "allow_partial" in cfg.data:
         source, _ = _source(known.name, options, "data.allow_partial=true")
-    found = {part: _rows(source, part) for part in source.parts if not _refusal(source, part)}
+    missing = _refusals(source)
+    found = {part: _rows(source, part) for part in source.parts if part not in missing}
     for part, (classes, rows) in found.items():
         _say("found", f"{part}: " + (f"{classes:,} classes, " if classes else "") + f"{rows:,} rows")
-    total = sum(rows for _, rows in found.values())
-    if not refused and total < (known.images or 0):
-        refused = [f"{total:,} of {known.images:,} images"]
-    if not refused and not known.images:
-        names = {one.name for part in found for one in source.classes(part)}
-        refused = [f"{len(names):,} of {known.classes:,} classes"] if len(names) < (known.classes or 0) else []
+    if not refused:
+        images = sum(rows for _, rows in found.values())
+        classes = len({one.name for part in found for one in source.classes(part)})
+        there, of, what = (images, known.images, "images") if known.images else (classes, known.classes or 0, "classes")
+        refused = [f"{there:,} of {of:,} {what}"] if there < of else []
     whole = "yes" if known.images else "yes, as far as is known: there is no number of images to compare with"
     _say("whole", f"no: {refused[0]}" if refused else whole)
     if options.sheet and found:
@@ -100,6 +100,11 @@ def _source(name: str, options: argparse.Namespace, *more: str) -> tuple["Source
         cfg.paths[key] = whole_path(cfg.paths[key])
     source: Source = instantiate(cfg.data.source, _convert_="all")
     return source, cfg
+
+
+def _refusals(source: "Source") -> dict[str, str]:
+    """Why a run would refuse parts of a source, by the names of those that it would."""
+    return {part: reason for part in source.parts if (reason := _refusal(source, part))}
 
 
 def _refusal(source: "Source", part: str) -> str:
