@@ -32,7 +32,8 @@ class InnerLoop(ABC):
         adapt_norm: whether the scale and shift of batch normalisation are adapted too, as in learn2learn. False adapts the
             other parameters only, as in the original code; the outer loop learns all of them either way.
         adapt: which parameters are adapted, as patterns of their names (``head.*``), one after another; those behind ``!`` are
-            left (``*``, ``!head.*``). Frozen ones (without ``requires_grad``) are left, unless a pattern names nothing else.
+            left where there are any (``*``, ``!head.*``), so that a recipe suits several networks. Frozen ones (without
+            ``requires_grad``) are left, unless a pattern names nothing else.
         proximal: strength (lambda) of the pull back to where a task began: ``lambda / 2 * |weights - start|^2`` is added to its
             support loss (iMAML, Rajeswaran et al. 2019, equation 3).
         task_chunk: largest number of tasks in memory together; None leaves it to the engine.
@@ -126,10 +127,10 @@ class InnerLoop(ABC):
         for pattern in self.adapt:
             name_of = pattern.removeprefix(WITHOUT)
             named = [p for name, p in every_name if fnmatchcase(name, name_of) and (self.adapt_norm or id(p) not in norm)]
-            if not named:
+            if not named and not pattern.startswith(WITHOUT):
                 names = ", ".join(sorted({name.split(".")[0] for name, _ in network.named_parameters()}))
                 raise UserError(
-                    f"model.inner.adapt={list(self.adapt)}: {name_of} names no parameter that may be adapted; those of this "
+                    f"model.inner.adapt={list(self.adapt)}: {pattern} names no parameter that may be adapted; those of this "
                     f"network begin with {names}"
                 )
             ids = {id(p) for p in [p for p in named if p.requires_grad] or named}
