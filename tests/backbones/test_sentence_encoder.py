@@ -10,10 +10,11 @@ import torch
 from fewshot.backbones import encoder_files
 from fewshot.backbones.sentence_encoder import SentenceEncoder
 from fewshot.errors import UserError
-from tests.encoders import WIDTH, needs_encoders, write_encoder
+from tests.encoders import WIDTH, WORDS, needs_encoders, write_encoder
 
 pytestmark = pytest.mark.slow  # the package takes seconds to be imported
-SENTENCES = ["pay my bill", "book a flight", "say 1 please say 2 please say 3 please say 4 please", "unheard"]
+SENTENCES = ["unheard", *(" ".join(WORDS[2 : 3 + n]) for n in range(1, 20))]
+"""Of one word to twenty."""
 
 
 def make(name, **changes):
@@ -35,7 +36,7 @@ def test_features_are_those_of_the_library_for_each_sentence_alone(tmp_path, enc
     folder = write_encoder(tmp_path / "static", static=True) if static else encoder
     backbone, reference = make(folder), SentenceTransformer(str(folder), device="cpu")
     found = backbone(SENTENCES)
-    assert found.shape == (4, backbone.out_features) == (4, WIDTH)
+    assert found.shape == (20, backbone.out_features) == (20, WIDTH)
     assert torch.equal(found, torch.stack([reference.encode(one, convert_to_tensor=True) for one in SENTENCES]))
     assert torch.equal(found[1:3], backbone(SENTENCES[1:3]))
     torch.testing.assert_close(found, reference.encode(SENTENCES, convert_to_tensor=True), rtol=0, atol=1e-6)
