@@ -179,6 +179,7 @@ def test_an_unreadable_query_leaves_nothing(run, tmp_path, support):
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow
 def test_a_support_set_of_10000_files_is_refused_at_once_and_taken_in_part(run, tmp_path, support):
     for number in range(3, 10_003):
         (support / "b c" / f"{number:05d}.png").touch()
