@@ -171,6 +171,13 @@ def test_augmented_images_stay_images(toy_data):
     assert data.prepared["val"].features is not None
 
 
+def test_a_training_part_that_nothing_learns_from_is_not_computed(toy_data):
+    data, network = toy_data(), Network()
+    data.compute_features(network, CPU, training=False)
+    assert data.prepared["train"].features is None
+    assert network.seen == sum(len(data.prepared[name].table) for name in ("val", "test"))
+
+
 @pytest.mark.slow
 def test_a_run_on_features_is_a_run_on_images(compose_config, tmp_path, monkeypatch):
     """To the bit; what is trained, and what is calibrated and drawn, too."""
@@ -188,3 +195,13 @@ def test_a_run_on_features_is_a_run_on_images(compose_config, tmp_path, monkeypa
         found.append((metrics, (run / "test_predictions.csv").read_text(), json.loads((run / "calibration.json").read_text())))
         assert len([*(tmp_path / folder).glob("cache/toy/*/features-*.npy")]) == (3 if folder == "features" else 0)
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_of_a_head_computes_no_training_image(quick_config, tmp_path):
+    pytest.importorskip("timm", reason="timm is an extra: make extras")
+    network = ("model/backbone=timm", "model.backbone.name=test_efficientnet")
+    small = ("model.backbone.weights=null", "model.backbone.side=32", "seed=0", "calibration_tasks=2")
+    train(quick_config(tmp_path, "model=ridge", *network, *small))
+    assert {path.parent.name for path in tmp_path.glob("cache/*/*/features-*.npy")} == {"val", "test"}

@@ -258,16 +258,17 @@ class EpisodicDataModule(L.LightningDataModule):
             classed = [name for name, _ in self._drawn(parts) if self.prepared[name].table.classes]
             refuse_shared_images(self.prepared, self._kept_apart(classed), log.info)
 
-    def compute_features(self, network: FrozenNetwork, device: torch.device) -> None:
+    def compute_features(self, network: FrozenNetwork, device: torch.device, training: bool = True) -> None:
         """Lets prepared parts have a frozen network's features in place of inputs; but training images that are augmented.
 
         Args:
             network: on the device.
+            training: whether the training part is among them: not where nothing learns from it.
         """
         made = {}
         for contents in (self.prepared, self.unknown):
             for name, content in contents.items():
-                if name == "train" and self._augment is not None:
+                if name == "train" and (self._augment is not None or not training):
                     continue
                 for piece, _ in content.pieces:
                     if piece.folder not in made:

@@ -10,6 +10,7 @@ from fewshot.backbones.sentence_encoder import SentenceEncoder
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.models.base import MetaLearner
 from fewshot.models.feature_head import FeatureHead
+from fewshot.models.fits_rows import FitsRows
 from fewshot.runtime.build import pretrained_on
 
 log = logging.getLogger(__name__)
@@ -37,4 +38,5 @@ def use_features(
     if isinstance(backbone, SentenceEncoder) or (isinstance(backbone, PretrainedBackbone) and backbone.is_frozen):
         if state is not None:
             model.load_state_dict(state)
-        datamodule.compute_features(backbone.to(device), device)
+        learns = model.takes_outer_steps or isinstance(model, FitsRows)
+        datamodule.compute_features(backbone.to(device), device, training=learns)
