@@ -130,9 +130,9 @@ def test_training(line, finished, tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", commands("python eval.py"))
 def test_evaluating(line, finished, tmp_path):
     arguments = [NAMES.get(a, a).replace("logs/train/runs/DATE_TIME", str(finished)) for a in shlex.split(line)[2:]]
-    done = main("eval.py", CONFIG_DIR, *arguments, f"hydra.run.dir={tmp_path / 'eval'}")
+    done = main("eval.py", CONFIG_DIR, *arguments, f"paths.root_dir={tmp_path}")
     assert done.code == 0, done.err
-    assert (tmp_path / "eval/results.json").is_file()
+    assert len([*tmp_path.glob("logs/eval/runs/*/results.json")]) == 1
 
 
 @pytest.mark.parametrize("line", [line for name in ("predict", "export", "demo") for line in commands(f"python {name}.py")])
@@ -146,8 +146,9 @@ def test_using_what_was_trained(line, finished, tmp_path, monkeypatch):
     places = {"logs/train/runs/DATE_TIME": finished, "8000": 0}
     _, script, *pairs = shlex.split(line)
     arguments = [f"{key}={places.get(value, tmp_path / value)}" for key, value in (pair.split("=") for pair in pairs)]
-    done = main(script, *arguments, "trust=[tests]", f"hydra.run.dir={tmp_path / 'log'}")
+    done = main(script, *arguments, "trust=[tests]", f"paths.root_dir={tmp_path}")
     assert done.code == 0, done.err
+    assert len([*tmp_path.glob(f"logs/{script.removesuffix('.py')}/runs/*")]) == 1
     if script == "predict.py":
         assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 5
     else:
