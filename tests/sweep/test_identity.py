@@ -61,6 +61,11 @@ def test_runs_that_differ_by_their_seed_alone_share_a_group(compose_config, tmp_
     assert group("seed=1", "model.inner.lr=0.1") != group("seed=1")
 
 
+def test_a_sweep_is_named_by_its_choices_by_numbers_with_their_keys_and_by_what_varies():
+    name = sweep_name(["experiment=omniglot_5w1s", "seed=0", "model.inner.lr=0.1,0.4", "trainer.max_steps=7"])
+    assert name.rpartition("-")[0] == "omniglot_5w1s-seed_0-lr"
+
+
 def test_other_processes_give_the_same_name():
     code = (
         "from fewshot.sweep.identity import *; from omegaconf import OmegaConf;"

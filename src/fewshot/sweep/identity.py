@@ -73,8 +73,8 @@ def sweep_name(overrides: Sequence[str]) -> str:
         else:
             value = override.get_value_element_as_str()
             fixed.append(f"{key}={value}")
-            if "." not in key:  # a choice such as experiment=omniglot_5w1s says more than a number
-                choices.append(value)
+            if "." not in key:  # experiment=omniglot_5w1s needs no key to be understood, seed=0 does
+                choices.append(value if isinstance(override.value(), str) else f"{key}_{value}")
     words = [*sorted(choices), *(re.split(r"[./]", key)[-1] for key in sorted(varied))]
     readable = re.sub(r"[^\w-]+", "_", "-".join(words))[:NAME_LENGTH].strip("_-")
     return f"{readable or 'sweep'}-{_digest([sorted(fixed), sorted(varied)])[:8]}"
