@@ -18,7 +18,9 @@ from fewshot.sweep.report import status_table
         (["model.inner.lr=0.1"], ["lr=3"], "inner.lr=0.1"),
         (["lr=3"], ["model.inner.lr=0.1"], "lr=3"),
         (["model.lr=1"], ["model.inner.slr=2"], "lr=1"),
-        (["model/backbone=mlp", "+trainer.x=1", "~callbacks.best"], [], "model/backbone=mlp x=1 ~best"),
+        (["model/backbone=mlp", "+trainer.x=1", "~callbacks.best"], [], "backbone=mlp x=1 ~best"),
+        (["data/source@data.test.source=toy"], [], "data/source@data.test.source=toy"),
+        (["model/backbone=mlp", "other.backbone.x=1"], ["other/backbone=mlp"], "model/backbone=mlp x=1"),
         (["model.inner.adapt=[head.*]", "data.source.files='a.b=c d'"], [], "adapt=[head.*] files='a.b=c d'"),
     ],
 )
@@ -29,6 +31,14 @@ def test_keys_lose_the_groups_that_they_can_do_without(overrides, among, label):
 def test_what_all_jobs_share_tells_none_from_another():
     assert varied([["a=1", "b=1", "c=1"], ["a=1", "b=2", "c=1"], ["a=1", "b=1", "c=3"]]) == ["b=1", "c=1", "b=2", "c=3"]
     assert varied([["a=1", "b=1"]]) == ["a=1", "b=1"]
+
+
+def test_what_always_goes_with_a_choice_above_it_tells_none_from_another():
+    timm = ["model/backbone=timm", "model.backbone.name=vit", "lr=1"]
+    assert varied([timm, ["lr=1"], [*timm, "fold=1"]]) == ["model/backbone=timm", "fold=1"]
+    other = ["model/backbone=timm", "model.backbone.name=resnet", "lr=1"]
+    assert varied([timm, other]) == ["model.backbone.name=vit", "model.backbone.name=resnet"]
+    assert varied([timm, other, ["lr=1"]]) == [*timm[:2], other[1]]
 
 
 def test_at_80_columns_nothing_is_cut_and_nothing_is_markup(tmp_path):
