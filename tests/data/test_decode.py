@@ -83,7 +83,7 @@ def test_another_size_is_resized_by_lanczos_to_height_and_width():
 @pytest.mark.parametrize("data", [b"", b"no image", b"<svg/>", image_bytes(photo(1), "GIF")])
 def test_what_is_no_image_of_these_kinds_is_refused(data):
     message = refusal(decode, data, "RGB", (84, 84), "folder/one.jpg")
-    assert message.startswith("folder/one.jpg cannot be decoded")
+    assert message.startswith("folder/one.jpg cannot be decoded (it is none of PNG, JPEG, ")
     assert "replace the file" in message
 
 

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fewshot.data.parts import class_tasks
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError
 from fewshot.evaluation.model_card import model_card
+from fewshot.evaluation.results import read_results
 from fewshot.objectives import Classification
 from fewshot.predict.calibration import calibration_error, fit_temperature
 from fewshot.predict.leave_one_out import Estimate, leave_one_out
@@ -127,7 +129,7 @@ def test_unknown_queries_of_another_shape_are_refused(toy_data):
 def test_an_estimate_has_wilsons_interval():
     low, high = Estimate(8, 10, 0.5).interval
     assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
-    assert "not told from chance, 50 %" in str(Estimate(8, 10, 0.5))
+    assert "\nThat is not told from chance, 50 %" in str(Estimate(8, 10, 0.5))
     assert "chance" not in str(Estimate(9, 10, 0.2))
 
 
@@ -149,6 +151,13 @@ def test_copies_of_an_example_are_no_test_of_it():
     assert leave_one_out(Nearest(), x[:2], y[:2]) is None
 
 
+def test_chance_is_what_naming_the_largest_class_achieves():
+    """Seven of nine, though there are two classes; all, where the other class has one example, which is not asked for."""
+    x = torch.arange(9.0)[:, None]
+    assert leave_one_out(Nearest(), x, (x[:, 0] > 6).long()).chance == 7 / 9
+    assert leave_one_out(Nearest(), x, (x[:, 0] > 7).long()).chance == 1
+
+
 def test_of_large_support_sets_fewer_examples_are_asked_for():
     x = torch.arange(1500.0)[:, None]
     found = leave_one_out(Nearest(), x, (x[:, 0] > 700).long())
@@ -165,7 +174,7 @@ def test_outputs_that_are_not_finite_are_wrong_answers_without_confidence():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_path):
+def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_path, monkeypatch):
     overrides = ("model=protonet", "calibration_tasks=8", "data.eval.unknown_ways=4")
     metrics = train(compose_config(tmp_path, *overrides))
     content = json.loads((tmp_path / "run/calibration.json").read_text())
@@ -181,13 +190,14 @@ def test_a_run_leaves_a_temperature_thresholds_and_a_card(compose_config, tmp_pa
     card = (tmp_path / "run/model_card.md").read_text()
     assert card == model_card(results, content, tmp_path / "run")
     assert f"| test/acc | {metrics['test/acc']:.4f} ± {metrics['test/acc_ci95']:.4f} |" in card
-    for name in ("calibration.json", "model_card.md"):  # as where the run was killed once its results stood
-        (tmp_path / "run" / name).unlink()
-    assert train(compose_config(tmp_path, *overrides)) == metrics
-    assert json.loads((tmp_path / "run/calibration.json").read_text()) == content
-    assert (tmp_path / "run/model_card.md").read_text() == card
+    written = [(tmp_path / "run" / name).stat().st_mtime_ns for name in ("calibration.json", "model_card.md", "results.json")]
+    assert written == sorted(written), "killed before all is there, the run is not complete, also as a job of a sweep"
     plain = train(compose_config(tmp_path / "plain", "model=protonet", "calibration_tasks=0"))
     assert plain["test/acc"] == metrics["test/acc"], "added queries leave the accuracy alone"
     assert not (tmp_path / "plain/run/calibration.json").exists()
     assert train(compose_config(tmp_path / "plain", "model=protonet", "calibration_tasks=8", "resume=true")) == plain
     assert json.loads((tmp_path / "plain/run/calibration.json").read_text()) == content
+    monkeypatch.setattr("fewshot.runtime.train.calibrate", mock.Mock(side_effect=RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(compose_config(tmp_path / "plain", "model=protonet", "calibration_tasks=4", "resume=true"))
+    assert read_results(tmp_path / "plain/run/results.json")["metrics"] == plain, "a crash of the calibration costs no result"

@@ -55,10 +55,14 @@ def test_queries_of_any_kind_are_named(run, tmp_path, support):
         write_image(tmp_path / "query" / f"{level}.png", level, noise=10 + level)
     write_image(tmp_path / "query/large.jpg", 1, noise=20, size=(90, 60), mode="RGB")
     (tmp_path / "query/photo.heic").write_bytes(b"of a telephone")
+    write_image(tmp_path / "query/.thumbnails/0.png", 0)
+    write_image(support / "beside.png", 0)
+    write_image(support / "дом/deeper/0.png", 1)
     done = predict(run, tmp_path, f"support={support}", f"query={tmp_path / 'query'}")
     assert done.code == 0, done.err
-    assert "Expect leave-one-out over the support set: 100.0 % (9 of 9" in done.out
+    assert "Expect 100.0 % accuracy (leave-one-out over the support set: 9 of 9 right" in done.out
     assert f"Queries: 1 of 5 files of {tmp_path / 'query'} are no images, and skipped" in done.out
+    assert "3 examples of each; skipped: 2 files or folders that are no images of a class" in done.out
     rows = predictions(tmp_path)
     assert list(rows[0]) == ["filename", "label", "prob", "label_2", "prob_2", "known", "score"]
     assert [row["label"] for row in rows] == ["дом", "空", "b c", "空"]
@@ -89,7 +93,7 @@ def test_chance_is_called_so(run, tmp_path):
             write_image(tmp_path / "support" / name / f"{level}.png", level, noise=10 * level + ord(name))
     done = predict(run, tmp_path, f"support={tmp_path / 'support'}")
     assert done.code == 0, done.err
-    assert "that is not told from chance, 50 %" in done.out
+    assert "That is not told from chance, 50 %" in done.out
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -158,6 +162,8 @@ def test_nothing_that_was_given_is_written_over(run, tmp_path, support):
         (["modle=x"], "modle is no key"),
         (["trust=[]"], "names _target_=tests.toy.Toy, which is no part of fewshot; where you trust it, pass trust=[tests]"),
         (["query=nowhere"], "query=nowhere is missing"),
+        (["query=pyproject.toml"], "query=pyproject.toml is no image; give a folder of images (unpack an archive)"),
+        (["support=pyproject.toml"], "support=pyproject.toml is no folder (unpack an archive); give a folder with"),
         (["score=energy"], "has no thresholds for unknown classes"),
         (["device=gpu"], "device=gpu is none of this machine"),
     ],
@@ -188,7 +194,7 @@ def test_a_support_set_of_10000_files_is_refused_at_once_and_taken_in_part(run, 
     assert "has 10,009 examples, and a learner takes 2,000 at the most; set shots=N" in done.err
     done = predict(run, tmp_path, f"support={support}", f"query={support / '空'}", "shots=1")  # the first of each class
     assert done.code == 0, done.err
-    assert "Support set: 3 classes, 1 examples of each" in done.out
+    assert "Support set: 3 classes, 1 example of each" in done.out
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_sentences_of_a_csv_file_are_classified_into_one(run, tmp_path, support)
     query = write_csv(tmp_path / "query.csv", ["id", "text"], enumerate(QUERIES))
     done = predict(run, tmp_path, f"support={support}", f"query={query}")
     assert done.code == 0, done.err
-    assert "Expect leave-one-out over the support set: 100.0 % (4 of 4" in done.out
+    assert "Expect 100.0 % accuracy (leave-one-out over the support set: 4 of 4 right" in done.out
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text("utf-8").splitlines()))
     assert list(rows[0]) == [*["filename", "label", "prob", "label_2", "prob_2", "known", "score"], "text", "nearest"]
     assert [row["filename"] for row in rows] == [f"{query}:{line}" for line in (2, 3, 4)]

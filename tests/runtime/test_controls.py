@@ -35,11 +35,13 @@ def test_shuffled_labels_are_a_function_of_the_task_and_keep_their_numbers(toy_d
     assert not torch.equal(first.support_y[0], first.support_y[1])
 
 
-def test_random_init_takes_no_step_and_tests_the_first_weights(quick_config, tmp_path):
+def test_random_init_takes_no_step_and_tests_the_first_weights(quick_config, tmp_path, capsys):
     metrics = train(quick_config(tmp_path, "control=random_init"))
     assert not (tmp_path / "run/checkpoints").exists()
     assert results(tmp_path)["protocol"]["train"]["steps"] == 0
     assert results(tmp_path)["cost"]["train_tasks"] == 0
+    assert (results(tmp_path)["status"], results(tmp_path)["cut_short"]) == ("completed", [])
+    assert "tasks/s" not in capsys.readouterr().out
     assert metrics["test/acc"] > metrics["test/acc_before"], "adaptation alone achieves something"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.evaluation.card import chosen_on_validation
-from fewshot.evaluation.results import read_results
 from fewshot.evaluation.table import size_text, task_text
 from fewshot.files import written_whole
 
@@ -25,9 +24,8 @@ python predict.py {} support=FOLDER query=FOLDER
 """
 
 
-def write_model_card(folder: Path) -> None:
-    """Writes the card of a run from its ``results.json`` and, where it has one, its ``calibration.json``."""
-    results = read_results(folder / "results.json")
+def write_model_card(folder: Path, results: dict[str, Any]) -> None:
+    """Writes the card of a run from its results and, where it has one, its ``calibration.json``."""
     calibration = folder / "calibration.json"
     fitted = json.loads(calibration.read_text("utf-8")) if calibration.is_file() else None
     with written_whole(folder / CARD) as file:

@@ -58,7 +58,7 @@ def print_summary(
     together = f"ensemble of {kept} checkpoints, " if (kept := protocol.get("ensemble")) else ""
     norm = protocol["batch_norm"].replace("none", "no")
     table.add_row("protocol", f"{together}{norm} batch norm, {protocol['eval_steps']} steps, seed {protocol['seed']}")
-    if "train_seconds" in cost:
+    if cost.get("train_seconds"):  # else there was no outer step
         table.add_row("training", f"{cost['train_seconds']:.0f} s, {cost['train_tasks_per_second']:.1f} tasks/s")
     table.add_row("peak memory", f"{cost['peak_rss_bytes'] / 2**20:.0f} MiB")
     console = Console()

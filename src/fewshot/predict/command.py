@@ -56,8 +56,8 @@ def predict(cfg: DictConfig) -> None:
     learn(learner, support)
     sizes = learner.support.y.bincount()
     each = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-    left_out = f"; {skipped} files that are no images skipped" if skipped else ""
-    log.info(f"Support set: {len(sizes)} classes, {each} examples of each{left_out}")
+    left_out = f"; skipped: {skipped} files or folders that are no images of a class" if skipped else ""
+    log.info(f"Support set: {len(sizes)} classes, {each} example{'' if each == '1' else 's'} of each{left_out}")
     if cfg.leave_one_out:
         log.info(_expected(learner))
     if not queries:
@@ -67,7 +67,7 @@ def predict(cfg: DictConfig) -> None:
     progress = track(parts, "Predicting", disable=len(parts) == 1 or not sys.stdout.isatty(), transient=True)
     said = Predicted.joined([learner.say(part) for part in progress])
     _write_table(out, learner, support, queries, said, threshold)
-    log.info(f"{len(queries):,} predictions in {out}")
+    log.info(f"{len(queries):,} prediction{'' if len(queries) == 1 else 's'} in {out}")
     if sheet is not None and run.takes_images:
         pixels = learner.rows([query.item for query in queries[:SHOWN]]).numpy()
         near = learner.rows([support[number].item for number in said.nearest[:SHOWN]]).numpy()
@@ -109,7 +109,7 @@ def _expected(learner: FewShotLearner) -> str:
     estimate = leave_one_out(learner.predictor, learner.support.x, learner.support.y)
     if estimate is None:
         return "No leave-one-out estimate: no class has two examples that differ"
-    return f"Expect {estimate}"
+    return str(estimate)
 
 
 def _threshold(learner: FewShotLearner, cfg: DictConfig) -> tuple[str, float] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.data.files.places import Place
+from fewshot.data.files.places import Place, is_hidden, walked
 from fewshot.data.files.rows import read_rows
 from fewshot.data.images.folder_listing import SUFFIXES
 from fewshot.data.text.sentences import read_text
@@ -39,7 +39,7 @@ class Example:
 
 
 def read_support(place: str, shots: int | None = None) -> tuple[list[Example], int]:
-    """The examples of ``FOLDER/CLASS/*``, or of a csv file with columns such as ``text,label``; and the files left out.
+    """The examples of ``FOLDER/CLASS/*``, or of a csv file with columns such as ``text,label``; and how much was left out.
 
     Args:
         place: folder or csv file.
@@ -73,14 +73,15 @@ def read_queries(place: str) -> list[Example]:
         lines = enumerate(_readable(path, "query", read_text).split("\n"), start=1)
         found = [Example(line, f"{path}:{number}") for number, line in lines if line.strip()]
     elif path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+        files = [parent / name for parent, _, names in walked(path) for name in names if not is_hidden(name)]
         found = [Example(file, str(file)) for file in files if _is_image(file)]
         if found and len(files) > len(found):
             log.info(f"Queries: {len(files) - len(found):,} of {len(files):,} files of {path} are no images, and skipped")
-    elif path.is_file():
+    elif _is_image(path):
         return [Example(path, str(path))]
     else:
-        raise UserError(f"query={place} is missing; give a folder of images, an image, or a csv or txt file")
+        what = "no image" if path.is_file() else "missing"
+        raise UserError(f"query={place} is {what}; give a folder of images (unpack an archive), an image, or a csv or txt file")
     if not found:
         raise UserError(f"query={place} has nothing to classify; put JPEG or PNG files, or a sentence a line, into it")
     return found
@@ -139,19 +140,21 @@ def refuse_overwriting(written: Sequence[Path | None], places: Iterable[str | No
 
 def _of_folders(root: Path) -> tuple[list[Example], int]:
     if not root.is_dir():
-        raise UserError(f"support={root} is missing; give a folder with a folder of images for each class, or a csv file")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        what = "no folder (unpack an archive)" if root.is_file() else "missing"
+        raise UserError(f"support={root} is {what}; give a folder with a folder of images for each class, or a csv file")
+    there = sorted(path for path in root.iterdir() if not is_hidden(path.name))
+    folders = [path for path in there if path.is_dir()]
     if not folders:
         raise UserError(f"support={root} has no folders; put the examples of each class into a folder named like the class")
     found: list[Example] = []
-    skipped = 0
+    skipped = len(there) - len(folders)
     for folder in folders:
-        files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-        images = [file for file in files if _is_image(file)]
+        inside = [path for path in sorted(folder.iterdir()) if not is_hidden(path.name)]
+        images = [path for path in inside if _is_image(path)]
         if not images:
             raise UserError(f"support={root}: class {folder.name} has no images; put one into {folder}, or delete the folder")
         found += [Example(image, str(image), folder.name) for image in images]
-        skipped += len(files) - len(images)
+        skipped += len(inside) - len(images)
     return found, skipped
 
 
@@ -196,4 +199,4 @@ def _some(found: list[Example], shots: int) -> list[Example]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    return path.suffix.lower() in SUFFIXES and path.is_file()

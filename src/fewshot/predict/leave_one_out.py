@@ -32,7 +32,7 @@ class Estimate:
     Attributes:
         right: examples that were recognised.
         asked: all that were asked for.
-        chance: accuracy of guessing among the classes.
+        chance: accuracy without looking: of always naming the class that most of them are of.
     """
 
     right: int
@@ -54,11 +54,11 @@ class Estimate:
     def __str__(self) -> str:
         low, high = self.interval
         said = (
-            f"leave-one-out over the support set: {100 * self.accuracy:.1f} % ({self.right} of {self.asked}; 95 % interval "
-            f"{100 * low:.0f} to {100 * high:.0f} %), each learned from one example fewer"
+            f"Expect {100 * self.accuracy:.1f} % accuracy (leave-one-out over the support set: {self.right} of {self.asked} "
+            f"right; 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
         )
         if low <= self.chance:
-            said += f"; that is not told from chance, {100 * self.chance:.0f} %: give more examples, or expect guesses"
+            said += f"\nThat is not told from chance, {100 * self.chance:.0f} %: give more examples, or expect guesses"
         return said
 
 
@@ -85,7 +85,7 @@ def leave_one_out(predictor: TaskPredictor, x: Tensor, y: Tensor) -> Estimate | 
         rows = TaskRows(torch.zeros(len(part), dtype=torch.int64), class_id=classes)
         outputs = predictor.outputs(TaskBatch(x[rest], y[rest], x[query], y[query], rows))
         right += int((predictor.model.objective.predict(outputs)[0] == y[query]).sum())
-    return Estimate(right, len(asked), 1 / len(sizes))
+    return Estimate(right, len(asked), float(y[asked].bincount().max()) / len(asked))
 
 
 def _parts(rows: list[int], size: int) -> Iterator[list[int]]:

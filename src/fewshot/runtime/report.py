@@ -12,6 +12,7 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.evaluation import results
 from fewshot.evaluation.confusions import confusion_figure, write_predictions
 from fewshot.evaluation.figures import adaptation_curve
+from fewshot.evaluation.model_card import write_model_card
 from fewshot.evaluation.table import print_summary
 from fewshot.evaluation.task_scores import TaskScores
 from fewshot.files import written_whole
@@ -75,21 +76,23 @@ class Report:
         protocol, cut_short, controls = self.protocol(), self.cut_short(), controls_of(self.folder)
         self._draw(scores)
         show_results(self.trainer, metrics, protocol)
-        results.write_results(
-            self.folder / "results.json",
-            status="cut short" if cut_short else "completed",
-            cut_short=cut_short,
-            name=self.cfg.name,
-            tags=list(self.cfg.tags),
-            metrics=metrics,
+        found = {
+            "status": "cut short" if cut_short else "completed",
+            "cut_short": cut_short,
+            "name": self.cfg.name,
+            "tags": list(self.cfg.tags),
+            "metrics": metrics,
             **sections,
             **({"controls": controls} if controls else {}),
-            protocol=protocol,
-            cost=cost,
-            provenance=provenance(
+            "protocol": protocol,
+            "cost": cost,
+            "provenance": provenance(
                 plain(self.cfg, resolve=False), self.datamodule.images_sha256, self.earlier_sources, self.initial_weights
             ),
-        )
+        }
+        if self.max_steps is not None:
+            write_model_card(self.folder, found)
+        results.write_results(self.folder / "results.json", **found)  # last: it says that the run is complete
         record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         print_summary(metrics, sections["test"], protocol, cost, str(self.folder), cut_short, controls)
         return metrics
@@ -98,6 +101,8 @@ class Report:
         """What was done of less than was asked for, as in "37 of 60,000 outer steps"."""
         done = {"outer steps": self.training["steps"], **{f"{split} tasks": count for split, count in self._tasks().items()}}
         asked = {"outer steps": self.max_steps, **{f"{split} tasks": count for split, count in self.datamodule.tasks.items()}}
+        if self.cfg.control == "random_init" and self.split == "test":  # whose weights are tested, and nothing else
+            asked["val tasks"] = 0
         return [f"{count:,} of {asked[what]:,} {what}" for what, count in done.items() if count < (asked[what] or 0)]
 
     def _tasks(self) -> dict[str, int]:

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError
-from fewshot.evaluation.model_card import CARD, write_model_card
 from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.table import print_summary, task_text
 from fewshot.models.base import MetaLearner
@@ -79,7 +77,6 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     with lock(folder):
         results = results_of(cfg, folder)
         if results is not None:
-            _conclude_the_rest(cfg, folder, results["protocol"]["seed"])
             log.info(f"This run is complete: {folder / 'results.json'}; trainer.max_steps=N resume=true makes it longer")
             metrics, test, protocol, cost = (results[name] for name in ("metrics", "test", "protocol", "cost"))
             cut_short, controls = results.get("cut_short", []), results.get("controls")
@@ -213,7 +210,7 @@ def _conclude(
         return {}
     unknown_ways = _unknown_ways(cfg)
     unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
-    metrics = Report(
+    report = Report(
         cfg,
         folder,
         datamodule,
@@ -233,30 +230,13 @@ def _conclude(
         initial_weights=get_callback(trainer, InitialWeights).origin,
         cost={**cost, "skipped_steps": model.skipped_steps},
         unknown=unknown,
-    ).write()
-    if path and cfg.calibration_tasks:
-        _calibrate(cfg, folder, datamodule, str(trainer.strategy.root_device))
-    write_model_card(folder)
+    )
+    try:
+        if path and cfg.calibration_tasks:
+            _calibrate(cfg, folder, datamodule, str(trainer.strategy.root_device))
+    finally:  # the results come last, since they say that the run is complete, and whatever goes wrong here does not cost them
+        metrics = report.write()
     return metrics
-
-
-def _conclude_the_rest(cfg: DictConfig, folder: Path, seed: int) -> None:
-    """Calibration and card of a run that was killed between its results and these."""
-    if (folder / CARD).is_file():
-        return
-    if cfg.calibration_tasks and (folder / "checkpoints" / BEST).is_file():
-        cfg.seed = seed
-        set_up_process(cfg)
-        try:
-            datamodule = build_data(cfg)
-            datamodule.check(["val"])
-            datamodule.prepare(["val"])
-        except UserError as error:  # the data may be gone by now
-            log.warning(f"No calibration.json: {error}")
-        else:
-            on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
-            _calibrate(cfg, folder, datamodule, "cuda" if on_gpu else "cpu")
-    write_model_card(folder)
 
 
 def _calibrate(cfg: DictConfig, folder: Path, datamodule: EpisodicDataModule, device: str) -> None:

@@ -49,7 +49,7 @@ def decode(
         UserError: it is no image of these kinds, truncated, absurdly large (Pillow's limit), without a known range, or the box
             lies outside.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     _refuse_bombs()
     try:
@@ -60,6 +60,8 @@ def decode(
         if converted.size != size[::-1]:
             converted = converted.resize(size[::-1], Image.Resampling.LANCZOS, _centre(converted.size, size) if crop else None)
         return np.asarray(converted)
+    except UnidentifiedImageError as error:  # whose words are the address of an object
+        raise UserError(f"{origin} cannot be decoded (it is none of {', '.join(FORMATS)}); replace the file") from error
     except Exception as error:  # a hostile image raises whatever it likes
         raise UserError(f"{origin} cannot be decoded ({error}); replace the file") from error
 
