@@ -47,6 +47,10 @@ def test_it_begins_as_the_network_that_it_updates(make):
     assert torch.equal(LoRA(network, rank=2, scale=4.0)(x), expected)
 
 
+def test_results_call_it_by_what_it_updates():
+    assert lora().title == "LoRA (rank 2) of Conv4"
+
+
 def test_an_update_is_the_product_of_its_matrices():
     backbone = moved(lora(layers=["blocks.1.*"]))
     conv, (update,) = backbone.backbone.blocks[1][0], backbone.backbone.blocks[1][0].parametrizations.weight

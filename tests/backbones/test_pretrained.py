@@ -40,6 +40,14 @@ def test_features_are_those_of_torchvision(backbone):
     assert backbone.out_features == 512
 
 
+def test_results_call_it_by_its_network_weights_and_size(backbone, monkeypatch):
+    assert backbone.title == "Pretrained resnet18, 32 px"
+    state = backbone.network.state_dict()
+    monkeypatch.setattr("fewshot.backbones.pretrained._downloaded", lambda published: models.resnet18().state_dict() | state)
+    title = make(weights="DEFAULT", train=["layer4.1.*"]).title
+    assert title == "Pretrained resnet18 IMAGENET1K_V1, 32 px, trained: layer4.1.*"
+
+
 def test_the_bits_do_not_depend_on_what_is_computed_with_it(backbone):
     x = torch.rand(5, *SHAPE)
     assert torch.equal(backbone(x)[[3]], backbone(x[[3]]))
@@ -129,12 +137,12 @@ def test_normalisation_is_that_of_the_weights(monkeypatch):
 def test_a_size_that_the_network_does_not_take_is_said():
     network, preprocessing = torch.nn.Conv2d(3, 4, 64), Preprocessing(32, "bilinear", [0.5] * 3, [0.5] * 3)
     with pytest.raises(UserError, match=r"model\.backbone\.side=32: a network takes no images of that size \(.*Kernel size"):
-        PretrainedBackbone(SHAPE, network, "a network", preprocessing)
+        PretrainedBackbone(SHAPE, network, "a network", "a network", preprocessing)
 
 
 def test_it_can_be_exported_for_any_number_of_images():
     network, preprocessing = torch.nn.Conv2d(3, 4, 32), Preprocessing(32, "bilinear", [0.5] * 3, [0.5] * 3)
-    backbone, x = PretrainedBackbone(SHAPE, network, "a network", preprocessing), torch.rand(5, *SHAPE)
+    backbone, x = PretrainedBackbone(SHAPE, network, "a network", "a network", preprocessing), torch.rand(5, *SHAPE)
     program = torch.export.export(backbone, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).module()
     for images in (x, x[:2]):
         torch.testing.assert_close(program(images), backbone(images))

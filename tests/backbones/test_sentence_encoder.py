@@ -44,6 +44,7 @@ def test_features_are_those_of_the_library_for_each_sentence_alone(tmp_path, enc
     prompted = make(folder, prompt="say 1 ")(SENTENCES)
     assert torch.equal(prompted, backbone([f"say 1 {one}" for one in SENTENCES]))
     assert not torch.equal(prompted, found)
+    assert make(folder, prompt="say ").title == f"SentenceEncoder {folder.name}, prompt 'say '"
 
 
 @needs_encoders

@@ -38,6 +38,16 @@ def test_features_are_those_of_timm_with_the_preprocessing_of_the_name():
     assert backbone.out_features == network.num_features
 
 
+def test_results_call_it_by_its_network_weights_and_size(tmp_path, monkeypatch):
+    assert make().title == "Timm test_vit, 32 px"
+    torch.save(make().network.state_dict(), tmp_path / "mine.pth")
+    assert make(weights=str(tmp_path / "mine.pth")).title == "Timm test_vit mine.pth, 32 px"
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, **more))
+    assert make(weights="DEFAULT").title == make(weights="DEFAULT", name="test_vit.r160_in1k").title
+    assert make(weights="DEFAULT").title == "Timm test_vit.r160_in1k, 32 px"
+
+
 def test_the_networks_normalisation_travels_with_the_weights_and_the_datas_does_not():
     """Data that a run goes on with may be normalised otherwise than those that it began with."""
     trained, other = make(data_mean=[0.3], data_std=[0.2]), make()

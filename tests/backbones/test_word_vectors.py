@@ -104,6 +104,7 @@ def test_what_is_no_array_of_vectors_is_refused(tmp_path, array, words, message)
 
 def test_known_words_have_their_vectors_and_others_the_sum_of_their_ngrams(tmp_path):
     model = network(EmbeddingBag, written(tmp_path / "a.txt"))
+    assert model.title == "EmbeddingBag with vectors of a.txt"
     ids = rows("pay my card", "bill", "")
     vectors, counts = model.words(ids)
     card = rows("card")[0]

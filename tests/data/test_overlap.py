@@ -52,7 +52,7 @@ def test_fewer_shared_images_are_counted(tmp_path, caplog):
         with caplog.at_level("INFO"):
             module.prepare(SPLITS)
         said = (
-            "toy-10x16: 14 examples are in both the train and the val split: 7 of train000 and val000, 7 of train001 and val001"
+            "toy-10x16: the train and val splits share 14 of their examples: 7 of train000 and val000, 7 of train001 and val001"
         )
         assert caplog.messages == [said]
         caplog.clear()

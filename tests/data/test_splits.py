@@ -155,7 +155,7 @@ def test_small_classes_are_left_out_by_name_where_asked(tmp_path, caplog):
     module = folded(tmp_path, Uneven(), skip_small_classes=True)
     with caplog.at_level("INFO"):
         module.check(["train"])
-    assert "Left out of the train split, with too few or too many rows for a task: train004 (3)" in caplog.text
+    assert "Left out of the train split, 1 of 10 (class), with too few or too many rows for a task: train004 (3)" in caplog.text
     module.prepare(["train"])
     assert "train004" not in module.prepared["train"].table.classes
     assert len(module.prepared["train"].table) == 9 * 12

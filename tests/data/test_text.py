@@ -167,9 +167,9 @@ def test_empty_sentences_are_left_out_and_long_ones_cut_with_a_count(tmp_path, c
     source = own(tmp_path, f"text,class\n{long},a\n ,a\nhello,a\nhello,a\n")
     assert [c.size for c in source.classes("all")] == [2]
     prepare(source, "all", tmp_path / "cache", silent)
-    assert "1 sentences left out, empty" in caplog.text
-    assert "1 sentences left out, twice in a class" in caplog.text
-    assert "1 sentences have more than" in caplog.text
+    assert "1 of 4 sentences left out, empty" in caplog.text
+    assert "1 of 4 sentences left out, twice in a class" in caplog.text
+    assert "1 of 2 sentences cut, which have more than data.image_shape=" in caplog.text
 
 
 @pytest.mark.parametrize("change", [{"length": 0}, {"buckets": 2}, {"ngrams": (4, 2)}, {"ngrams": (2,)}])

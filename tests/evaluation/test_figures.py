@@ -1,6 +1,7 @@
 """Curves and maps show the numbers that they were given."""
 
 import numpy as np
+import pytest
 
 from fewshot.evaluation.figures import adaptation_curve, adaptation_over_time, rate_map
 from fewshot.evaluation.scores import score
@@ -40,6 +41,16 @@ def test_over_time_there_is_a_line_for_each_number_of_steps():
         for line, column in zip(axes.lines, values.T, strict=True):
             np.testing.assert_allclose(line.get_xdata(), [100, 200])
             np.testing.assert_allclose(line.get_ydata(), column)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_over_time_what_is_not_finite_is_left_out(lost):
+    """Of one task of many that diverges, the mean loss is not a number."""
+    loss = np.array([[1.6, 1.0, 0.9], [1.6, 0.8, 0.7]])
+    loss[2 - lost :, 1:] = np.nan, np.inf
+    axes = adaptation_over_time(np.array([100, 200]), loss, loss, score("rmse")).axes[0]
+    low, high = axes.get_ylim()
+    assert (low < 0.9 < 1 < high < 1.1) if lost == 1 else np.isfinite([low, high]).all()
 
 
 def test_the_map_of_rates_has_a_row_a_layer_and_a_column_a_step():

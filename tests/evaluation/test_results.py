@@ -79,10 +79,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 PROTOCOL = {"model": "MAML", "backbone": "Conv4", "data": "glyphs", "ways": 5, "shots": 1, "queries": 15, "val_tasks": 200,
             "batch_norm": "transductive", "eval_steps": 3, "seed": 0}  # fmt: skip
 
+UNKNOWN = {"test/unknown_auroc_energy": 0.87, "test/unknown_auroc_energy_ci95": 0.05}
+
 
 def table_of(scores, folder="/logs/run", **protocol):
     """Prints the table of a test and a validation."""
-    metrics = {**metrics_of("test", scores), **metrics_of("val", scores)}
+    metrics = {**metrics_of("test", scores), **metrics_of("val", scores), **UNKNOWN}
     print_summary(metrics, section_of_test(scores, "f"), PROTOCOL | protocol, {"peak_rss_bytes": 2**30}, folder)
 
 
@@ -99,10 +101,16 @@ def test_the_table_says_accuracy_interval_and_folder(capsys):
         "70.00 ± 49.68 %  (3 tasks on unseen classes)",
         "20.0 → 70.0",
         "1024 MiB",
+        "AUROC 87.00 ± 5.00 by energy %",
         "everything in /logs/run\n",
     ):
         assert text in out
     assert "not finite" not in out
+
+
+def test_tasks_that_are_given_all_but_the_queries_are_called_so(capsys):
+    table_of(SCORES, shots="rest", ways=1)
+    assert "glyphs · all other rows as shots, 15 queries\n" in capsys.readouterr().out
 
 
 def test_one_task_has_no_interval(capsys):

@@ -186,7 +186,7 @@ def test_a_run_is_evaluated_on_other_tasks_than_it_was_trained_on(tmp_path, monk
     assert done.code == 0, done.err
     results = json.loads((tmp_path / "eval/results.json").read_text())
     protocol = results["protocol"]
-    assert protocol["unknown_source"] == "toy"
+    assert (protocol["unknown_source"], protocol["unknown_ways"]) == ("toy", 2)
     assert 0 <= results["metrics"]["test/unknown_auroc_distance"] <= 1
     assert (protocol["ways"], protocol["shots"], protocol["transductive"]) == (7, 3, True)
     trained = json.loads((tmp_path / "run/results.json").read_text())["protocol"]["train"]

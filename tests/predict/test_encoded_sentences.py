@@ -49,7 +49,7 @@ def predict(tmp_path, run):
 def test_sentences_are_encoded_once_and_predicted_by_a_run(tmp_path, encoder, monkeypatch):
     run = train(tmp_path, encoder)
     protocol = json.loads((run / "results.json").read_text())["protocol"]
-    assert (protocol["model"], protocol["backbone"]) == ("RidgeClassifier", "SentenceEncoder")
+    assert (protocol["model"], protocol["backbone"]) == ("RidgeClassifier", f"SentenceEncoder {encoder.name}")
     assert encoded(tmp_path) == ["test", "val"]  # nothing is learned from the training part
 
     encode, sentences = Encoder.encode, []

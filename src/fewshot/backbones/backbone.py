@@ -18,6 +18,7 @@ class Backbone(nn.Module):
         column: of the data, whose values a frozen network takes in place of a row's inputs: the sentences themselves. None of
             others.
         pretrained_on: what its weights have learned from before a run; None where they are drawn at random.
+        setting: what else of it a figure depends on, as the name of a published network and its weights; empty of others.
     """
 
     input_shape: tuple[int, ...]
@@ -25,6 +26,12 @@ class Backbone(nn.Module):
     ids: int | None = None
     column: str | None = None
     pretrained_on: str | None = None
+    setting: str = ""
+
+    @property
+    def title(self) -> str:
+        """What results call it, as ``Conv4`` or ``Timm resnet18.a1_in1k``."""
+        return f"{type(self).__name__} {self.setting}".rstrip()
 
     def __call__(self, x: Tensor | Sequence[str]) -> Tensor:  # the latter where `column` is given
         features: Tensor = super().__call__(x)

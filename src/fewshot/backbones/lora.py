@@ -68,6 +68,7 @@ class LoRA(Backbone):
         for layer in chosen:
             parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank, scale))
         self.backbone = backbone
+        self.setting = f"(rank {rank}) of {backbone.title}"
         self.input_shape, self.out_features, self.ids = backbone.input_shape, backbone.out_features, backbone.ids
 
     def forward(self, x: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class Pretrained(PretrainedBackbone):
         known = published.transforms()
         preprocessing = Preprocessing(side, "bilinear", known.mean, known.std)
         origin = f"torchvision {version('torchvision')} {name}"
-        super().__init__(network=network, origin=origin, preprocessing=preprocessing, **images)
+        called = name if weights is None else f"{name} {published.name}"
+        super().__init__(network=network, origin=origin, called=called, preprocessing=preprocessing, **images)
         self.pretrained_on = None if weights is None else "ImageNet"
 
 

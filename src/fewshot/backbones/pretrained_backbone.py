@@ -45,6 +45,7 @@ class PretrainedBackbone(Backbone):
         image_shape: ``(C, H, W)`` with 1 or 3 channels.
         network: from images ``(B, 3, side, side)`` to features.
         origin: of the network, its package, version and name: others have the same weights and compute otherwise.
+        called: the network and its weights, in results.
         preprocessing: of the network.
         data_mean, data_std: of each channel, that images come normalised by, which is undone; None: they are from 0 to 1.
         train: which weights the outer loop learns, as patterns of their names in `network`. Scales and shifts of batch
@@ -64,6 +65,7 @@ class PretrainedBackbone(Backbone):
         image_shape: Sequence[int],
         network: nn.Module,
         origin: str,
+        called: str,
         preprocessing: Preprocessing,
         data_mean: Sequence[float] | None = None,
         data_std: Sequence[float] | None = None,
@@ -84,6 +86,7 @@ class PretrainedBackbone(Backbone):
         for name, values in (theirs | {"data_mean": data_mean or [0.0], "data_std": data_std or [1.0]}).items():
             self.register_buffer(name, torch.tensor(list(values)).view(-1, 1, 1), persistent=False)
         self._learn(train)
+        self.setting = f"{called}, {self._side} px" + (f", trained: {', '.join(train)}" if train else "")
         try:
             with torch.no_grad():
                 self.out_features = self.computed(torch.zeros(1, *image_shape)).shape[1]

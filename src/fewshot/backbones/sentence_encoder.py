@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -50,6 +51,8 @@ class SentenceEncoder(Backbone):
         self.out_features = self._encoder.width
         self.input_shape = (self.out_features,)
         self.pretrained_on = "text"
+        folder = Path(name).expanduser()
+        self.setting = (folder.absolute().name if folder.is_dir() else name) + (f", prompt {prompt!r}" if prompt else "")
 
     @property
     def sha256(self) -> str:

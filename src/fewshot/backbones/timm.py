@@ -52,7 +52,8 @@ class Timm(PretrainedBackbone):
         preprocessing = Preprocessing(side or known.input_size[-1], interpolation or own, known.mean, known.std)
         network = _network(name, weights if load else None, side if known.fixed_input_size else None)
         _require_whole_patches(network, preprocessing.side)
-        super().__init__(network=network, origin=f"timm {version('timm')} {name}", preprocessing=preprocessing, **images)
+        origin, called = f"timm {version('timm')} {name}", _called(name, weights, known.tag)
+        super().__init__(network=network, origin=origin, called=called, preprocessing=preprocessing, **images)
         self.pretrained_on = None if weights is None else "ImageNet"  # by itself, or in what it was gathered from
         for buffer in ("mean", "std"):  # kept in checkpoints, whatever a later timm says of the name
             self.register_buffer(buffer, self.get_buffer(buffer))
@@ -76,6 +77,13 @@ def _configuration(name: str) -> Any:
     if tag and tag not in tags:
         raise UserError(f"model.backbone.name={name} has no weights of that tag{suggest(tag, tags)}")
     return timm.get_pretrained_cfg(name) or PretrainedCfg()  # timm's own choice for a network of which nothing is said
+
+
+def _called(name: str, weights: str | None, tag: str | None) -> str:
+    """A network and its weights: those of a tag, also where timm chooses it; of a file; none that were published."""
+    if weights == "DEFAULT":
+        return f"{name}.{tag}" if tag and "." not in name else name
+    return name.partition(".")[0] + (f" {Path(weights).name}" if weights else "")
 
 
 def _near(word: str, names: Sequence[str]) -> str:

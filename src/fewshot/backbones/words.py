@@ -1,6 +1,7 @@
 """Sentences of hashed n-grams (`fewshot.hashing`) as vectors, and what networks for them share."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ class SentenceBackbone(Backbone):
                     f"model.backbone.vectors does not know words that have data.source.positions={positions} beside their "
                     "n-grams; set data.source.positions=0"
                 )
-            known = KnownWords(self.ids, vocabulary, width)
+            known, self.setting = KnownWords(self.ids, vocabulary, width), f"with vectors of {Path(vectors).name}"
             if load:
                 found, rows = read_vectors(vectors, width, vocabulary)
                 length = float((rows**2).sum(axis=1).mean())

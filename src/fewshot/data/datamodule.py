@@ -320,11 +320,12 @@ class EpisodicDataModule(L.LightningDataModule):
         rows = self._split_of(part.source).rows(name, whole_table)
         if self._skip_small and (small := part.sampler.unfit(whole_table.select(rows))):
             column = whole_table.column(part.sampler.unit, f"data.{name}")
-            rows = rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]
+            everything, rows = rows, rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]
             if say:
                 rest = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
                 named = ", ".join(f"{one} ({size})" for one, size in list(small.items())[:NAMED])
-                log.info(f"Left out of the {name} split, with too few or too many rows for a task: {named}{rest}")
+                of = f"{len(small):,} of {np.unique(column.values[everything]).size:,} ({part.sampler.unit})"
+                log.info(f"Left out of the {name} split, {of}, with too few or too many rows for a task: {named}{rest}")
         if len(rows) == len(whole_table):
             return whole_table, [None] * len(tables)
         stops = np.cumsum([len(table) for table in tables])

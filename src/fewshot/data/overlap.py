@@ -77,7 +77,7 @@ def refuse_shared_images(
         if pairs:
             named = ", ".join(f"{shared} of {classes[a]} and {others[b]}" for (a, b), shared in list(pairs.items())[:NAMED])
             rest = f" and {len(pairs) - NAMED} more pairs of classes" if len(pairs) > NAMED else ""
-            say(f"{source}: {sum(pairs.values())} examples are in both the {one} and the {other} split: {named}{rest}")
+            say(f"{source}: the {one} and {other} splits share {sum(pairs.values())} of their examples: {named}{rest}")
 
 
 def _examples_shared(one: Content, other: Content) -> dict[tuple[int, int], int]:

@@ -78,8 +78,9 @@ def adaptation_over_time(steps: npt.NDArray[np.integer], figures: Figures, loss:
             axes.plot(steps, values[:, line], color=colour, marker="o", markersize=3, label=label)
         axes.set(ylabel=f"validation {name}", xlim=(0, int(steps[-1])))
         axes.grid(alpha=0.3)
-        if lines > 2:  # the scale is that of the steps
-            low, high = values[:, 1:].min(), values[:, 1:].max()
+        adapted = values[:, 1:][np.isfinite(values[:, 1:])]
+        if lines > 2 and adapted.size:  # the scale is that of the steps
+            low, high = adapted.min(), adapted.max()
             margin = 0.05 * (high - low) or 0.1
             axes.set_ylim(low - margin, high + margin)
             if not low <= values[-1, 0] <= high:

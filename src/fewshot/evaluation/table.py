@@ -10,6 +10,8 @@ from fewshot.evaluation.scores import formatted, score, with_interval
 
 FURTHER = ("ece", "auroc", "mae", "r2", "rmse_pooled", "ndcg5", "ndcg5_constant")
 """Scores that the table shows beside the one that decides; ``results.json`` has them all."""
+UNKNOWN = "test/unknown_auroc_"
+"""What metrics begin with that say how well queries of no class of a task are told from its own."""
 
 
 def print_summary(
@@ -46,6 +48,11 @@ def print_summary(
         further = [f"{score(name).label} {formatted(name, value)}" for name, value in found.items()]
         if further:
             table.add_row("further", ", ".join(further))
+        if told := [name.removeprefix(UNKNOWN) for name in metrics if name.startswith(UNKNOWN) and not name.endswith("_ci95")]:
+            each = [
+                f"{100 * metrics[UNKNOWN + name]:.2f} ± {100 * metrics[f'{UNKNOWN}{name}_ci95']:.2f} by {name}" for name in told
+            ]
+            table.add_row("unknown queries", f"AUROC {', '.join(each)} %")
     if f"val/{decides}" in metrics:
         table.add_row(f"validation {label}", f"{_interval(metrics, 'val', decides)}  ({tasks_text(protocol['val_tasks'])})")
     for split in ("test", "val"):
@@ -86,6 +93,8 @@ def _title(protocol: dict[str, Any]) -> str:
 
 def task_text(size: Mapping[str, Any]) -> str:
     """Ways and shots in words, as in ``5-way 1-shot``; tasks without classes have shots alone."""
+    if size["shots"] == "rest":
+        return "all other rows as shots"
     ways = "" if size["ways"] == 1 else f"{size_text(size['ways'])}-way "
     return f"{ways}{size_text(size['shots'])}-shot"
 

@@ -134,6 +134,7 @@ class Report:
             "apart": size.get("apart"),
             "replacement": data.replacement(self.split),
             "unknown_source": None if unknown is None else unknown.name,
+            "unknown_ways": self.cfg.data.eval.get("unknown_ways", 0) if self.unknown else 0,
             "eval_seed": data.seed_of(self.split),
             **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,

@@ -65,9 +65,8 @@ class FewRel(TextSource):
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise UserError(f"{path} is not as published ({error!r}); replace it") from error
             if shared:
-                log.info(
-                    f"{self.name}: {len(shared)} relations of {path.name} left out, in an earlier corpus: {', '.join(shared)}"
-                )
+                of = f"{len(shared)} of {len(relations)} relations of {path.name}"
+                log.info(f"{self.name}: {of} left out, in an earlier corpus: {', '.join(shared)}")
             earlier |= relations.keys()
         return found
 

@@ -100,13 +100,14 @@ class TextSource(Source):
         return sentence_ids(text, *self._ngrams, self._buckets, self._length)
 
     def read(self, part: str) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
-        long = 0
-        for _, of_class in groupby(self._of(part), lambda sentence: sentence.label):
+        long, sentences = 0, self._of(part)
+        for _, of_class in groupby(sentences, lambda sentence: sentence.label):
             rows = [self.row(s.text) for s in of_class]
             long += sum(cut for _, cut in rows)
             yield np.stack([ids for ids, _ in rows]), None
         if long:
-            log.info(f"{self.name}: {long:,} sentences have more than data.image_shape=[{self._length}] ids, and were cut")
+            of = f"{long:,} of {len(sentences):,} sentences"
+            log.info(f"{self.name}: {of} cut, which have more than data.image_shape=[{self._length}] ids")
 
     def _of(self, part: str) -> list[Sentence]:
         return [sentence for sentence in self._sentences if sentence.part == part]
@@ -121,7 +122,7 @@ class TextSource(Source):
             raise UserError(f"{self.name}: there is no sentence; see data.source")
         for what, count in (("empty", len(every) - len(listed)), ("twice in a class", len(listed) - len(kept))):
             if count:
-                log.info(f"{self.name}: {count:,} sentences left out, {what}")
+                log.info(f"{self.name}: {count:,} of {len(every):,} sentences left out, {what}")
         return sorted(kept, key=lambda s: s.label)
 
 
