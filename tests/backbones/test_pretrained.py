@@ -43,7 +43,7 @@ def test_features_are_those_of_torchvision(backbone):
 def test_results_call_it_by_its_network_weights_and_size(backbone, monkeypatch):
     assert backbone.title == "Pretrained resnet18, 32 px"
     state = backbone.network.state_dict()
-    monkeypatch.setattr("fewshot.backbones.pretrained._downloaded", lambda published: models.resnet18().state_dict() | state)
+    monkeypatch.setattr("fewshot.backbones.pretrained._downloaded", lambda _: models.resnet18().state_dict() | state)
     title = make(weights="DEFAULT", train=["layer4.1.*"]).title
     assert title == "Pretrained resnet18 IMAGENET1K_V1, 32 px, trained: layer4.1.*"
 

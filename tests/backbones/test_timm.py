@@ -43,7 +43,7 @@ def test_results_call_it_by_its_network_weights_and_size(tmp_path, monkeypatch):
     torch.save(make().network.state_dict(), tmp_path / "mine.pth")
     assert make(weights=str(tmp_path / "mine.pth")).title == "Timm test_vit mine.pth, 32 px"
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, **more))
+    monkeypatch.setattr(timm, "create_model", lambda name, **more: create(name, **more | {"pretrained": False}))
     assert make(weights="DEFAULT").title == make(weights="DEFAULT", name="test_vit.r160_in1k").title
     assert make(weights="DEFAULT").title == "Timm test_vit.r160_in1k, 32 px"
 

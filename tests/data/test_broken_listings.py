@@ -146,11 +146,11 @@ READERS = {
     "fewrel_names": (write_listing(write_corpora, "fewrel/pid2name.json"), lambda root: FewRel(root, positions=2, **ROW)),
     "isic2018": (
         write_listing(write_lesions, "ISIC2018_Task3_Training_GroundTruth.csv", TRUTH),
-        lambda root: ISIC2018(root, SHAPE),
+        lambda root: ISIC2018(root, SHAPE, allow_partial=True),
     ),
     "isic2018_lesions": (
         write_listing(write_lesions, "ISIC2018_Task3_Training_LesionGroupings.csv", TRUTH, ["a,HAM_1,histo", "b,HAM_2,histo"]),
-        lambda root: ISIC2018(root, SHAPE),
+        lambda root: ISIC2018(root, SHAPE, allow_partial=True),
     ),
     "medmnist": (write_medical, lambda root: MedMNIST(root, ["skinmnist"], (1, 8, 8))),
     "movielens_latest": (write_ratings(write_latest, "ratings.csv"), movielens),

@@ -72,7 +72,8 @@ def test_a_data_set_is_told_with_what_is_found_of_it(tmp_path, monkeypatch):
         "  file       EuroSAT.zip (94,280,567 bytes, md5 c8fa014336c82ac7804f0398fcb19387)",
         f"  looked in  {tmp_path} and its eurosat/",
         "  found      all: 10 classes, 30 rows",
-        "  whole      no: 30 of 27,000 images",
+        f"  whole      no: {tmp_path}/eurosat holds 10 classes and 30 images of eurosat instead of 10 and 27,000; put all of "
+        "them there, or accept what there is with data.allow_partial=true",
         "  sheet      eurosat.png",
     ):
         assert f"{line}\n" in done.out

@@ -262,7 +262,8 @@ def test_boxes_of_cars_count_from_one_and_their_last_pixel_is_in_them(tmp_path):
 
 def test_lists_in_the_folder_of_another_data_set_are_not_taken(tmp_path):
     write_files(tmp_path, {"banking77/train.csv": b"text,category\na,b\n"})
-    assert "lacks train.csv; put cars there or in its cars/" in refusal(Cars(str(tmp_path), SHAPE).classes, "train")
+    message = refusal(Cars(str(tmp_path), SHAPE).classes, "train")
+    assert "lacks train.csv; put there, or into its cars/, cars_train/, cars_test/, " in message
 
 
 def test_cars_as_dn4_lists_them(tmp_path):

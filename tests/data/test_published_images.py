@@ -1,6 +1,7 @@
 """Published datasets of images in their layouts: what is a class, what is kept apart, and what is missing or broken."""
 
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -77,6 +78,7 @@ class Lists(PublishedImages):
     """Two images of one class, named by files of every kind."""
 
     name = folder = "lists"
+    forms = "lists and images"
 
     def found(self):
         boxes = {name: tuple(map(int, box.split())) for name, box in self.lines("boxes.txt", fields=2)}
@@ -258,7 +260,7 @@ def write_lesions(root, truth, lesions=None):
         (root / "ISIC2018_Task3_Training_LesionGroupings.csv").write_text(text)
     for name in ("a", "b"):
         (root / f"{name}.jpg").write_bytes(grey(9))
-    return ISIC2018(str(root), SHAPE)
+    return ISIC2018(str(root), SHAPE, allow_partial=True)
 
 
 TRUTH = ["a,1.0,0.0,0.0,0.0,0.0,0.0,0.0", "b,0,0,0,0,0,1,0"]
@@ -269,8 +271,10 @@ def test_lesions_by_the_challenge_and_by_ham10000(tmp_path):
     assert (sizes(source), source.columns("all")["lesion"]) == ({"df": 1, "mel": 1}, ["HAM_2", "HAM_1"])
     assert "lesion" not in write_lesions(tmp_path / "two", TRUTH).columns("all")
     (tmp_path / "two/HAM10000_metadata.csv").write_text("lesion_id,image_id,dx\nHAM_1,a,nv\nHAM_1,b,nv\n")
-    source = ISIC2018(str(tmp_path / "two"), SHAPE)
+    source = ISIC2018(str(tmp_path / "two"), SHAPE, allow_partial=True)
     assert (sizes(source), source.columns("all")["lesion"]) == ({"nv": 2}, ["HAM_1", "HAM_1"])
+    some = refusal(ISIC2018(str(tmp_path / "two"), SHAPE).classes, "all")
+    assert "1 classes and 2 images of isic2018 instead of 7 and 10,015" in some
 
 
 @pytest.mark.parametrize(
@@ -291,8 +295,14 @@ def test_lesions_without_a_diagnosis_or_group_are_refused(tmp_path, truth, lesio
 def test_class_folders_in_an_archive(tmp_path):
     write_zip(tmp_path / "EuroSAT.zip", {f"2750/{c}/{c}_{i}.jpg": grey(i) for c in ("River", "Forest") for i in (1, 2)})
     (tmp_path / "readme.txt").write_text("x")
-    source = ClassFolders("eurosat", "eurosat", str(tmp_path), SHAPE, classes=["Forest", "River"])
+    folders = partial(ClassFolders, "eurosat", "eurosat", image_shape=SHAPE)
+    source = folders(str(tmp_path), classes=["Forest", "River"], allow_partial=True)
     assert levels(source) == {"Forest": [1, 2], "River": [1, 2]}
+    some = refusal(folders(str(tmp_path), classes=["Forest", "River"]).classes, "all")
+    assert "2 classes and 4 images of eurosat instead of 10 and 27,000" in some
+    (tmp_path / "empty").mkdir()
+    none = refusal(folders(str(tmp_path / "empty"), classes=["Forest", "River"]).classes, "all")
+    assert "holds no image of eurosat; put there a folder of images for each class, or a zip archive of them" in none
     missing = ClassFolders("eurosat", "eurosat", str(tmp_path), SHAPE, classes=["Forest", "SeaLake"])
     assert "lacks class SeaLake of eurosat" in refusal(missing.classes, "all")
     fewer = ClassFolders("eurosat", "eurosat", str(tmp_path), SHAPE, classes=["Forest", "SeaLake"], allow_partial=True)
@@ -302,7 +312,10 @@ def test_class_folders_in_an_archive(tmp_path):
 def test_class_folders_below_one(tmp_path):
     greys = {"valid": 2, "train": 3, "test": 4}
     write_zip(tmp_path / "x/all.zip", {f"data/{part}/Apple___rust/a b.JPG": grey(of) for part, of in greys.items()})
-    assert levels(ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train")) == {"Apple___rust": [3]}
+    source = ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train", allow_partial=True)
+    assert levels(source) == {"Apple___rust": [3]}
+    some = ClassFolders("cropdisease", "x", str(tmp_path), SHAPE, below="train")
+    assert "1 classes and 1 images of cropdisease instead of 38 classes; put all of" in refusal(some.classes, "all")
     elsewhere = ClassFolders("cropdisease", "y", str(tmp_path), SHAPE, below="train")
     assert f"{tmp_path / 'y'} is missing" in refusal(elsewhere.classes, "all"), "these classes may be of any dataset"
 

@@ -31,7 +31,7 @@ class Aircraft(SplitImages):
     tars = ("fgvc-aircraft-2013b.tar.gz",)
     usual = "metadataset"
     forms = "fgvc-aircraft-2013b.tar.gz, or its folder data/"
-    counted = True
+    counted = "aircraft"
 
     def __init__(
         self,

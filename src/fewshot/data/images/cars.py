@@ -33,8 +33,11 @@ class Cars(SplitImages):
     other_folders = ("stanford_cars",)
     tars = ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", "car_ims.tgz")
     usual = "dn4"
-    forms = "cars_train/, cars_test/, cars_train_annos.mat and cars_test_annos_withlabels.mat, or images/ and csv files"
-    counted = True
+    forms = (
+        "cars_train/, cars_test/, cars_train_annos.mat and cars_test_annos_withlabels.mat, or car_ims/ and cars_annos.mat, or "
+        "images/ and train.csv, val.csv, test.csv"
+    )
+    counted = "cars"
 
     def __init__(
         self,

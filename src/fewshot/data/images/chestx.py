@@ -15,6 +15,7 @@ class ChestX(PublishedImages):
     """
 
     name = folder = "chestx"
+    forms = "Data_Entry_2017.csv and the images"
 
     def found(self) -> Iterator[PlacedImage]:
         for row in self.rows("Data_Entry_2017.csv", ("Image Index", "Finding Labels", "Patient ID")):

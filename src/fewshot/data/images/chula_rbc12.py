@@ -21,6 +21,7 @@ class ChulaRBC12(PublishedImages):
     """
 
     folder = "chula_rbc12"
+    forms = "crops.csv and the crops"
 
     def __init__(
         self, data_dir: str, image_shape: Sequence[int], allow_partial: bool = False, categorised: bool = True

@@ -14,15 +14,17 @@ class ClassFolders(PublishedImages):
     """Images in a folder for each class, unpacked or in a zip archive.
 
     Args:
-        name: of the dataset.
+        name: of the dataset, as the catalogue has it.
         folder: its own folder in `data_dir`.
         data_dir: holds the class folders or archives, directly or in `folder`.
         image_shape: ``(C, H, W)`` that images are brought to.
         classes: that there must be; others are left out. None takes all.
         below: the folder that the class folders are in; None takes them wherever they are. Without a list of classes, the
             dataset must then be in its own folder.
-        allow_partial: accept fewer classes.
+        allow_partial: accept fewer classes and images.
     """
+
+    forms = "a folder of images for each class, or a zip archive of them"
 
     def __init__(
         self,
@@ -35,7 +37,8 @@ class ClassFolders(PublishedImages):
         allow_partial: bool = False,
     ) -> None:
         super().__init__(data_dir, image_shape, allow_partial)
-        self.name, self.folder, self._classes, self._below = name, folder, classes, below
+        self.name = self.counted = name
+        self.folder, self._classes, self._below = folder, classes, below
 
     def found(self) -> Iterator[PlacedImage]:
         if self._classes is None and self._below:
@@ -51,7 +54,7 @@ class ClassFolders(PublishedImages):
         for key, place in by_folder_and_name(wanted).items():
             seen.add(place.folder)
             yield PlacedImage(place, place.folder, {"file": key})
-        if not self._allow_partial and (missing := sorted(set(self._classes or ()) - seen)):
+        if seen and not self._allow_partial and (missing := sorted(set(self._classes or ()) - seen)):
             raise UserError(
                 f"paths.data_dir={self._data_dir} lacks class {missing[0]} of {self.name}; put the dataset there or in its "
                 f"{self.folder}/, or accept fewer classes with data.allow_partial=true"

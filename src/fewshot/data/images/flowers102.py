@@ -33,7 +33,7 @@ class Flowers102(SplitImages):
     tars = ("102flowers.tgz",)
     usual = "metadataset"
     forms = "imagelabels.mat and 102flowers.tgz, or folders 1 to 102 with images"
-    counted = True
+    counted = "flowers102"
 
     def found(self) -> Iterator[PlacedImage]:
         names = {int(name.split(".")[0]): name for name in part_of_class(self.folder, self.usual)}

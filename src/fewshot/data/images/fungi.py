@@ -25,7 +25,7 @@ class Fungi(SplitImages):
     tars = ("fungi_train_val.tgz", "train_val_annotations.tgz")
     usual = "metadataset"
     forms = "fungi_train_val.tgz and train_val_annotations.tgz, or images/, train.json and val.json"
-    counted = True
+    counted = "fungi"
 
     def found(self) -> Iterator[PlacedImage]:
         for name in LISTS:

@@ -23,7 +23,8 @@ class GTSRB(PublishedImages):
 
     name = folder = "gtsrb"
     other_folders = ("GTSRB",)
-    counted = True
+    forms = "GTSRB_Final_Training_Images.zip, or its folders 00000 to 00042"
+    counted = "gtsrb"
 
     def found(self) -> Iterator[PlacedImage]:
         signs = {name[:2]: name for name in part_of_class("traffic_sign", "metadataset")}

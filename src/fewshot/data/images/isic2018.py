@@ -22,7 +22,8 @@ class ISIC2018(PublishedImages):
             ``ISIC2018_Task3_Training_LesionGroupings.csv``; or ``HAM10000_metadata.csv``; directly or in ``isic2018/``.
     """
 
-    name = folder = "isic2018"
+    name = folder = counted = "isic2018"
+    forms = f"{TRUTH} or {HAM10000}, and the images"
 
     def found(self) -> Iterator[PlacedImage]:
         if self.has(HAM10000):

@@ -126,7 +126,8 @@ class PublishedImages(ListedImages):
         folder: the name of the dataset's own folder in `data_dir`.
         other_folders: what else that folder is called.
         tars: names of the tar archives that the dataset is published in; zip archives are all read.
-        counted: whether there must be as many classes and images as the catalogue says.
+        forms: what is looked for, as said where nothing is found.
+        counted: the dataset in the catalogue that has as many classes and images as there must be; None takes what there is.
     """
 
     version = 1
@@ -134,7 +135,8 @@ class PublishedImages(ListedImages):
     folder: str
     other_folders: tuple[str, ...] = ()
     tars: tuple[str, ...] = ()
-    counted = False
+    forms: str
+    counted: str | None = None
 
     def __init__(self, data_dir: str, image_shape: Sequence[int], allow_partial: bool = False) -> None:
         channels, height, width = image_shape
@@ -163,7 +165,9 @@ class PublishedImages(ListedImages):
         """The dataset's file of that name, in whatever folder; the data change with it."""
         place = self._by_name.get(name)
         if place is None:
-            raise UserError(f"paths.data_dir={self._data_dir} lacks {name}; put {self.folder} there or in its {self.folder}/")
+            raise UserError(
+                f"paths.data_dir={self._data_dir} lacks {name}; put there, or into its {self.folder}/, {self.forms}"
+            )
         self._read.append(place)
         return place
 
@@ -261,7 +265,7 @@ class PublishedImages(ListedImages):
                 "there, or leave them out with data.allow_partial=true"
             )
         if not images:
-            raise UserError(f"{self.where} holds no image of {self.name}; put the dataset there, or set paths.data_dir=FOLDER")
+            raise UserError(f"{self.where} holds no image of {self.name}; put there {self.forms}, or set paths.data_dir=FOLDER")
         self._refuse_other_numbers(len({image.label for image in images}), len(images))
         left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
         log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")
@@ -269,11 +273,12 @@ class PublishedImages(ListedImages):
 
     def _refuse_other_numbers(self, classes: int, images: int) -> None:
         """Refuses fewer classes or images than are published, and more."""
-        if not self.counted or self._allow_partial:
+        if self.counted is None or self._allow_partial:
             return
-        known = facts(self.folder)
-        if (classes, images) != (known.classes, known.images):
+        known = facts(self.counted)
+        if (classes, images) != (known.classes or classes, known.images or images):
+            expected = f"{known.classes:,} and {known.images:,}" if known.images else f"{known.classes:,} classes"
             raise UserError(
-                f"{self.where} holds {classes:,} classes and {images:,} images of {self.name} instead of {known.classes:,} and "
-                f"{known.images:,}; put all of them there, or accept what there is with data.allow_partial=true"
+                f"{self.where} holds {classes:,} classes and {images:,} images of {self.name} instead of {expected}; put all "
+                "of them there, or accept what there is with data.allow_partial=true"
             )

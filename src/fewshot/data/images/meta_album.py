@@ -36,6 +36,7 @@ class MetaAlbum(PublishedImages):
     folder = "meta_album"
     other_folders = ("meta-album", "MetaAlbum")
     group = "domain"
+    forms = f"a folder or zip archive of each dataset, with {LABELS} and images"
 
     def __init__(
         self,

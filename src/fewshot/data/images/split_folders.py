@@ -24,8 +24,7 @@ class SplitFolders(SplitImages):
         allow_partial: accept fewer classes and images.
     """
 
-    counted = True
-    forms = "a folder of images for each class"
+    forms = "a folder of images for each class, or an archive of them"
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class SplitFolders(SplitImages):
     ) -> None:
         self.folder, self.usual, self.other_folders, self.tars = folder, usual, tuple(other_folders), tuple(tars)
         super().__init__(data_dir, image_shape, split, allow_partial)
-        self._below = below
+        self._below, self.counted = below, folder
 
     def found(self) -> Iterator[PlacedImage]:
         classes = part_of_class(self.folder, self.split)

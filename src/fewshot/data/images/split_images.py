@@ -29,11 +29,9 @@ class SplitImages(PublishedImages):
 
     Attributes:
         usual: the split that is taken where none is named.
-        forms: what is looked for, as said where nothing is found.
     """
 
     usual: str
-    forms: str
 
     def __init__(
         self, data_dir: str, image_shape: Sequence[int], split: str | None = None, allow_partial: bool = False
