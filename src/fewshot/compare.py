@@ -22,7 +22,7 @@ from fewshot.evaluation.results import read_results
 from fewshot.evaluation.scores import formatted, score
 from fewshot.files import json_text
 from fewshot.runtime.cli import mistakes_explained, tolerate_any_console
-from fewshot.sweep.groups import cross_validations, doubled, groups_of, named
+from fewshot.sweep.groups import configs_of, doubled, groups_of, named
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.report import WIDTH, console, plain_table
 
@@ -216,9 +216,6 @@ def _entries(folder: Path) -> list[Entry]:
     groups = groups_of(jobs_in(folder))
     if twice := doubled(groups):
         raise UserError(twice[0])
-    validations = cross_validations(groups)
-    of_folds = {group for folds in validations for group in folds}
-    configs = [[group] for group in groups if group not in of_folds] + validations
     return [
         _entry(
             label if (label := named(config)) not in ("", "all") else folder.name,
@@ -226,7 +223,7 @@ def _entries(folder: Path) -> list[Entry]:
             folder,
             [(job.folder, read_results(job.folder / RESULTS)) for group in config for job in group.jobs],
         )
-        for config in configs
+        for config in configs_of(groups)
     ]
 
 

@@ -80,5 +80,5 @@ def test_the_best_on_validation_come_first_and_of_equals_the_earliest(tmp_path, 
         metrics = {"val/acc": figure, "val/rmse": figure if step != 1 else 0.6}
         torch.save({key: {} for key in PARTS} | {"global_step": step, "fewshot": {"val_metrics": metrics}}, path)
     assert [content["global_step"] for content in top_checkpoints(tmp_path, 2, monitor, mode)] == steps
-    with pytest.raises(UserError, match=r"ensemble=5 but .* has kept 4 checkpoints for it: choose fewer, or train with"):
+    with pytest.raises(UserError, match=r"ensemble=5 but .* has kept 4 checkpoints for it: choose at most 4, or train with"):
         top_checkpoints(tmp_path, 5, monitor, mode)

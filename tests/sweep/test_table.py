@@ -14,7 +14,7 @@ from fewshot.errors import UserError
 from fewshot.evaluation.results import write_results
 from fewshot.sweep.__main__ import parser, retry
 from fewshot.sweep.conclusion import conclude
-from fewshot.sweep.groups import chosen_baseline, cross_validations, doubled, groups_of
+from fewshot.sweep.groups import chosen_baseline, configs_of, cross_validations, doubled, groups_of
 from fewshot.sweep.job import Job, State, jobs_in
 from fewshot.sweep.plot import plot
 from fewshot.sweep.table import cells, csv_text, explanation, markdown
@@ -129,6 +129,18 @@ def test_published_splits_of_one_data_set_are_no_folds(tmp_path):
     for fold, which in enumerate(("frn", "closerlook")):
         finish(tmp_path, 0.1, 0, 0.5, fold=fold, split_rule={"rule": "published", "which": which})
     assert cross_validations(groups_of(jobs_in(tmp_path))) == []
+
+
+def test_the_best_config_is_that_of_the_best_mean_over_folds(tmp_path):
+    """The best single fold is of the other one, with classes that are easy."""
+    for lr, levels in ((0.1, (0.8, 0.1)), (0.4, (0.6, 0.5))):
+        for fold, level in enumerate(levels):
+            finish(tmp_path, lr, 0, level, fold=fold)
+    groups = groups_of(jobs_in(tmp_path))
+    assert groups[0].label == "model.inner.lr=0.1 data.split.fold=0"
+    assert [[group.short for group in config] for config in configs_of(groups)] == [
+        ["lr=0.4 fold=0", "lr=0.4 fold=1"], ["lr=0.1 fold=0", "lr=0.1 fold=1"]
+    ]  # fmt: skip
 
 
 def test_folds_are_compared_with_those_of_the_baseline(folds):

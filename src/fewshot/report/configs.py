@@ -14,7 +14,7 @@ from fewshot.evaluation.nested import NestedSpread
 from fewshot.evaluation.results import read_results
 from fewshot.report.readings import Queries, queries_of
 from fewshot.runtime.config_files import COMPOSED
-from fewshot.sweep.groups import FOLD_KEYS, Group, cross_validations, doubled, groups_of, nested_spread, one_score
+from fewshot.sweep.groups import FOLD_KEYS, Group, configs_of, doubled, groups_of, nested_spread, one_score
 from fewshot.sweep.identity import NEUTRAL
 from fewshot.sweep.job import RECORD, RESULTS, Job, SingleRun, jobs_in
 from fewshot.sweep.labels import short_label, varied
@@ -102,10 +102,8 @@ def read_configs(folders: Sequence[Path]) -> tuple[list[Config], int]:
     one_score(groups)
     if twice := doubled(groups):
         raise UserError(twice[0])
-    folds = cross_validations(groups)
-    inside = {id(group) for of_config in folds for group in of_config}
-    found = [(group,) for group in groups if id(group) not in inside] + [tuple(of_config) for of_config in folds]
-    configs = [Config(label, of_config) for label, of_config in zip(_labels(found), found, strict=True)]
+    found = configs_of(groups)
+    configs = [Config(label, tuple(of_config)) for label, of_config in zip(_labels(found), found, strict=True)]
     return configs, sum(job.results() is None for job in jobs.values())
 
 

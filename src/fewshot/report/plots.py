@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,14 @@ class Curve:
 def over_training(curves: Sequence[Curve], ylabel: str, factor: float) -> Figure:
     """Figures over outer steps: the mean over a config's runs, and each run beside it, faintly."""
     figure, axes = _figure()
+    names = shortened([curve.label for curve in curves])
     for number, curve in enumerate(curves):
         look = _look(number)
         if len(curve.runs) > 1:
             for x, y in curve.runs:
                 axes.plot(x, factor * y, color=look["color"], linewidth=0.7, alpha=0.35)
         x, y = curve.mean
-        axes.plot(x, factor * y, label=shortened(curve.label), markersize=3.5 if len(x) < 30 else 0, **look)
+        axes.plot(x, factor * y, label=names[number], markersize=3.5 if len(x) < 30 else 0, **look)
     axes.set(xlabel="outer steps", ylabel=ylabel, xlim=(0, None))
     _legend(figure, axes)
     return figure
@@ -68,10 +70,11 @@ def over_training(curves: Sequence[Curve], ylabel: str, factor: float) -> Figure
 def over_adaptation(curves: Sequence[Curve], widths: Sequence[Figures], ylabel: str, factor: float) -> Figure:
     """Test scores before adaptation and after each step, with the half widths of their intervals over tasks."""
     figure, axes = _figure()
+    names = shortened([curve.label for curve in curves])
     for number, (curve, width) in enumerate(zip(curves, widths, strict=True)):
         x, y = curve.mean
         offset = min(0.06, SPREAD / len(curves)) * (number - (len(curves) - 1) / 2)
-        axes.errorbar(x + offset, factor * y, factor * width, label=shortened(curve.label), markersize=4, **_look(number))
+        axes.errorbar(x + offset, factor * y, factor * width, label=names[number], markersize=4, **_look(number))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="adaptation steps", ylabel=ylabel)
     _legend(figure, axes)
@@ -92,7 +95,7 @@ def distributions(labels: Sequence[str], figures: Sequence[Figures], xlabel: str
         quartiles = np.percentile(factor * values, [25, 50, 75])
         axes.plot(quartiles, [row] * 3, "o", color=colour, markersize=4, clip_on=False)
         axes.vlines(factor * values.mean(), row - 0.85, row, color=INK, linewidth=1.4)
-    axes.set_yticks(range(len(labels)), [shortened(label, 22) for label in labels])
+    axes.set_yticks(range(len(labels)), shortened(labels, 22))
     axes.set(xlabel=f"{xlabel} of a test task", ylim=(len(labels) - 0.85, -1.0))
     axes.grid(axis="y", visible=False)
     return figure
@@ -115,10 +118,10 @@ def reliability(labels: Sequence[str], found: Sequence[Calibration]) -> Figure:
     """How often predictions of a confidence are right; on the diagonal as often as they say. Areas are shares of queries."""
     figure, axes = _figure()
     axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1, linestyle=":")
-    for number, (label, calibration) in enumerate(zip(labels, found, strict=True)):
+    for number, (label, calibration) in enumerate(zip(shortened(labels), found, strict=True)):
         look, share = _look(number), calibration.queries / calibration.queries.sum()
         x, y = 100 * calibration.confidence, 100 * calibration.accuracy
-        name = f"{shortened(label)}: ECE {100 * calibration.ece:.1f} %"
+        name = f"{label}: ECE {100 * calibration.ece:.1f} %"
         axes.plot(x, y, color=look["color"], linestyle=look["linestyle"], label=name)
         axes.scatter(x, y, s=6 + 160 * share, color=look["color"], marker=look["marker"], alpha=0.8)
     axes.set(xlabel=f"confidence of the prediction, % ({BINS} bins)", ylabel="of these right, %", xlim=(0, 101), ylim=(0, 101))
@@ -133,9 +136,18 @@ def test_steps(results: dict[str, Any], name: str) -> tuple[Figures, Figures]:
     return means, np.array(test.get(f"{name}_per_step_ci95") or [np.nan] * len(means), dtype=np.float64)
 
 
-def shortened(label: str, letters: int = LETTERS) -> str:
-    """A label's beginning, where it is too long for a figure."""
-    return label if len(label) <= letters else f"{label[: letters - 1]}…"
+def shortened(labels: Sequence[str], letters: int = LETTERS) -> list[str]:
+    """The beginnings of labels that are too long for a figure; where others begin alike, from the word on that differs."""
+    found = []
+    for label in labels:
+        words, first = label.split(" "), 0
+        for other in labels:
+            if len(label) > letters and other != label and other[:letters] == label[:letters]:
+                pairs = zip(words[:-1], other.split(" "), strict=False)
+                first = max(first, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        text = f"…{' '.join(words[first:])}" if first else label
+        found.append(text if len(text) <= letters else f"{text[: letters - 1]}…")
+    return found
 
 
 def axis_of(name: str) -> tuple[str, float]:

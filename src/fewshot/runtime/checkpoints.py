@@ -60,8 +60,9 @@ def top_checkpoints(run: Path, count: int, monitor: str, mode: str) -> list[dict
     """
     found = [read_checkpoint(path) for path in (run / "checkpoints/top").glob("*.ckpt")]
     if len(found) < count:
+        fewer = f"choose at most {len(found)}, or " if found else ""
         raise UserError(
-            f"ensemble={count} but {run} has kept {len(found)} checkpoints for it: choose fewer, or train with "
+            f"ensemble={count} but {run} has kept {len(found)} checkpoints for it: {fewer}train with "
             f"callbacks=ensemble callbacks.top.save_top_k={count}"
         )
     sign = -1 if mode == "max" else 1

@@ -8,13 +8,15 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from fewshot.errors import UserError
 from fewshot.evaluation.scores import formatted, score
 from fewshot.files import written_whole
 from fewshot.runtime.cli import mistakes_explained
 from fewshot.sweep.conclusion import conclude
 from fewshot.sweep.export_best import write_experiment
-from fewshot.sweep.groups import chosen_baseline, groups_of, one_score
+from fewshot.sweep.groups import chosen_baseline, configs_of, groups_of, one_score
 from fewshot.sweep.job import SingleRun, State, jobs_in
 from fewshot.sweep.plot import plot
 from fewshot.sweep.report import WIDTH, console, counted, print_status
@@ -47,16 +49,17 @@ def best(options: argparse.Namespace) -> None:
     """The config that validates best, as an experiment file; the test plays no part in the choice."""
     groups = groups_of(jobs_in(options.folder))
     one_score(groups)
-    group = groups[0]
+    chosen = configs_of(groups)[0]
+    group, validated = chosen[0], float(np.mean([fold.validated for fold in chosen]))
     path = options.experiment or options.folder / "experiment/best.yaml"
     unit = " %" if score(group.score).percent else ""
-    figure = f"validation {score(group.score).label} {formatted(group.score, group.validated)}{unit}"
-    figure += f" over {counted(len(group.jobs), 'seed')}"
+    figure = f"validation {score(group.score).label} {formatted(group.score, validated)}{unit}"
+    figure += f" over {f'{len(chosen)} folds, ' if len(chosen) > 1 else ''}{counted(len(group.jobs), 'seed')}"
     says = f"{group.label}: the best of a sweep, {figure}."
     more = " ".join(["", *map(shlex.quote, write_experiment(group.jobs[0], path, says))])
     out = console()
-    print_table(out, [group], [])
-    for job in group.jobs:
+    print_table(out, chosen, [])
+    for job in (job for fold in chosen for job in fold.jobs):
         out.print(str(job.folder), markup=False, soft_wrap=True)
     if options.experiment is None:
         out.print(f"\npython train.py --config-dir={options.folder} experiment=best{more}", markup=False, soft_wrap=True)

@@ -131,6 +131,14 @@ def cross_validations(groups: Sequence[Group]) -> list[list[Group]]:
     return sorted(several, key=lambda folds: float(np.mean([_merit(fold) for fold in folds])), reverse=True)
 
 
+def configs_of(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups by config, folds of one together; first the one that validates best, on average over its folds."""
+    validations = cross_validations(groups)
+    of_folds = {group for folds in validations for group in folds}
+    configs = [*([group] for group in groups if group not in of_folds), *validations]
+    return sorted(configs, key=lambda config: float(np.mean([_merit(group) for group in config])), reverse=True)
+
+
 def doubled(groups: Sequence[Group]) -> list[str]:
     """A line for each fold that is there twice: the same words on the command line, and another config by other files."""
     lines = []
