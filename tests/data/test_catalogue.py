@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import PurePath
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ def test_facts_are_whole(known):
     assert known.page.startswith(("http://", "https://", "embedded"))
     for file in known.files:
         assert PurePath(file.name).name == file.name
-        assert all(url.startswith(("http://", "https://")) for url in file.urls)
+        for url in map(urlsplit, file.urls):
+            assert url.scheme in ("http", "https")
+            assert "." in url.netloc
+            assert url.path.rpartition("/")[2] == file.name
+            assert not url.query + url.fragment
         assert len(file.md5 or "0" * 32) == 32
         assert len(file.sha256 or "0" * 64) == 64
         assert not (file.name.endswith("ubyte.gz") and (file.md5 or file.sha256)), "compressed anew by who hands them on"
@@ -65,12 +70,14 @@ def test_a_data_set_is_told_with_what_is_found_of_it(tmp_path, monkeypatch):
     write_eurosat(tmp_path / "eurosat", LAND)
     done = command("check", "eurosat", f"paths.data_dir={tmp_path}", "data.image_shape=[3,8,8]", "--sheet")
     assert done.code == 1, done.err
+    assert (
+        "  file       EuroSAT.zip (94,280,567 bytes, md5 c8fa014336c82ac7804f0398fcb19387) https://huggingface.co/" in done.out
+    )
     for line in (
         "eurosat: EuroSAT (Helber et al. 2019), land seen by Sentinel-2",
         "  licence    MIT",
         "  published  10 classes, 27,000 images, 90 MiB, https://github.com/phelber/EuroSAT",
-        "  file       EuroSAT.zip (94,280,567 bytes, md5 c8fa014336c82ac7804f0398fcb19387)",
-        f"  looked in  {tmp_path} and its eurosat/",
+        f"  looked in  {tmp_path}/eurosat",
         "  found      all: 10 classes, 30 rows",
         f"  whole      no: {tmp_path}/eurosat holds 10 classes and 30 images of eurosat instead of 10 and 27,000; put all of "
         "them there, or accept what there is with data.allow_partial=true",
@@ -90,11 +97,23 @@ def test_of_a_part_of_a_data_set_is_told_what_is_missing(tmp_path):
     assert done.code == 1
 
 
+def test_all_data_sets_are_told_of_where_none_is_there(tmp_path):
+    """Those of text too, whose parts their files say; the embedded one is whole."""
+    done = command(
+        "check", "banking77", "clinc150", "fewrel", "glyphs", "gtsrb", "movielens", f"paths.data_dir={tmp_path / 'no'}"
+    )
+    assert done.code == 1
+    assert done.out.count("  whole      no: ") == 5
+    assert f"  whole      no: {tmp_path / 'no/banking77/train.csv'} is missing; put it there or set paths.data_dir" in done.out
+    assert f"  looked in  {tmp_path / 'no'}, which has no gtsrb/ nor GTSRB/\n" in done.out
+    assert f"{tmp_path / 'no'} is missing; put there GTSRB_Final_Training_Images.zip, or its folders 0" in done.out
+
+
 def test_several_data_sets_of_which_one_is_not_there(tmp_path):
     write_cells(tmp_path, TWELVE)
     done = command("check", "chestx", "chula_rbc12", f"paths.data_dir={tmp_path}")
     assert f"  whole      no: paths.data_dir={tmp_path} lacks Data_Entry_2017.csv; " in done.out
-    assert "  found      all: 12 classes, 12 rows\n  whole      yes, as far as is known: there is no number" in done.out
+    assert "  found      all: 12 classes, 12 rows\n  whole      yes, as far as is known: no number of rows" in done.out
     assert done.code == 1
     assert command("check", "chula_rbc12", f"paths.data_dir={tmp_path}").code == 0
     write_cells(tmp_path, CELLS)

@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
             "/dropped": (200, BODY[: len(BODY) // 2], len(BODY)),
             "/miscounted": (200, BODY, "many"),
             "/empty": (200, b"", 0),
+            "/moved": (302, b"", 0),
             "/record": (200, json.dumps({"files": [1]}).encode(), None),
             "/page": (200, b"<html>\nno json\n</html>", None),
             "/half-record": (200, b'{"files": [', None),
@@ -42,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             code, body, length = (206 if begun else 200), BODY[begun:], len(BODY) - begun
             code = 416 if begun >= len(BODY) else code
         self.send_response(code)
+        if code == 302:
+            self.send_header("Location", "/resumable")
         if code == 206:
             self.send_header("Content-Range", f"bytes {begun}-{len(BODY) - 1}/{len(BODY)}")
         if length is not None:
@@ -103,6 +106,14 @@ def test_a_download_goes_on_where_it_was_interrupted(server, tmp_path):
     assert asked == [("/resumable", half)]
     assert path.read_bytes() == BODY
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_address_that_moved_is_followed_from_where_the_download_was_interrupted(server, tmp_path):
+    (tmp_path / ".a.zip.part").write_bytes(BODY[:100])
+    asked.clear()
+    download(f"{server}/moved", tmp_path / "a.zip", MD5, REMEDY)
+    assert asked == [("/moved", 100), ("/resumable", 100)]
+    assert (tmp_path / "a.zip").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("name", ["whole", "resumable"])

@@ -15,7 +15,7 @@ from fewshot.hashing import bucket
 from fewshot.tasks.samplers import GroupSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import Column, Table
-from tests.data.fakes import refusal, silent
+from tests.data.fakes import refusal, silent, write_zip
 from tests.toy import ToyRatings
 
 MOVIES = {"2": ("Old, Film, The (1950)", ["Drama", "Crime"]), "10": ("New One (2015–2016)", ["Comedy"]), "7": ("Nameless", [])}
@@ -72,6 +72,22 @@ def test_layouts_hold_the_same(tmp_path, write):
     assert prepare(source, "all", tmp_path / "cache", silent).y.tolist() == [4, 3, 5, 1]
 
 
+def test_an_archive_need_not_be_unpacked(tmp_path):
+    """Where it is downloaded to, and by the side of other datasets, whose files have plain names too."""
+    loose = write_latest(tmp_path / "loose")
+    members = {f"ml-latest-small/{name}": (tmp_path / "loose" / name).read_bytes() for name in ("ratings.csv", "movies.csv")}
+    for folder in ("own/movielens", "beside"):
+        (tmp_path / folder).mkdir(parents=True)
+        write_zip(tmp_path / folder / "ml-latest-small.zip", members)
+    (tmp_path / "beside/banking77").mkdir()
+    (tmp_path / "beside/banking77/u.data").write_text("of another")
+    for root in (tmp_path / "own", tmp_path / "beside"):
+        assert movielens(root).columns("all") == loose.columns("all")
+        assert [path.name for path in movielens(root).files("all")] == ["ml-latest-small.zip"]
+    (tmp_path / "loose/movies.csv").unlink()
+    assert "holds ratings.csv and no movies.csv" in refusal(movielens(tmp_path / "loose").files, "all")
+
+
 def test_inputs_know_no_rating_and_no_user(tmp_path):
     """Other ratings by other users leave what an item looks like to the bit."""
     one = next(write_latest(tmp_path / "a").read("all"))[0]
@@ -108,6 +124,8 @@ def test_times_may_be_missing(tmp_path):
         (HEADER + "1,2,nan,0\n", "line 2: rating nan is none of"),
         (HEADER + "1,2,4,0\n1,2,good,0\n", "line 3: no user, movie, rating and time (could not convert"),
         (HEADER + "1,2,4,\n", "line 2: no user, movie, rating and time"),
+        (HEADER + "1,2,4,nan\n", "line 2: user '1', time nan; mend the line"),
+        (HEADER + ",2,4,0\n", "line 2: user '', time 0; mend the line"),
         (HEADER + "1,99,4,0\n", "line 2: movie 99 is not in movies.csv"),
         (HEADER + "1,2\n", "line 2: not as many fields as the header"),
         ("user,movieId,rating\n1,2,4\n", "has no column userId (it has user, movieId, rating)"),

@@ -57,12 +57,12 @@ def _check(known: Facts, options: argparse.Namespace) -> int:
         size = f" ({file.bytes:,} bytes{digest})" if file.bytes else f" ({digest[2:]})" if digest else ""
         _say("file", " ".join([file.name + size, *file.urls]))
     source, cfg = _source(known.name, options)
-    _say("looked in", f"{cfg.paths.data_dir} and its {known.name}/")
+    _say("looked in", _looked_in(source, known, Path(cfg.paths.data_dir)))
     refused = list(_refusals(source).values())
     if refused and "allow_partial" in cfg.data:
         source, _ = _source(known.name, options, "data.allow_partial=true")
     missing = _refusals(source)
-    found = {part: _rows(source, part) for part in source.parts if part not in missing}
+    found = {part: _rows(source, part) for part in ([] if "all" in missing else source.parts) if part not in missing}
     for part, (classes, rows) in found.items():
         _say("found", f"{part}: " + (f"{classes:,} classes, " if classes else "") + f"{rows:,} rows")
     if not refused:
@@ -70,12 +70,21 @@ def _check(known: Facts, options: argparse.Namespace) -> int:
         classes = len({one.name for part in found for one in source.classes(part)})
         there, of, what = (images, known.images, "images") if known.images else (classes, known.classes or 0, "classes")
         refused = [f"{there:,} of {of:,} {what}"] if there < of else []
-    whole = "yes" if known.images else "yes, as far as is known: there is no number of images to compare with"
+    whole = "yes" if known.images else "yes, as far as is known: no number of rows is published to compare with"
     _say("whole", f"no: {refused[0]}" if refused else whole)
     if options.sheet and found:
         _write_sheet(source, known, list(found), Path(f"{known.name}.png"))
     print()
     return 1 if refused else 0
+
+
+def _looked_in(source: "Source", known: Facts, data_dir: Path) -> str:
+    from fewshot.data.images.listed import PublishedImages
+
+    if not isinstance(source, PublishedImages):
+        return f"{data_dir} and its {known.name}/"
+    names = (source.folder, *source.other_folders)
+    return f"{data_dir}, which has no {'/ nor '.join(names)}/" if source.where == data_dir else str(source.where)
 
 
 def _write_sheet(source: "Source", known: Facts, parts: list[str], path: Path) -> None:
@@ -103,8 +112,12 @@ def _source(name: str, options: argparse.Namespace, *more: str) -> tuple["Source
 
 
 def _refusals(source: "Source") -> dict[str, str]:
-    """Why a run would refuse parts of a source, by the names of those that it would."""
-    return {part: reason for part in source.parts if (reason := _refusal(source, part))}
+    """Why a run would refuse parts of a source, by the names of those that it would; ``all`` where its files say the parts."""
+    try:
+        parts = source.parts
+    except UserError as error:
+        return {"all": str(error)}
+    return {part: reason for part in parts if (reason := _refusal(source, part))}
 
 
 def _refusal(source: "Source", part: str) -> str:

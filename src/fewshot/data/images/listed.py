@@ -238,6 +238,8 @@ class PublishedImages(ListedImages):
     def every(self) -> list[Place]:
         """All files; where the dataset has no folder of its own, without those in the folders of others."""
         own = self.where != Path(self._data_dir).absolute()
+        if not self.where.is_dir():
+            raise UserError(f"{self.where} is missing; put there {self.forms}, or set paths.data_dir=FOLDER where they are")
         return all_places(self.where, self.tars, () if own else self._folders_of_others)
 
     @property

@@ -138,7 +138,7 @@ class MNIST(ImageSource):
     @cached_property
     def _there(self) -> dict[str, Place]:
         """All files by name."""
-        places = all_places(self._folder)
+        places = all_places(self._folder) if self._folder.is_dir() else []
         if self._folder == self._root:
             places = [place for place in places if place.path.parent == self._root]
         return {place.name.name: place for place in reversed(places)}

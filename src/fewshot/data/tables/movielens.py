@@ -5,6 +5,7 @@ words of the title. Its target is the rating.
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.places import Place, own_folder
+from fewshot.data.files.archives import LARGEST_LISTING
+from fewshot.data.files.places import Place, all_places, own_folder
 from fewshot.data.files.rows import read_rows
-from fewshot.data.source import ArraySpec, ImageClass, Source, require
+from fewshot.data.source import ArraySpec, ImageClass, Source
 from fewshot.errors import UserError, check_int
 from fewshot.hashing import FIRST, PAD, bucket
 
@@ -60,46 +62,46 @@ class Release:
     Attributes:
         ratings, movies: their names.
         scale: ratings that there are.
-        read_ratings: of a file, where each line stands, and its user, movie, rating, and time if it has one.
+        read_ratings: of a file, where each line is, and its user, movie, rating, and time if it has one.
         read_movies: of a file.
     """
 
     ratings: str
     movies: str
     scale: tuple[float, ...]
-    read_ratings: Callable[[Path], Iterable[tuple[str, Sequence[str]]]]
-    read_movies: Callable[[Path], Iterable[Movie]]
+    read_ratings: Callable[[Place], Iterable[tuple[str, Sequence[str]]]]
+    read_movies: Callable[[Place], Iterable[Movie]]
 
 
-def _lines(separator: str) -> Callable[[Path], Iterator[tuple[str, Sequence[str]]]]:
-    def read(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
-        for number, line in enumerate(Place(path).read().decode("latin-1").split("\n"), start=1):
+def _lines(separator: str) -> Callable[[Place], Iterator[tuple[str, Sequence[str]]]]:
+    def read(place: Place) -> Iterator[tuple[str, Sequence[str]]]:
+        for number, line in enumerate(place.read(LARGEST_LISTING).decode("latin-1").split("\n"), start=1):
             if line.strip():
-                yield f"{path}, line {number}", line.rstrip("\r").split(separator)
+                yield f"{place}, line {number}", line.rstrip("\r").split(separator)
 
     return read
 
 
-def _csv_ratings(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    for number, row in read_rows(Place(path), ("userId", "movieId", "rating")):
+def _csv_ratings(place: Place) -> Iterator[tuple[str, Sequence[str]]]:
+    for number, row in read_rows(place, ("userId", "movieId", "rating")):
         times = (row["timestamp"],) if "timestamp" in row else ()
-        yield f"{path}, line {number}", (row["userId"], row["movieId"], row["rating"], *times)
+        yield f"{place}, line {number}", (row["userId"], row["movieId"], row["rating"], *times)
 
 
-def _csv_movies(path: Path) -> Iterator[Movie]:
-    for _, row in read_rows(Place(path), ("movieId", "title", "genres")):
+def _csv_movies(place: Place) -> Iterator[Movie]:
+    for _, row in read_rows(place, ("movieId", "title", "genres")):
         yield Movie(row["movieId"], row["title"], tuple(row["genres"].split("|")))
 
 
-def _movies_1m(path: Path) -> Iterator[Movie]:
-    for where, fields in _lines("::")(path):
+def _movies_1m(place: Place) -> Iterator[Movie]:
+    for where, fields in _lines("::")(place):
         if len(fields) != 3:
             raise UserError(f"{where}: a movie is no NUMBER::TITLE::GENRES; replace the file")
         yield Movie(fields[0], fields[1], tuple(fields[2].split("|")))
 
 
-def _movies_100k(path: Path) -> Iterator[Movie]:
-    for where, fields in _lines("|")(path):
+def _movies_100k(place: Place) -> Iterator[Movie]:
+    for where, fields in _lines("|")(place):
         if len(fields) != 5 + len(GENRES_100K):
             raise UserError(f"{where}: a movie has {len(fields)} fields instead of {5 + len(GENRES_100K)}; replace the file")
         marked = tuple(genre for genre, mark in zip(GENRES_100K, fields[5:], strict=True) if mark == "1")
@@ -133,7 +135,7 @@ class MovieLens(Source):
 
     Args:
         data_dir: holds ``ratings.csv`` and ``movies.csv``, or ``u.data`` and ``u.item``, or ``ratings.dat`` and ``movies.dat``,
-            directly or in `folder`.
+            or a zip archive of them, directly, in `folder` or in ``movielens/``.
         folder: the release's own folder.
         length: numbers of an input; further words of a title are left out.
         tokens: ids that tokens are hashed into.
@@ -147,14 +149,15 @@ class MovieLens(Source):
         check_int("data.image_shape[0]", length, least=2)
         check_int("data.tokens", tokens, least=FIRST + 1)
         self.name = f"movielens-{folder.removeprefix('movielens_')}"
-        self._folder, self._length, self._tokens = own_folder(data_dir, folder), length, tokens
+        self._folder, self._length, self._tokens = own_folder(data_dir, folder, "movielens"), length, tokens
+        self._root = Path(data_dir).absolute()
 
     @property
     def x(self) -> ArraySpec:  # type: ignore[override]
         return ArraySpec((self._length,), "int64")
 
     def files(self, part: str) -> list[Path]:
-        return [self._folder / self._release.ratings, require(self._folder / self._release.movies)]
+        return list(dict.fromkeys(place.path for place in self._places))
 
     def classes(self, part: str) -> list[ImageClass]:
         return []
@@ -177,23 +180,37 @@ class MovieLens(Source):
 
     @cached_property
     def _release(self) -> Release:
-        found = next((release for release in RELEASES if (self._folder / release.ratings).is_file()), None)
+        found = next((release for release in RELEASES if release.ratings in self._there), None)
         if found is None:
             known = ", ".join(release.ratings for release in RELEASES)
             raise UserError(f"{self._folder} holds no ratings ({known}); put them there, or set paths.data_dir=FOLDER")
+        if found.movies not in self._there:
+            raise UserError(f"{self._folder} holds {found.ratings} and no {found.movies}; put it there")
         return found
+
+    @cached_property
+    def _there(self) -> dict[str, Place]:
+        """All files by name."""
+        places = all_places(self._folder) if self._folder.is_dir() else []
+        own = self._folder != self._root  # elsewhere, files of so plain names may be anybody's
+        return {place.name.name: place for place in reversed(places) if own or place.path.parent == self._root}
+
+    @property
+    def _places(self) -> list[Place]:
+        """Of the ratings and of the movies."""
+        return [self._there[self._release.ratings], self._there[self._release.movies]]
 
     @cached_property
     def _movies(self) -> dict[str, Movie]:
         """By number, in its order."""
-        movies = self._release.read_movies(self.files("all")[1])
+        movies = self._release.read_movies(self._places[1])
         return {movie.number: movie for movie in sorted(movies, key=lambda movie: _order(movie.number))}
 
     @cached_property
     def _ratings(self) -> list[Rating]:
-        listed = [self._rating(where, fields) for where, fields in self._release.read_ratings(self.files("all")[0])]
+        listed = [self._rating(where, fields) for where, fields in self._release.read_ratings(self._places[0])]
         if not listed:
-            raise UserError(f"{self.files('all')[0]} holds no rating; replace the file")
+            raise UserError(f"{self._places[0]} holds no rating; replace the file")
         listed.sort(key=lambda rating: rating.time)
         kept = {(rating.user, rating.movie): rating for rating in listed}
         left_out = (
@@ -213,6 +230,8 @@ class MovieLens(Source):
             value, time = float(fields[2]), float(fields[3]) if len(fields) > 3 else 0.0
         except (ValueError, IndexError) as error:
             raise UserError(f"{where}: no user, movie, rating and time ({error}); mend the line") from error
+        if not fields[0] or math.isnan(time):
+            raise UserError(f"{where}: user {fields[0]!r}, time {time:g}; mend the line")
         if value not in self._release.scale:
             low, high = self._release.scale[0], self._release.scale[-1]
             step = self._release.scale[1] - low

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fewshot.data.files.places import Place
 from fewshot.data.files.rows import read_rows
-from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source
+from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source, require
 from fewshot.errors import UserError, check_int, suggest
 from fewshot.hashing import FIRST, sentence_ids
 
@@ -146,7 +146,12 @@ class Sentences(TextSource):
         self.name = "sentences-" + re.sub(r"\W+", "_", self._path.stem)
 
     def files(self, part: str) -> list[Path]:
-        return [existing(self._path)]
+        return [self._existing()]
+
+    def _existing(self) -> Path:
+        if not self._path.is_file():
+            raise UserError(f"data.source.file={self._path} is missing; put it there, or set another")
+        return self._path
 
     def columns(self, part: str) -> dict[str, Sequence[str]]:
         groups = [sentence.group for sentence in self._of(part)]
@@ -157,7 +162,7 @@ class Sentences(TextSource):
 
     def listed(self) -> list[Sentence]:
         rows: Sequence[tuple[int, dict[str, Any]]]
-        rows = read_rows(Place(existing(self._path))) if self._path.suffix == ".csv" else read_jsonl(self._path)
+        rows = read_rows(Place(self._existing())) if self._path.suffix == ".csv" else read_jsonl(self._existing())
         for key in KEYS[:2]:
             if rows and key not in rows[0][1]:
                 raise UserError(
@@ -175,27 +180,24 @@ class Sentences(TextSource):
         return found
 
 
-def existing(path: Path) -> Path:
-    """A file that must be there."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; put it there, or set paths.data_dir=FOLDER or data.source.file=FILE")
-    return path
-
-
 def found_in(data_dir: str, folder: str, name: str) -> Path:
-    """A file of a dataset, in its own folder in `data_dir` or directly there."""
+    """A file of a dataset, in its own folder in `data_dir` or directly there.
+
+    Raises:
+        UserError: it is missing.
+    """
     root = Path(data_dir).absolute()
-    return root / name if (root / name).is_file() and not (root / folder).is_dir() else existing(root / folder / name)
+    return root / name if (root / name).is_file() and not (root / folder).is_dir() else require(root / folder / name)
 
 
 def read_text(path: Path) -> str:
     """A file's text.
 
     Raises:
-        UserError: it is missing, or no UTF-8.
+        UserError: it is no UTF-8.
     """
     try:
-        return existing(path).read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
 
