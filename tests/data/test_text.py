@@ -147,11 +147,30 @@ def test_two_files_of_one_name_are_two_datasets(tmp_path):
         ("text,class,split\na,b,dev\n", ["line 2", "split is 'dev'"]),
         ("text,class\na,\n", ["line 2", "no class"]),
         ("text,class\n , b\n", ["there is no sentence"]),
+        ("text,class,class\na,b,c\n", ["has the column class twice"]),
     ],
 )
 def test_broken_files_are_refused_in_a_line(tmp_path, content, words):
     message = refusal(own(tmp_path, content).classes, "all")
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("own.jsonl", '{"text": "half \\ud800", "class": "a"}', "sentences-own: 'half \\ud800' holds half a character"),
+        ("own.jsonl", '{"text": ["a"], "class": "a"}', "line 1: text is ['a']; give a text"),
+        ("own.tsv", "text\tclass\na\tb\n", "own.tsv ends neither in .csv nor in .jsonl"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    assert words in refusal(Sentences(str(tmp_path / name), **ROW).classes, "all")
+
+
+def test_the_case_of_an_ending_does_not_matter(tmp_path):
+    (tmp_path / "own.CSV").write_text("text,class\na,b\n")
+    assert [c.name for c in Sentences(str(tmp_path / "own.CSV"), **ROW).classes("all")] == ["b"]
 
 
 def test_other_signs_that_end_a_line_do_not_end_a_row(tmp_path):

@@ -17,7 +17,8 @@ def read_rows(place: Place, columns: Sequence[str] = ()) -> list[tuple[int, dict
         columns: that it must have.
 
     Raises:
-        UserError: it is no UTF-8, lacks a column, a quote is never closed, or a row has more or fewer fields than the header.
+        UserError: it is no UTF-8, lacks a column or has one twice, a quote is never closed, or a row has more or fewer fields
+            than the header.
     """
     reader = csv.DictReader(io.StringIO(read_text(place), newline=""), strict=True)
     rows = []
@@ -29,6 +30,8 @@ def read_rows(place: Place, columns: Sequence[str] = ()) -> list[tuple[int, dict
     except csv.Error as error:
         raise UserError(f"{place}, line {reader.line_num}: {error}; is a quote never closed?") from error
     header = reader.fieldnames or ()
+    if twice := [name for name in set(header) if name and list(header).count(name) > 1]:
+        raise UserError(f"{place} has the column {twice[0]} twice; take one out")
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{place} has no column {missing[0]} (it has {', '.join(header)}); replace the file")
     return rows

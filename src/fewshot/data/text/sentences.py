@@ -27,6 +27,8 @@ TEXT = "text"
 """The column of the sentences themselves."""
 KEYS = ("text", "class", "group", "split")
 """Columns of a user's own file; the last two may be missing."""
+HALF = re.compile("[\ud800-\udfff]")
+"""A surrogate, which JSON can say and UTF-8 cannot."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class TextSource(Source):
     def _sentences(self) -> list[Sentence]:
         """Those that are kept, sorted by class."""
         every = self.listed()
+        if half := next((s.text for s in every if HALF.search(s.text + s.label)), None):
+            raise UserError(f"{self.name}: {half!r} holds half a character; write it whole, or take it out")
         listed = [s for s in every if s.text.strip()]
         kept = list({(s.text.strip().lower(), s.label, s.part): s for s in listed}.values())
         if not kept:
@@ -162,7 +166,10 @@ class Sentences(TextSource):
 
     def listed(self) -> list[Sentence]:
         rows: Sequence[tuple[int, dict[str, Any]]]
-        rows = read_rows(Place(self._existing())) if self._path.suffix == ".csv" else read_jsonl(self._existing())
+        kind = self._path.suffix.lower()
+        if kind not in (".csv", ".jsonl"):
+            raise UserError(f"data.source.file={self._path} ends neither in .csv nor in .jsonl; call it by what it holds")
+        rows = read_rows(Place(self._existing())) if kind == ".csv" else read_jsonl(self._existing())
         for key in KEYS[:2]:
             if rows and key not in rows[0][1]:
                 raise UserError(
@@ -171,6 +178,8 @@ class Sentences(TextSource):
         split = any("split" in row for _, row in rows)
         found = []
         for line, row in rows:
+            if wrong := [key for key in KEYS if isinstance(row.get(key), list | dict)]:
+                raise UserError(f"{self._path}, line {line}: {wrong[0]} is {row[wrong[0]]!r}; give a text")
             text, label, group, part = ("" if row.get(key) is None else str(row[key]).strip() for key in KEYS)
             if split and part not in SPLITS:
                 raise UserError(f"{self._path}, line {line}: split is {part!r}; it must be one of: {', '.join(SPLITS)}")
