@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from fewshot.errors import UserError
+from fewshot.evaluation.intervals import mean_interval
 from fewshot.objectives import NO_CLASS, Classification, Predictions, Rating, Regression
 
 T, B, N = 3, 40, 4
@@ -138,7 +140,25 @@ def test_ratings_are_cut_to_their_scale_and_ranked():
     task, predicted = torch.arange(2).repeat_interleave(3), objective.predict(outputs)[0].flatten()
     pooled = objective.pooled_scores(Predictions(task, task, targets.flatten(), predicted, predicted))
     assert pooled["rmse_pooled"] == pytest.approx(math.sqrt((0.5 + 3) / 6))
+    assert pooled["rmse_pooled_ci95"] == pytest.approx(mean_interval([0.5 / 3, 1]).ci95 / (2 * pooled["rmse_pooled"]))
     assert pooled["r2"] == pytest.approx(1 - 3.5 / (8 + 8 / 3))
+
+
+def test_the_interval_of_a_pooled_error_is_that_of_leaving_out_tasks():
+    """Of tasks that differ in size; the jackknife (Tukey 1958) is another way to the same spread."""
+    random = np.random.default_rng(0)
+    sizes, n = random.integers(5, 40, 60), 60
+    task = torch.arange(n).repeat_interleave(torch.from_numpy(sizes))
+    target = torch.full(task.shape, 3.0)
+    predicted = target + torch.from_numpy(random.normal(size=len(task)) * (0.3 + task.numpy() % 5 / 4))
+
+    def pooled(kept):
+        chosen = (task, task, target, predicted, predicted)
+        return Rating("mae", "min", 0.5, 5.0).pooled_scores(Predictions(*(column[kept] for column in chosen)))
+
+    left_out = np.array([pooled(task != one)["rmse_pooled"] for one in range(n)])
+    half = student.ppf(0.975, n - 1) * math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    assert pooled(task >= 0)["rmse_pooled_ci95"] == pytest.approx(half, rel=0.05)
 
 
 @pytest.mark.parametrize(

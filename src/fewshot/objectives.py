@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import (
 )
 
 from fewshot.errors import UserError, suggest
+from fewshot.evaluation.intervals import mean_interval
 from fewshot.evaluation.ranking import auroc, ndcg
 from fewshot.evaluation.scores import SCORES
 
@@ -244,8 +245,15 @@ class Rating(Regression):
         return super().predict(self._cut(outputs))
 
     def pooled_scores(self, predictions: Predictions) -> dict[str, float]:
+        """Also the root mean squared error, with its interval over tasks: a root of a ratio of sums, by the delta method."""
         errors = predictions.predicted.double() - predictions.target.double()
-        return super().pooled_scores(predictions) | {"rmse_pooled": float(errors.square().mean().sqrt())}
+        _, task = torch.unique(predictions.task, return_inverse=True)
+        counts = task.bincount().double()
+        squares = torch.zeros_like(counts).index_add_(0, task, errors.square())
+        mse = squares.sum() / counts.sum()
+        of_tasks = (squares - mse * counts) / (counts.mean() * 2 * mse.sqrt())
+        pooled = {"rmse_pooled": float(mse.sqrt()), "rmse_pooled_ci95": mean_interval(of_tasks.numpy()).ci95}
+        return super().pooled_scores(predictions) | pooled
 
     def _cut(self, outputs: Tensor) -> Tensor:
         return outputs.clamp(self.low, self.high)
