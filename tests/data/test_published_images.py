@@ -164,6 +164,19 @@ def test_crops_that_are_listed_and_missing_are_refused_or_left_out(tmp_path, cap
     assert "1 classes, 1 images; 2 listed images are missing" in caplog.text
 
 
+def test_an_image_of_that_name_in_the_folder_of_another_class_is_none(tmp_path):
+    write_cells(tmp_path, [("00_round", 1, 7), ("01_burr", 1, 8)])
+    write_zip(tmp_path / "chula_rbc12/crops.zip", {"00_round/1.jpg": grey(1)})
+    assert "lacks 1 images that are listed (first: 01_burr/1.jpg)" in refusal(ChulaRBC12(str(tmp_path), SHAPE).classes, "all")
+
+
+def test_an_image_that_is_listed_twice_is_refused(tmp_path):
+    source = write_cells(tmp_path, [("00_round", 1, 7), ("01_burr", 2, 8), ("01_burr", 2, 9)])
+    assert "01_burr/2.jpg is listed more than once as burr, and would be in both support and query" in refusal(
+        source.files, "all"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

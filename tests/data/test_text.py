@@ -51,6 +51,11 @@ def write_clinc(folder, sentences):
     return Clinc150(str(folder), **ROW)
 
 
+def test_clinc150_with_a_number_in_place_of_a_sentence_is_refused(tmp_path):
+    source = write_clinc(tmp_path, {"train": [["pay me", "pay"], [7, "pay"]], "val": [], "test": []})
+    assert "clinc150: 7 is no text" in refusal(lambda: source.parts)
+
+
 def test_clinc150_joins_its_parts(tmp_path):
     intents = ("pay", "freeze", "book")
     parts = {part: [[f"{label} number {part}", label] for label in intents] for part in ("train", "val", "test")}
@@ -158,7 +163,11 @@ def test_broken_files_are_refused_in_a_line(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("own.jsonl", '{"text": "half \\ud800", "class": "a"}', "sentences-own: 'half \\ud800' holds half a character"),
+        (
+            "own.jsonl",
+            '{"text": "half \\ud800", "class": "a"}',
+            "sentences-own: 'half \\ud800' is no text, or holds half a character",
+        ),
         ("own.jsonl", '{"text": ["a"], "class": "a"}', "line 1: text is ['a']; give a text"),
         ("own.tsv", "text\tclass\na\tb\n", "own.tsv ends neither in .csv nor in .jsonl"),
     ],

@@ -32,4 +32,4 @@ class ChulaRBC12(PublishedImages):
     def found(self) -> Iterator[PlacedImage]:
         for row in self.rows("crops.csv", ("file", "class_name", "source_image")):
             if (row["class_name"] != NO_CLASS) == self._categorised:
-                yield from self.image(row["file"], row["class_name"], source_image=row["source_image"])
+                yield from self.image(row["file"], row["class_name"], anywhere=False, source_image=row["source_image"])

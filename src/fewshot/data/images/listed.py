@@ -268,6 +268,11 @@ class PublishedImages(ListedImages):
             )
         if not images:
             raise UserError(f"{self.where} holds no image of {self.name}; put there {self.forms}, or set paths.data_dir=FOLDER")
+        times = Counter((image.place, image.label) for image in images if image.box is None)
+        if twice := next((image for image in times if times[image] > 1), None):
+            raise UserError(
+                f"{twice[0]} is listed more than once as {twice[1]}, and would be in both support and query set; list it once"
+            )
         self._refuse_other_numbers(len({image.label for image in images}), len(images))
         left_out = f"; {len(self._missing):,} listed images are missing" if self._missing else ""
         log.info(f"{self.name}: {len({image.label for image in images})} classes, {len(images):,} images{left_out}")
