@@ -53,7 +53,7 @@ def write_clinc(folder, sentences):
 
 def test_clinc150_with_a_number_in_place_of_a_sentence_is_refused(tmp_path):
     source = write_clinc(tmp_path, {"train": [["pay me", "pay"], [7, "pay"]], "val": [], "test": []})
-    assert "clinc150: 7 is no text" in refusal(lambda: source.parts)
+    assert "data_full.json: 7 of pay is no text" in refusal(lambda: source.parts)
 
 
 def test_clinc150_joins_its_parts(tmp_path):
@@ -166,7 +166,7 @@ def test_broken_files_are_refused_in_a_line(tmp_path, content, words):
         (
             "own.jsonl",
             '{"text": "half \\ud800", "class": "a"}',
-            "sentences-own: 'half \\ud800' is no text, or holds half a character",
+            "sentences-own: 'half \\ud800' holds half a character",
         ),
         ("own.jsonl", '{"text": ["a"], "class": "a"}', "line 1: text is ['a']; give a text"),
         ("own.tsv", "text\tclass\na\tb\n", "own.tsv ends neither in .csv nor in .jsonl"),

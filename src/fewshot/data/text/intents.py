@@ -37,9 +37,12 @@ class Clinc150(TextSource):
             of_intent = {intent.replace(" ", "_"): domain for domain, intents in domains.items() for intent in intents}
             parts = [f"{'' if self._in_scope else 'oos_'}{part}" for part in SPLITS]
             of_intent |= {} if self._in_scope else {"oos": "oos"}
-            return [Sentence(text, label, of_intent[label]) for part in parts for text, label in sentences[part]]
+            found = [Sentence(text, label, of_intent[label]) for part in parts for text, label in sentences[part]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.files('all')[0]} is not as published ({error!r}); replace it and domains.json") from error
+        if wrong := [sentence for sentence in found if type(sentence.text) is not str]:
+            raise UserError(f"{self.files('all')[0]}: {wrong[0].text!r} of {wrong[0].label} is no text; replace the file")
+        return found
 
 
 class Banking77(TextSource):

@@ -118,9 +118,8 @@ class TextSource(Source):
     def _sentences(self) -> list[Sentence]:
         """Those that are kept, sorted by class."""
         every = self.listed()
-        wrong = [s.text for s in every if not isinstance(s.text, str) or HALF.search(f"{s.text}{s.label}")]  # as JSON can hold
-        if wrong:
-            raise UserError(f"{self.name}: {wrong[0]!r} is no text, or holds half a character; write it whole, or take it out")
+        if half := next((s.text for s in every if HALF.search(s.text + s.label)), None):
+            raise UserError(f"{self.name}: {half!r} holds half a character; write it whole, or take it out")
         listed = [s for s in every if s.text.strip()]
         kept = list({(s.text.strip().lower(), s.label, s.part): s for s in listed}.values())
         if not kept:
