@@ -144,10 +144,10 @@ class Nearest:
 
 
 def test_copies_of_an_example_are_no_test_of_it():
-    """Each has one in the rest, which would always be right; here all that differs is taken for the other class."""
+    """Each has one in the rest, which would always be right."""
     x, y = torch.tensor([[0.0], [0.0], [5.0], [1.0], [1.0], [4.0]]), torch.tensor([0, 0, 1, 1, 1, 0])
     found = leave_one_out(Nearest(), x, y)
-    assert (found.right, found.asked) == (0, 2)
+    assert (found.right, found.asked) == (1, 2)
     assert leave_one_out(Nearest(), x[:2], y[:2]) is None
 
 
@@ -161,7 +161,31 @@ def test_chance_is_what_naming_the_largest_class_achieves():
 def test_of_large_support_sets_fewer_examples_are_asked_for():
     x = torch.arange(1500.0)[:, None]
     found = leave_one_out(Nearest(), x, (x[:, 0] > 700).long())
-    assert found.asked == 26
+    assert found.asked == 52
+
+
+def test_no_class_is_the_smaller_one_for_being_asked_for():
+    """Naming the largest class is right for one of two classes; left out alone, each example would be of the smaller one."""
+    largest = Nearest()
+    largest.outputs = lambda batch: torch.nn.functional.one_hot(batch.support_y.mode()[0], 2).float()[:, None].expand(-1, 2, -1)
+    found = leave_one_out(largest, torch.arange(6.0)[:, None], torch.tensor([0, 1] * 3))
+    assert (found.right, found.asked) == (3, 6)
+
+
+def test_each_example_is_asked_for_once_whatever_the_sizes_of_classes():
+    """Examples of one class alone are near each other, and the two of the small class go with two others."""
+    x, y = torch.tensor([0.0, 1, 2, 3, 4, 100, 101, 200])[:, None], torch.tensor([0] * 5 + [1] * 2 + [2])
+    together = []
+
+    class Noted(Nearest):
+        def outputs(self, batch):
+            together.extend(sorted(task[:, 0].tolist()) for task in batch.query_x)
+            near = torch.cdist(batch.query_x, batch.support_x).argmin(dim=-1)
+            return torch.nn.functional.one_hot(batch.support_y.gather(1, near), 3).float()
+
+    found = leave_one_out(Noted(), x, y)
+    assert (found.right, found.asked) == (7, 7)
+    assert sorted(together) == [[0.0, 100.0], [1.0], [2.0, 101.0], [3.0], [4.0]]
 
 
 def test_outputs_that_are_not_finite_are_wrong_answers_without_confidence():

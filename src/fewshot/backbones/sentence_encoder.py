@@ -52,7 +52,8 @@ class SentenceEncoder(Backbone):
         self.input_shape = (self.out_features,)
         self.pretrained_on = "text"
         folder = Path(name).expanduser()
-        self.setting = (folder.absolute().name if folder.is_dir() else name) + (f", prompt {prompt!r}" if prompt else "")
+        called = folder.absolute().name if folder.is_dir() else name
+        self.setting = f"{called} ({self._encoder.sha256.hex()[:8]})" + (f", prompt {prompt!r}" if prompt else "")
 
     @property
     def sha256(self) -> str:

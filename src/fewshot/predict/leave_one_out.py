@@ -1,13 +1,15 @@
-"""What one may expect of a support set, told by the support set alone: each example in turn is the query.
+"""The accuracy that a support set lets expect, estimated from the support set alone: each example in turn is the query.
 
-An example that is there twice is not asked for: its copy would give the answer away.
+One example of each class is left out at a time. With one alone, the class of the query would be the smaller one, and whatever
+favours larger classes (a regression with an intercept) would be wrong more often than by chance. An example that is there twice
+is not asked for: its copy would give the answer away.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
@@ -15,12 +17,12 @@ from torch import Tensor
 from fewshot.predict.predictor import TaskPredictor
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
-MOST = 200
-"""Examples that are asked for, evenly spread, at the most."""
+MOST, FEWEST = 200, 20
+"""Examples that are asked for, evenly spread, at the most; of large support sets at least."""
+ROWS = 40_000
+"""Rows of all tasks together, about: of large support sets fewer examples are asked for."""
 ROWS_AT_ONCE = 1024
 """Rows of the tasks that are answered in one pass, about."""
-ROWS, FEWEST = 40_000, 20
-"""Rows of all tasks together, about: of large support sets fewer examples are asked for, but so many."""
 Z = 1.959963984540054
 """Of a standard normal distribution, whose central 95 % lie within."""
 
@@ -75,19 +77,29 @@ def leave_one_out(predictor: TaskPredictor, x: Tensor, y: Tensor) -> Estimate | 
     asked = [row for row in range(len(y)) if sizes[y[row]] > 1 and copies[contents[row]] == 1]
     if not asked:
         return None
-    count = min(len(asked), MOST, max(FEWEST, ROWS // len(y)))
-    asked = [asked[i * len(asked) // count] for i in range(count)]
-    right = 0
-    for part in _parts(asked, max(1, ROWS_AT_ONCE // len(y))):
-        rest = torch.tensor([[other for other in range(len(y)) if other != row] for row in part])
-        query = torch.tensor(part)[:, None]
-        classes = torch.arange(len(sizes)).expand(len(part), -1)
-        rows = TaskRows(torch.zeros(len(part), dtype=torch.int64), class_id=classes)
-        outputs = predictor.outputs(TaskBatch(x[rest], y[rest], x[query], y[query], rows))
-        right += int((predictor.model.objective.predict(outputs)[0] == y[query]).sum())
-    return Estimate(right, len(asked), float(y[asked].bincount().max()) / len(asked))
+    right, labels = 0, []
+    for queries in _rounds(torch.tensor(asked), y):
+        rest = torch.tensor([[row for row in range(len(y)) if row not in left_out] for left_out in queries.tolist()])
+        rows = TaskRows(
+            torch.zeros(len(queries), dtype=torch.int64), class_id=torch.arange(len(sizes)).expand(len(queries), -1)
+        )
+        outputs = predictor.outputs(TaskBatch(x[rest], y[rest], x[queries], y[queries], rows))
+        right += int((predictor.model.objective.predict(outputs)[0] == y[queries]).sum())
+        labels.append(y[queries].flatten())
+    seen = torch.cat(labels)
+    return Estimate(right, len(seen), float(seen.bincount().max()) / len(seen))
 
 
-def _parts(rows: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _rounds(asked: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """The rows to leave out together ``(rounds, R)``, at most one of each class, spread over those of its class."""
+    of_class = [own for label in range(int(y.max()) + 1) if len(own := asked[y[asked] == label])]
+    fewest, most = (ceil(number / len(of_class)) for number in (FEWEST, MOST))
+    count = min(max(len(own) for own in of_class), most, max(fewest, ROWS // len(y)))
+    rounds: list[list[int]] = [[] for _ in range(count)]
+    for own in of_class:
+        here = min(len(own), count)
+        for number in range(here):
+            rounds[number * count // here].append(int(own[number * len(own) // here]))
+    for size in {len(left_out) for left_out in rounds}:
+        alike = torch.tensor([left_out for left_out in rounds if len(left_out) == size])
+        yield from torch.split(alike, max(1, ROWS_AT_ONCE // len(y)))
