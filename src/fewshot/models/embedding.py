@@ -153,7 +153,7 @@ class EmbeddingLearner(MetaLearner):
         return {
             "model": type(self).__name__,
             "engine": None,
-            "backbone": self._backbone.title,
+            "backbone": getattr(self._backbone, "title", type(self._backbone).__name__),
             "batch_norm": self._batch_norm if has_batch_norm(self.network) else "none",
             "transductive": self._batch_norm == "transductive" and has_batch_norm(self.network),
             "adapt": [],

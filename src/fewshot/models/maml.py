@@ -119,7 +119,7 @@ class MAML(MetaLearner):
         super().__init__(network, optimizer, objective=objective, **outer)
         self.inner = inner
         self.rates = inner.new_rates(network)
-        self._names = {"model": name, "backbone": backbone.title}
+        self._names = {"model": name, "backbone": getattr(backbone, "title", type(backbone).__name__)}
         self._batch_norm = batch_norm if has_batch_norm(network) else "none"
         self._input_shape = backbone.input_shape
         self._ways, self._eval_ways, self._engine_asked, self._norm_per_step = ways, eval_ways, engine, norm_per_step
