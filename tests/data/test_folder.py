@@ -345,3 +345,5 @@ def test_too_few_classes_for_three_parts_are_refused():
     message = refusal(OwnOrFractions(least=3).rows, "train", table)
     assert "data.eval.ways=3 needs as many classes in each of train, val and test, but there are 8 in all" in message
     assert "data.ways<=2" in message
+    message = refusal(OwnOrFractions(least=3).rows, "train", table_of_classes(5))  # one class a part is no task
+    assert message.endswith("there are 5 in all; add classes, or let predict.py learn them")

@@ -156,9 +156,11 @@ class Fractions(_ByValue):
             )
         least = 1 if self.by != CLASS else self.least if isinstance(self.least, int) else self.least[-1]
         if (count := len(column.names)) < len(SPLITS) * least:
+            most = count // len(SPLITS)
+            remedy = f"choose data.ways<={most}, or add classes" if most > 1 else "add classes, or let predict.py learn them"
             raise UserError(
                 f"data.eval.ways={least} needs as many classes in each of train, val and test, but there are {count} in all; "
-                f"choose data.ways<={count // len(SPLITS)}, or add classes"
+                f"{remedy}"
             )
         order, total = self._shuffled(column, self.seed), self.train + self.val + self.test
         val, test = (max(least, round(len(order) * share / total)) for share in (self.val, self.test))

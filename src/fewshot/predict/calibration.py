@@ -23,8 +23,8 @@ from fewshot.predict.unknown_tasks import with_unknown
 
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.2)
 """Shares of queries of known classes that are called unknown; each has a threshold."""
-BOUNDS = (-4.0, 4.0)
-"""Of the logarithm of the temperature."""
+BOUNDS = (-8.0, 8.0)
+"""Of the logarithm of the temperature; outputs of a short training may be of the order of 0.01."""
 UNKNOWN_WAYS = 5
 """Held-out classes of a validation task, at the most."""
 
