@@ -27,8 +27,14 @@ def check_positive(key: str, value: object) -> None:
         raise UserError(f"{key}={value} must be a number greater than 0")
 
 
+LISTED = 80
+"""Choices that a hint lists, at the most: all experiments and datasets, not all keys of a config."""
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
-    """A hint naming the choice closest to `word`, or all of them where none is close: ``"; did you mean 'omniglot'?"``."""
-    known = sorted(choices)
+    """A hint naming the choice closest to `word`: ``"; did you mean 'omniglot'?"``; where none is close, all if few."""
+    known = sorted(set(choices))
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; choose one of: {', '.join(known)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; choose one of: {', '.join(known)}" if len(known) <= LISTED else "; see --help"

@@ -16,7 +16,7 @@ from fewshot.evaluation.differences import Difference, difference, holm
 from fewshot.evaluation.nested import NestedSpread, cluster_bootstrap, coverage_of_folds
 from fewshot.evaluation.scores import formatted
 from fewshot.sweep.groups import FOLD_KEYS, Group, cross_validations, doubled, named, nested_spread, one_score
-from fewshot.sweep.report import plain_table
+from fewshot.sweep.report import counted, plain_table
 
 CSV_COLUMNS = (
     "overrides", "seeds", "val_{0}", "test_{0}", "test_{0}_ci95_tasks", "test_{0}_ci95_seeds",
@@ -174,10 +174,10 @@ def explanation(groups: Sequence[Group], compared: bool) -> list[str]:
 
 def _of_folds(folds: Sequence[Group]) -> str:
     """What the interval over the folds of a config is, and how often it holds the mean."""
-    ratio, degrees = float(np.mean([run.test_to_train for fold in folds for run in fold.tested])), len(folds) - 1
-    held = "" if math.isnan(ratio) else f"{100 * coverage_of_folds(len(folds), ratio / (1 + ratio)):.0f} %"
-    held = held and f": it holds the mean in about {held} of cases, not 95"
-    return f"Student's t with {degrees} degrees, too narrow as folds share training classes{held}."
+    ratio = float(np.mean([run.test_to_train for fold in folds for run in fold.tested]))
+    held = "" if math.isnan(ratio) else f"{100 * coverage_of_folds(len(folds), ratio / (1 + ratio)):.0f}"
+    how = "" if not held else ", by little" if held == "95" else f": it holds the mean in about {held} % of cases, not 95"
+    return f"Student's t with {counted(len(folds) - 1, 'degree')}, too narrow as folds share training classes{how}."
 
 
 def csv_text(groups: Sequence[Group], baseline: Sequence[Group]) -> str:
