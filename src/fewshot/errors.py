@@ -27,14 +27,17 @@ def check_positive(key: str, value: object) -> None:
         raise UserError(f"{key}={value} must be a number greater than 0")
 
 
-LISTED = 80
-"""Choices that a hint lists, at the most: all experiments and datasets, not all keys of a config."""
+LISTED, NEAREST = 80, 5
+"""Choices that a hint lists, at the most: all experiments and datasets, not all keys of a config; and how many of more."""
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:
-    """A hint naming the choice closest to `word`: ``"; did you mean 'omniglot'?"``; where none is close, all if few."""
+    """A hint naming the choice closest to `word`: ``"; did you mean 'omniglot'?"``; where none is close, all or the nearest."""
     known = sorted(set(choices))
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; choose one of: {', '.join(known)}" if len(known) <= LISTED else "; see --help"
+    if len(known) <= LISTED:
+        return f"; choose one of: {', '.join(known)}"
+    nearest = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0)
+    return f"; choose one of {len(known):,}, of which the nearest are: {', '.join(nearest)}"

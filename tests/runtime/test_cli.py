@@ -36,7 +36,7 @@ def mistake(done):
         ("data.way=5", "data.way is no key of this config; did you mean 'data.ways'?"),
         ("trainer.max_step=5", "trainer.max_step is no key of this config; did you mean 'trainer.max_steps'?"),
         ("modle=maml", "modle is no key of this config; did you mean 'model'?"),
-        ("hydra.sweeper.n_trials=5", "hydra.sweeper.n_trials is no key of this config; see --help"),
+        ("hydra.sweeper.n_trials=5", ", of which the nearest are: "),
         ("data=sinusoid data/split=kfold", "data/split divides rows, and these tasks are computed"),
         ("data=movielens data.eval.replacement=false", "data.eval.replacement is for tasks of classes: users are tested once"),
         ("data.ways=[", "'data.ways=[' cannot be read as KEY=VALUE"),
