@@ -492,7 +492,7 @@ def test_without_replacement_a_part_has_as_many_tasks_as_its_rows_make(toy_data)
     """Ten classes of twelve images: two blocks of five each, three classes in a task."""
     module = opened(toy_data(test=class_tasks(Toy(), 3, 1, 4, replacement=False)))
     assert module.tasks == {"val": 10, "test": 6}
-    assert (module.replacement("val"), module.replacement("test")) == (True, False)
+    assert (module.parts["val"].replacement, module.parts["test"].replacement) == (True, False)
     used = [
         row
         for tasks in batches(module, "test")

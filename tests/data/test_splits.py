@@ -164,7 +164,7 @@ def test_small_classes_are_left_out_by_name_where_asked(tmp_path, caplog):
 def test_parts_have_sources_of_their_own(tmp_path):
     other = Toy(classes=7)
     module = folded(tmp_path, test=class_tasks(other, 2, 1, 4))
-    assert {part: module.source_name(part) for part in SPLITS} == {"train": "toy", "val": "toy", "test": "toy-7x12"}
+    assert {part: module.parts[part].name for part in SPLITS} == {"train": "toy", "val": "toy", "test": "toy-7x12"}
 
 
 def test_classes_that_were_trained_on_are_refused_by_number_and_name(tmp_path):

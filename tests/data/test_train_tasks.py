@@ -15,7 +15,7 @@ def test_training_tasks_have_their_own_size_and_tested_ones_keep_theirs(toy_data
 
 
 def test_without_them_they_are_as_large_as_the_module_says(toy_data):
-    assert toy_data().task_size("train") == toy_data(train=TrainTasks(3, 1, 2)).task_size("train")
+    assert toy_data().parts["train"].description == toy_data(train=TrainTasks(3, 1, 2)).parts["train"].description
 
 
 def test_training_tasks_larger_than_the_split_are_refused_by_their_key(toy_data):

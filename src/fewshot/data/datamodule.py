@@ -18,10 +18,11 @@ from fewshot.data.device_cache import DeviceCache
 from fewshot.data.features import FrozenNetwork, compute_features
 from fewshot.data.images.augment import Augment, Transform
 from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Travelling
-from fewshot.data.overlap import refuse_shared_images, refuse_shared_names, tell_of_imagenet
+from fewshot.data.overlap import log_imagenet_classes, refuse_shared_images, refuse_shared_names
+from fewshot.data.part_checks import require_image_options, require_inputs, require_split
 from fewshot.data.parts import ComputedTasks, Part
 from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
-from fewshot.data.source import ArraySpec, Source, reading, table_of
+from fewshot.data.source import Source, reading, table_of
 from fewshot.data.splits import Published, Split, Whole
 from fewshot.errors import UserError, check_int, suggest
 from fewshot.tasks.batch import MetaBatch, RowBlock, TaskBatch
@@ -106,9 +107,9 @@ class EpisodicDataModule(L.LightningDataModule):
         self.parts = _with_shared_sources({"train": train, "val": val, "test": test})
         self.split = split or Published()
         self.image_shape = tuple(image_shape)
-        self._require_split()
-        self._require_inputs(shuffled_labels)
-        self._require_image_options(mean, std, augment)
+        require_split(self.parts, self.split)
+        require_inputs(self.parts, self.image_shape, shuffled_labels)
+        require_image_options(self.parts, self.image_shape[0], mean, std, augment)
         self.meta_batch_size = meta_batch_size
         self.tasks = {"val": val_tasks, "test": test_tasks}
         self._cache_dir = Path(cache_dir)
@@ -132,75 +133,6 @@ class EpisodicDataModule(L.LightningDataModule):
         self.unknown: dict[str, Content] = {}
         self._opened: dict[str, Content] = {}
 
-    def _require_split(self) -> None:
-        """Refuses the name of a published split that no source is divided by."""
-        name = self.split.name if isinstance(self.split, Published) else None
-        if name and all(part.source.split != name for part in self.parts.values() if isinstance(part, Part)):
-            raise UserError(f"data.split.name={name} but {self.source_name('train')} has one published split; leave it at null")
-
-    def _require_inputs(self, shuffled_labels: bool) -> None:
-        """Refuses what no data could mend, before anything is looked for."""
-        for name, part in self.parts.items():
-            if isinstance(part, Part):
-                part.sampler.check_sizes(f"data.{name}")
-            if shuffled_labels and (isinstance(part, ComputedTasks) or part.source.y is not None):
-                raise UserError(f"control=shuffled_labels but {self.source_name(name)} has targets that are no labels")
-            if isinstance(part, Part) and part.unknown is not None and part.unknown.x != part.source.x:
-                raise UserError(
-                    f"data.{name}.unknown: rows of {part.unknown.name} are {part.unknown.x}, those of {part.source.name} "
-                    f"{part.source.x}; choose a source of the same"
-                )
-            shape = self._inputs(name).shape
-            if self.image_shape != tuple(shape):
-                raise UserError(
-                    f"data.image_shape={list(self.image_shape)} is not that of {self.source_name(name)}, {list(shape)}, which "
-                    f"data.{name} takes; set data.image_shape={list(shape)}, or another source"
-                )
-
-    def _require_image_options(self, mean: Any, std: Any, augment: Sequence[Transform]) -> None:
-        """Refuses images without what normalises them, and other inputs with what is for images."""
-        for name in self.parts:
-            if self._inputs(name).dtype != "uint8":
-                for key, values, nothing in (("mean", mean, "null"), ("std", std, "null"), ("augment", augment, "[]")):
-                    if values:
-                        what = self.source_name(name)
-                        raise UserError(f"data.{key} is for images, and {what} has none; set data.{key}={nothing}")
-                continue
-            channels = self.image_shape[0]
-            for key, values in (("mean", mean), ("std", std)):
-                if len(values or []) != channels or (key == "std" and not all(value > 0 for value in values)):
-                    kind = "number greater than 0" if key == "std" else "number"
-                    raise UserError(f"data.{key}={values} must hold a {kind} for each of {channels} channels")
-
-    def _inputs(self, part: str) -> ArraySpec:
-        """What one input of a part is."""
-        of_part = self.parts[part]
-        return of_part.source.x if isinstance(of_part, Part) else of_part.x
-
-    def source_name(self, part: str) -> str:
-        """The name of what a part's tasks come from."""
-        of_part = self.parts[part]
-        return of_part.source.name if isinstance(of_part, Part) else of_part.name
-
-    def seed_of(self, part: str) -> int:
-        """The seed of a part's tasks."""
-        return self.parts[part].seed
-
-    def task_size(self, part: str) -> dict[str, object]:
-        """Ways, shots and queries of a part's tasks, and what else they are drawn by, in plain values."""
-        of_part = self.parts[part]
-        return of_part.sampler.description if isinstance(of_part, Part) else of_part.description
-
-    def apart(self, part: str) -> str | None:
-        """The column of which no value is on both sides of a part's tasks, if any."""
-        of_part = self.parts[part]
-        return getattr(of_part.sampler, "apart", None) if isinstance(of_part, Part) else None
-
-    def replacement(self, part: str) -> bool | None:
-        """Whether a part's tasks are drawn with replacement; None where they are computed."""
-        of_part = self.parts[part]
-        return of_part.sampler.replacement if isinstance(of_part, Part) else None
-
     def check(self, parts: Sequence[str]) -> None:
         """Finds every mistake that can be found without reading content: downloads if need be, then reads listings.
 
@@ -220,7 +152,7 @@ class EpisodicDataModule(L.LightningDataModule):
         trained = {*self._train_originals, *(self.trained_on or self.started_from or {}).get("classes", ())}
         for name, table in tables.items():
             if name != "train":
-                tell_of_imagenet(self.source_name(name), name, table.classes, trained, self.pretrained_on, log.info)
+                log_imagenet_classes(self.parts[name].name, name, table.classes, trained, self.pretrained_on)
         for name, part in self._drawn(parts):
             part.sampler.check(tables[name], f"data.{name}", name)
             if name in self.tasks and (last := part.sampler.tasks(tables[name])) is not None:
@@ -256,7 +188,7 @@ class EpisodicDataModule(L.LightningDataModule):
                 self.unknown[name] = Content(Table.joined([piece.table for piece in pieces]), tuple((p, None) for p in pieces))
         if not self._allow_seen:
             classed = [name for name, _ in self._drawn(parts) if self.prepared[name].table.classes]
-            refuse_shared_images(self.prepared, self._kept_apart(classed), log.info)
+            refuse_shared_images(self.prepared, self._kept_apart(classed))
 
     def compute_features(self, network: FrozenNetwork, device: torch.device, training: bool = True) -> None:
         """Lets prepared parts have a frozen network's features in place of inputs; but training images that are augmented.
@@ -341,13 +273,14 @@ class EpisodicDataModule(L.LightningDataModule):
         earlier = self.trained_on or self.started_from or {}
         tested = [name for name in names if name != "train"]
         # numbers of users mean others in another source; names of classes mean the same
-        known = {name: tables[name].classes or earlier.get("source") == self.source_name(name) for name in tested}
+        known = {name: tables[name].classes or earlier.get("source") == self.parts[name].name for name in tested}
         seen_earlier = {name: set(earlier.get("classes", ()) if known[name] else ()) & set(names[name]) for name in tested}
         self.seen_classes = {name: len(seen_earlier[name] | (set(here) & set(names[name]))) for name in tested}
         if self._allow_seen:
             return
         if not self.trained_on:
-            refuse_shared_names(names, self._kept_apart([name for name in names if tables[name].classes]), self.source_name)
+            sources = {name: self.parts[name].name for name in names}
+            refuse_shared_names(names, self._kept_apart([name for name in names if tables[name].classes]), sources)
         for name, shared in seen_earlier.items():
             rule = self.split_of(name)
             if shared and (rule.by == CLASS or earlier["split"] != rule.description):
@@ -364,7 +297,7 @@ class EpisodicDataModule(L.LightningDataModule):
         return [
             (one, other)
             for one, other in combinations(names, 2)
-            if self.split_of(one).by == CLASS or self.source_name(one) != self.source_name(other)
+            if self.split_of(one).by == CLASS or self.parts[one].name != self.parts[other].name
         ]
 
     def _originals(self, name: str, table: Table) -> list[str]:
@@ -376,7 +309,7 @@ class EpisodicDataModule(L.LightningDataModule):
         """What a checkpoint says of the data that it was trained on."""
         classes = sorted({*self._train_originals, *(self.started_from or {}).get("classes", [])})
         return {
-            "source": self.source_name("train"),
+            "source": self.parts["train"].name,
             "classes": classes,
             "split": self.split.description,
             "splits_sha256": self.splits_sha256,

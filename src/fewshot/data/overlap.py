@@ -1,7 +1,8 @@
 """Classes and examples that two splits share, which would make unseen classes of seen ones."""
 
+import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from fewshot.errors import UserError
 from fewshot.tasks.streams import IntArray
 from fewshot.tasks.table import CLASS
 
+log = logging.getLogger(__name__)
+
 NAMED = 5
 """Shared classes that a message names."""
 WORDNET = re.compile(r"(?:.*/)?(n\d{8})(?!\d)")
@@ -18,28 +21,26 @@ WORDNET = re.compile(r"(?:.*/)?(n\d{8})(?!\d)")
 
 
 def refuse_shared_names(
-    classes: Mapping[str, Sequence[str]], kept_apart: Iterable[tuple[str, str]], source_name: Callable[[str], str]
+    classes: Mapping[str, Sequence[str]], kept_apart: Iterable[tuple[str, str]], sources: Mapping[str, str]
 ) -> None:
     """Refuses classes of one name in two parts, before any content is read.
 
     Args:
         classes: of each part.
         kept_apart: pairs of parts.
-        source_name: of a part.
+        sources: name of each part's source.
+
+    Raises:
+        UserError: there are such.
     """
     for one, other in kept_apart:
-        _refuse(source_name(one), one, other, sorted(set(classes[one]) & set(classes[other])))
+        _refuse(sources[one], one, other, sorted(set(classes[one]) & set(classes[other])))
 
 
-def tell_of_imagenet(
-    source: str,
-    part: str,
-    classes: Sequence[str],
-    trained: Iterable[str],
-    pretrained_on: str | None,
-    say: Callable[[str], None],
+def log_imagenet_classes(
+    source: str, part: str, classes: Sequence[str], trained: Iterable[str], pretrained_on: str | None
 ) -> None:
-    """Tells of tested classes that are ImageNet's and were seen there: in training by another name, or by a pretrained network.
+    """Logs how many tested classes are ImageNet's and were seen: in training by another name, or by a pretrained network.
 
     Args:
         source: of the part.
@@ -47,7 +48,6 @@ def tell_of_imagenet(
         classes: of the part; those of Stanford Dogs begin with an id of WordNet, those of mini- and tieredImageNet are one.
         trained: classes that the training part has, or had.
         pretrained_on: what a network that is not trained here has learned from.
-        say: told it.
     """
     ids = {found[1]: name for name in classes if (found := WORDNET.match(name))}
     earlier = {found[1]: name for name in trained if (found := WORDNET.match(name))}
@@ -56,17 +56,19 @@ def tell_of_imagenet(
     for count, where in ((in_training, "in training, by other names"), (by_network, "by the network that came with weights")):
         if count:
             of = f"{count} of the {len(classes)} {part} classes"
-            say(f"{source}: {of} are ImageNet's and were seen {where}: they are not unseen")
+            log.info(f"{source}: {of} are ImageNet's and were seen {where}: they are not unseen")
 
 
-def refuse_shared_images(
-    parts: Mapping[str, Content], kept_apart: Iterable[tuple[str, str]], say: Callable[[str], None]
-) -> None:
-    """Refuses classes of two parts with half of their examples in common, whatever their names; counts what else is shared.
+def refuse_shared_images(parts: Mapping[str, Content], kept_apart: Iterable[tuple[str, str]]) -> None:
+    """Refuses classes of two parts with half of their examples in common, whatever their names.
+
+    Examples that two parts share without sharing a class are counted in the log.
 
     Args:
         kept_apart: pairs of parts.
-        say: told of examples that two parts share without sharing a class.
+
+    Raises:
+        UserError: there are such classes.
     """
     for one, other in kept_apart:
         pairs = _examples_shared(parts[one], parts[other])
@@ -77,7 +79,7 @@ def refuse_shared_images(
         if pairs:
             named = ", ".join(f"{shared} of {classes[a]} and {others[b]}" for (a, b), shared in list(pairs.items())[:NAMED])
             rest = f" and {len(pairs) - NAMED} more pairs of classes" if len(pairs) > NAMED else ""
-            say(f"{source}: the {one} and {other} splits share {sum(pairs.values())} of their examples: {named}{rest}")
+            log.info(f"{source}: the {one} and {other} splits share {sum(pairs.values())} of their examples: {named}{rest}")
 
 
 def _examples_shared(one: Content, other: Content) -> dict[tuple[int, int], int]:

@@ -18,12 +18,16 @@ class ComputedTasks(Tasks):
         x: inputs, of each row.
         description: the size of a task in plain values (``ways``, ``shots``, ``queries``), as the protocol of a result has it.
         seed: of what is computed.
+        has_labels, apart, replacement: as those of `Part`.
     """
 
     name: str
     x: ArraySpec
     description: dict[str, object]
     seed: int = 0
+    has_labels = False
+    apart = None
+    replacement = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,36 @@ class Part:
     sampler: Sampler
     seed: int = 0
     unknown: Source | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the source."""
+        return self.source.name
+
+    @property
+    def x(self) -> ArraySpec:
+        """Inputs, of each row."""
+        return self.source.x
+
+    @property
+    def description(self) -> dict[str, object]:
+        """Ways, shots and queries of a task, and what else it is drawn by, in plain values."""
+        return self.sampler.description
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a row's target is its class, not a value."""
+        return self.source.y is None
+
+    @property
+    def apart(self) -> str | None:
+        """The column of which no value is on both sides of a task; None where none is kept apart."""
+        return self.sampler.apart
+
+    @property
+    def replacement(self) -> bool | None:
+        """Whether rows of one task may be in others; None of tasks that are computed, which have no rows."""
+        return self.sampler.replacement
 
 
 def class_tasks(

@@ -43,8 +43,8 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
     if ways and part in datamodule.unknown:
         return _with_rows_of_no_class(datamodule, part, rows, ways), own
     if ways:
-        stream = (datamodule.source_name(part), part, datamodule.seed_of(part))
-        unknown = draw_unknown(content.table, rows, ways, stream, datamodule.apart(part))
+        of_part = datamodule.parts[part]
+        unknown = draw_unknown(content.table, rows, ways, (of_part.name, part, of_part.seed), of_part.apart)
         query = torch.cat([rows.query, unknown], dim=1) if rows.query is not None else unknown
         labels = None if rows.query_y is None else torch.cat([rows.query_y, torch.zeros_like(unknown)], dim=1)
         rows = replace(rows, query=query, query_y=labels)
@@ -53,11 +53,11 @@ def with_unknown(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways
 
 def _with_rows_of_no_class(datamodule: EpisodicDataModule, part: str, rows: TaskRows, ways: int) -> TaskBatch:
     """Of the part's own source of them, as many as `ways` classes have queries, or all that there are and may be asked for."""
-    content, unknown, apart = datamodule.prepared[part], datamodule.unknown[part], datamodule.apart(part)
+    content, unknown, of_part = datamodule.prepared[part], datamodule.unknown[part], datamodule.parts[part]
     batch = content.gather(rows)
-    key = stream_key("no class", datamodule.source_name(part), part, datamodule.seed_of(part))
+    key = stream_key("no class", of_part.name, part, of_part.seed)
     orders = uniforms(key, rows.index.tolist(), len(unknown.table)).argsort(axis=1)
-    free = [~beside_support(content.table, unknown.table, task, apart) for task in rows]
+    free = [~beside_support(content.table, unknown.table, task, of_part.apart) for task in rows]
     count = ways * batch.query_x.shape[1] // batch.ways
     chosen = torch.from_numpy(np.stack([order[of_task[order]][:count] for order, of_task in zip(orders, free, strict=True)]))
     none = chosen[:, :0]

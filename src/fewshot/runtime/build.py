@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.data.parts import Part
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner
@@ -121,11 +120,9 @@ def require_objective(datamodule: EpisodicDataModule, model: MetaLearner) -> Non
     """
     asked = model.objective.name
     for name, part in datamodule.parts.items():
-        labels = isinstance(part, Part) and part.source.y is None
-        found = "classification" if labels else "regression"
+        found = "classification" if part.has_labels else "regression"
         if found != asked:
-            name_of = datamodule.source_name(name)
-            raise UserError(f"objective={asked} but data.{name} is of {name_of}; set objective={found}, or other data")
+            raise UserError(f"objective={asked} but data.{name} is of {part.name}; set objective={found}, or other data")
 
 
 def pretrained_on(model: MetaLearner) -> str | None:

@@ -91,7 +91,7 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     if members:
         model = Ensemble(model, [member["state_dict"] for member in members])
     what = f"{len(members)} checkpoints of {run}" if members else str(checkpoint)
-    log.info(f"Evaluating {what} on {datamodule.source_name(cfg.split)}, {cfg.split} split")
+    log.info(f"Evaluating {what} on {datamodule.parts[cfg.split].name}, {cfg.split} split")
     log.info(f"Results: {cfg.paths.output_dir}")
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate

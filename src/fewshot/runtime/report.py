@@ -112,17 +112,17 @@ class Report:
 
     def protocol(self) -> dict[str, Any]:
         """All that a figure depends on, in plain values."""
-        data, size = self.datamodule, self.datamodule.task_size(self.split)
-        unknown = getattr(data.parts[self.split], "unknown", None)
+        data, part = self.datamodule, self.datamodule.parts[self.split]
+        size, unknown = part.description, getattr(part, "unknown", None)
         return {
-            "data": data.source_name(self.split),
+            "data": part.name,
             "image_shape": list(data.image_shape),
             "split": self.split,
             "splits_sha256": data.splits_sha256,
             "split_rule": data.split.description,
-            "split_rules": {part: data.split_of(part).description for part in data.prepared},
+            "split_rules": {name: data.split_of(name).description for name in data.prepared},
             "seen_classes": data.seen_classes,
-            "sources": {part: data.source_name(part) for part in data.prepared},
+            "sources": {name: data.parts[name].name for name in data.prepared},
             "splits_classes": {split: len(prepared.table.classes) for split, prepared in data.prepared.items()},
             "splits_rows": {split: len(prepared.table) for split, prepared in data.prepared.items()},
             "splits_units": data.splits_units,
@@ -131,11 +131,11 @@ class Report:
             "queries": size["queries"],
             "within_group": size.get("within") is not None,
             "within": size.get("within"),
-            "apart": size.get("apart"),
-            "replacement": data.replacement(self.split),
+            "apart": part.apart,
+            "replacement": part.replacement,
             "unknown_source": None if unknown is None else unknown.name,
             "unknown_ways": self.cfg.data.eval.get("unknown_ways", 0) if self.unknown else 0,
-            "eval_seed": data.seed_of(self.split),
+            "eval_seed": part.seed,
             **{f"{split}_tasks": self._tasks().get(split, count) for split, count in data.tasks.items()},
             "train": self.training,
             **self.model.description,

@@ -218,7 +218,7 @@ def _conclude(
         trainer,
         split="test" if cfg.test else "val",
         training={
-            **datamodule.task_size("train"),
+            **datamodule.parts["train"].description,
             "meta_batch_size": datamodule.meta_batch_size,
             "steps": trainer.global_step,
             "checkpoint": "best" if path else None,
@@ -258,11 +258,11 @@ def _splits(cfg: DictConfig) -> list[str]:
 
 
 def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearner, folder: Path, done: int) -> None:
-    size, description = datamodule.task_size("train"), model.description
+    size, description = datamodule.parts["train"].description, model.description
     steps = f"{_counted(cfg.trainer.max_steps, 'outer step')} of {_counted(datamodule.meta_batch_size, 'task')}"
     log.info(
         f"{description['model']} · {description['backbone']} ({description['parameters']:,} parameters) · "
-        f"{datamodule.source_name('train')} · {task_text(size)} · "
+        f"{datamodule.parts['train'].name} · {task_text(size)} · "
         f"{steps if model.takes_outer_steps else 'no outer step'} · seed {cfg.seed}"
     )
     if cfg.control is not None:
@@ -283,7 +283,7 @@ def _trained_on(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> d
 
 
 def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on, asked = _trained_on(checkpoint, datamodule)["source"], datamodule.source_name("train")
+    trained_on, asked = _trained_on(checkpoint, datamodule)["source"], datamodule.parts["train"].name
     if trained_on != asked:
         raise UserError(f"{LAST} was trained on {trained_on}, the config asks for {asked}; choose another hydra.run.dir")
 
@@ -293,6 +293,6 @@ def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataMod
     for split, digest in datamodule.images_sha256.items():  # computed tasks have none
         if split != "test" and trained_on.get(split, digest) != digest:
             raise UserError(
-                f"{LAST} was trained with other images: those of the {split} split of {datamodule.source_name(split)} have "
+                f"{LAST} was trained with other images: those of the {split} split of {datamodule.parts[split].name} have "
                 "been replaced since; put them back or choose another hydra.run.dir"
             )

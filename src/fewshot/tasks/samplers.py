@@ -43,6 +43,11 @@ class Sampler(ABC):
         """Whether rows of one task may be in others."""
         return True
 
+    @property
+    def apart(self) -> str | None:
+        """The column of which no value is on both sides of a task; None where none is kept apart."""
+        return None
+
     def tasks(self, table: Table) -> int | None:
         """How many tasks there are; None where there is no end."""
         return None

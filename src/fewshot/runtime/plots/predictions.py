@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.data.parts import Part
 from fewshot.models.base import MetaLearner
 from fewshot.tasks.batch import TaskBatch
 
@@ -57,8 +56,8 @@ class Answers:
 
 def are_pictures(datamodule: EpisodicDataModule) -> bool:
     """Whether a dataset's inputs are images that can be shown, of classes."""
-    shape, part = datamodule.image_shape, datamodule.parts["test"]
-    return len(shape) == 3 and shape[0] in (1, 3) and isinstance(part, Part) and part.source.y is None
+    shape = datamodule.image_shape
+    return len(shape) == 3 and shape[0] in (1, 3) and datamodule.parts["test"].has_labels
 
 
 def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[int]) -> Answers:
@@ -87,7 +86,7 @@ def answers(trainer: L.Trainer, model: MetaLearner, split: str, tasks: Sequence[
 
 def _classes(datamodule: EpisodicDataModule, split: str, batch: TaskBatch) -> list[list[str]]:
     if batch.rows.class_id is None:
-        raise ValueError(f"tasks of {datamodule.source_name(split)} have no classes to be named")
+        raise ValueError(f"tasks of {datamodule.parts[split].name} have no classes to be named")
     names = datamodule.prepared[split].table.classes
     return [[names[number] for number in of_task] for of_task in batch.rows.class_id.tolist()]
 
