@@ -201,7 +201,7 @@ def test_a_deep_network_takes_a_step(tmp_path):
     ],
 )
 def test_what_only_building_finds(tmp_path, monkeypatch, overrides, message):
-    monkeypatch.setattr("fewshot.runtime.build.find_spec", lambda name: name)  # whether the extra is installed or not
+    monkeypatch.setattr("fewshot.runtime.build_logger.find_spec", lambda name: name)  # whether the extra is installed or not
     done = main("train.py", *TINY, *overrides, f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert message in done.err

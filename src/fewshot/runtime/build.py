@@ -5,18 +5,13 @@ within whatever the instantiated part refers to, so it is given parts of a copy.
 """
 
 import inspect
-import socket
 from copy import deepcopy
-from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import lightning as L
 from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -27,74 +22,16 @@ from fewshot.errors import UserError, suggest
 from fewshot.models.base import MetaLearner
 from fewshot.models.classifier import Classifier
 from fewshot.predict.targets import leave_files
+from fewshot.runtime.build_logger import build_logger
 from fewshot.runtime.checkpoints import AtomicCheckpointIO
 from fewshot.runtime.config_check import SHARED
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile, choices
-from fewshot.runtime.distributed import rank
-
-EXTRAS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
-"""Loggers whose package is an extra of its name."""
-REMEDIES = {
-    "wandb": "wandb login, or logger.wandb.offline=true keeps everything in the run's folder",
-    "mlflow": "start the server, or take MLFLOW_TRACKING_URI away: then figures are kept in the run's folder",
-}
 
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """The config as plain containers, its references resolved or as they stand."""
     container: dict[str, Any] = OmegaConf.to_container(cfg, resolve=resolve)  # type: ignore[assignment]
     return container
-
-
-def _build_logger(node: DictConfig, first_step: int) -> Logger:
-    """A logger that goes on at a step, where it is one that has to be told.
-
-    Raises:
-        UserError: its package is not installed.
-    """
-    name = node._target_.rpartition(".")[2]
-    extra = EXTRAS.get(name)
-    if extra is not None and find_spec(extra) is None:
-        raise UserError(f"logger={extra} needs a package that is not installed; make extras, or pip install {extra}")
-    key = {"TensorBoard": "purge_step", "MetricsCsv": "first_step"}.get(name)
-    if extra == "mlflow":
-        _reach("logger.mlflow.tracking_uri", node.tracking_uri, REMEDIES[extra])
-    if extra == "wandb" and rank() == 0 and not node.offline:
-        import wandb
-
-        settings = wandb.setup().settings  # of its own files and environment variables
-        if settings.mode not in ("offline", "disabled", "dryrun"):
-            _reach("WANDB_BASE_URL", settings.base_url, REMEDIES[extra])
-    try:
-        logger: Logger = instantiate(node, **({key: first_step} if key and first_step else {}))
-        if extra is not None and rank() == 0:
-            _ = logger.experiment  # type: ignore[attr-defined]  # connects, which would wait for the first figure
-    except Exception as error:
-        if extra is None:
-            raise
-        reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
-        raise UserError(f"logger={extra} does not start ({reason}); {REMEDIES[extra]}") from error
-    return logger
-
-
-def _reach(key: str, uri: str, remedy: str) -> None:
-    """Refuses a server that does not answer: its library would try for minutes. Behind a proxy, nothing is tried.
-
-    Args:
-        key: that names the server.
-        uri: of the server.
-        remedy: what to do instead.
-
-    Raises:
-        UserError: it does not answer.
-    """
-    address = urlsplit(uri)
-    if address.scheme in ("http", "https") and address.scheme not in getproxies():
-        try:
-            port = address.port or {"http": 80, "https": 443}[address.scheme]
-            socket.create_connection((address.hostname or "", port), timeout=5).close()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{key}={uri} does not answer ({error}); {remedy}") from error
 
 
 def build_data(cfg: DictConfig) -> EpisodicDataModule:
@@ -166,16 +103,12 @@ def build_model(cfg: DictConfig, classes: int | None = None) -> MetaLearner:
 
 
 def _inputs_of(cfg: DictConfig) -> str:
-    """What the data's inputs are, as `MetaLearner.inputs` has it."""
-    return (
-        "text"
-        if "buckets" in cfg.data
-        else "ratings"
-        if "tokens" in cfg.data
-        else "images"
-        if len(cfg.data.image_shape) == 3
-        else "vectors"
-    )
+    """What the data's inputs are, by a name of `MetaLearner.inputs`."""
+    if "buckets" in cfg.data:
+        return "text"
+    if "tokens" in cfg.data:
+        return "ratings"
+    return "images" if len(cfg.data.image_shape) == 3 else "vectors"
 
 
 def _class_of(group: str, target: str) -> type:
@@ -244,7 +177,7 @@ def build_trainer(cfg: DictConfig, first_step: int = 0) -> L.Trainer:
     _check_monitors(callbacks, cfg.objective.monitor)
     if not cfg.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, LightningProgressBar)]
-    loggers = [_build_logger(node, first_step) for node in cfg.logger.values()]
+    loggers = [build_logger(node, first_step) for node in cfg.logger.values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=callbacks,
