@@ -6,20 +6,18 @@ central differences of a plain loop in place, tasks together with each alone, an
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import blank_inputs, ids_of
-from fewshot.backbones.norm import norm_mode
 from fewshot.errors import UserError
-from fewshot.inner.call import preserve_buffers, query_outputs, unfused_attention
-from fewshot.inner.engine import Engine
+from fewshot.inner.call import preserve_buffers, unfused_attention
 from fewshot.inner.unrolled import Unrolled
 from fewshot.models.base import MetaLearner
+from fewshot.models.central_differences import CLOSE, UnfitError, faulty_layer, first_order_remedy, require_meta_gradient
 from fewshot.models.maml import MAML
 from fewshot.tasks.batch import TaskBatch, TaskRows
 
@@ -29,18 +27,8 @@ WAYS = 2
 """Classes of the tiny tasks."""
 SHOTS = QUERIES = 2
 """Their images of each class: the least with which batch normalisation has a gradient in a layer of one position."""
-STEPS = (1e-6, 1e-7, 1e-8)
-"""Of central differences along a unit vector; one of them meets neither kinks nor rounding."""
-ROUNDING = 1e-14
-"""Of a loss."""
-CLOSE = 1e-3
-"""Largest relative distance of two numbers that are the same; a wrong second derivative is further away."""
 CHANGES = "what it computes changes from call to call (dropout, noise, a state); an inner loop would adapt to that"
 REACHES = "tasks that are computed together are not what each is alone: one reaches another"
-
-
-class UnfitError(Exception):
-    """What a model cannot do with its network; one line."""
 
 
 def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
@@ -61,7 +49,7 @@ def probe(model: MetaLearner, input_shape: Sequence[int]) -> str | None:
         return None
     dtype, values = next(model.parameters()).dtype, model.objective.name == "regression"
     batch = tiny_tasks(input_shape, dtype, values=values, ids=ids_of(model.network))
-    _name_unused(model, batch)
+    _warn_of_unused_layers(model, batch)
     if not isinstance(model, MAML):
         _try(model, batch, "")
         return None
@@ -120,8 +108,8 @@ def _require_features(model: MetaLearner, input_shape: Sequence[int]) -> None:
         )
 
 
-def _name_unused(model: MetaLearner, batch: TaskBatch) -> None:
-    """Says which layers the forward pass never uses."""
+def _warn_of_unused_layers(model: MetaLearner, batch: TaskBatch) -> None:
+    """Warns of layers that the forward pass never uses."""
     features = model.network.get_submodule("features")
     learned = {name: parameter for name, parameter in features.named_parameters() if parameter.requires_grad}
     if not learned:
@@ -148,14 +136,14 @@ def _try(model: MetaLearner, batch: TaskBatch, remedy: str) -> tuple[Tensor, Ten
 def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Losses, meta-gradient and outputs of a model with the engine that it has; raises `UnfitError` where these are wrong."""
     last, inner_loop = batch.slice(1, 2), isinstance(model, MAML)
-    with _left_alone(model, with_buffers=inner_loop):
+    with _require_unchanged(model, with_buffers=inner_loop):
         losses, gradient = _computed(model.train(), batch)
         alone, _ = _computed(model, last)
         if not _same(losses[1:], alone):
             random = not _same(alone, _computed(model, last)[0])
             if inner_loop or not random:
                 raise UnfitError(CHANGES if random else REACHES)
-    with _left_alone(model):
+    with _require_unchanged(model):
         outputs = _evaluated(model.eval(), batch)
         if not _same(outputs[1:], _evaluated(model, last)):
             raise UnfitError(REACHES if _same(outputs, _evaluated(model, batch)) else CHANGES)
@@ -166,12 +154,12 @@ def _check(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor
             if not _same(outputs[1:, :, :-1], changed[:, :, :-1]):
                 raise UnfitError("a query's answer depends on the other queries: normalise by fewshot.backbones.norm.BatchNorm")
     if isinstance(model, MAML) and isinstance(model.inner, Unrolled) and gradient.dtype == torch.float64:
-        _compare_with_differences(model, model.inner, batch, gradient)
+        require_meta_gradient(model, model.inner, batch, gradient)
     return losses, gradient, outputs
 
 
 @contextmanager
-def _left_alone(model: MetaLearner, with_buffers: bool = True) -> Iterator[None]:
+def _require_unchanged(model: MetaLearner, with_buffers: bool = True) -> Iterator[None]:
     """Refuses what changes the network."""
 
     def held() -> list[Tensor]:
@@ -192,7 +180,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
     """Losses and the mean meta-gradient, flat; leaves none behind."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    learned = model.learned
     try:
         if isinstance(model, MAML):
             losses, _ = model.engine_for(batch).meta_gradient(batch, len(batch), model.inner.landmarks[-1])
@@ -202,7 +190,7 @@ def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         return losses, torch.cat([gradient.flatten() for gradient in found]) if found else losses
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise UnfitError(
-            f"{_layer(error, model, batch)} cannot be differentiated ({_first_line(error)}){_lower_order(model)}"
+            f"{_layer(error, model, batch)} cannot be differentiated ({_first_line(error)}){first_order_remedy(model)}"
         ) from error
     finally:
         for parameter in model.parameters():
@@ -215,12 +203,6 @@ def _evaluated(model: MetaLearner, batch: TaskBatch) -> Tensor:
             return model.evaluate(batch)
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise UnfitError(f"{_layer(error, model, batch)} cannot be evaluated ({_first_line(error)})") from error
-
-
-def _lower_order(model: MetaLearner) -> str:
-    inner = model.inner if isinstance(model, MAML) else None
-    second_order = isinstance(inner, Unrolled) and inner.second_order(inner.landmarks[-1])
-    return "; set model.inner.first_order=true" if second_order else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -238,146 +220,6 @@ def _layer(error: Exception, model: MetaLearner, batch: TaskBatch) -> str:
         trace = trace.tb_next
     names = [(name, layer) for root in inside[:1] for name, layer in root.named_modules() if layer is inside[-1]]
     if not names:
-        return _faulty_layer(model, batch) or type(model.network.get_submodule("features")).__name__
+        return faulty_layer(model, batch) or type(model.network.get_submodule("features")).__name__
     name, layer = names[0]
     return f"{name.removeprefix('module.') or 'network'} ({type(layer).__name__})"
-
-
-def _compare_with_differences(model: MAML, inner: Unrolled, batch: TaskBatch, gradient: Tensor) -> None:
-    """Of the mean query loss, along a direction in which each element counts about as much as it does in the meta-gradient."""
-    if not gradient.isfinite().all():
-        raise UnfitError("its meta-gradient is not finite")
-    signs = torch.randint(2, gradient.shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
-    along = signs * gradient / gradient.norm().clamp(min=1e-30)
-    expected, size = float(gradient @ along), float((gradient * along).norm())
-    second_order, engine = inner.second_order(inner.landmarks[-1]), model.engine_for(batch)
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    parts = torch.split(along, [parameter.numel() for parameter in learned])
-    direction = [part.view_as(parameter) for part, parameter in zip(parts, learned, strict=True)]
-    slopes = [_descended(engine, inner, task) for task in batch]
-
-    def loss() -> float:
-        """To first order, inner gradients are what they were."""
-        return sum(
-            _descended(engine, inner, task, None if second_order else of_task)[0]
-            for task, (_, of_task) in zip(batch, slopes, strict=True)
-        ) / len(batch)
-
-    found = []
-    for step in STEPS:
-        found.append(_central_difference(loss, learned, direction, step))
-        if abs(found[-1] - expected) <= CLOSE * (abs(expected) + size) + ROUNDING / step:
-            return
-    layer = _faulty_layer(model, batch)
-    off = f"its meta-gradient differs from central differences, {expected:.4g} from {found[0]:.4g}"
-    if layer is not None:
-        raise UnfitError(f"PyTorch's derivatives of {layer} are not those of what it computes ({off}){_lower_order(model)}")
-    raise UnfitError(f"{off}: something in forward detaches, or computes again in backward as torch.utils.checkpoint does")
-
-
-def _central_difference(
-    function: Callable[[], float], tensors: Sequence[Tensor], direction: Sequence[Tensor], step: float
-) -> float:
-    """The derivative of a function of some tensors along a direction, by changing them in place and back."""
-    kept, values = [tensor.detach().clone() for tensor in tensors], []
-    for sign in (step, -step):
-        with torch.no_grad():
-            for tensor, value, towards in zip(tensors, kept, direction, strict=True):
-                tensor.copy_(value + sign * towards)
-        values.append(function())
-    with torch.no_grad():
-        for tensor, value in zip(tensors, kept, strict=True):
-            tensor.copy_(value)
-    return (values[0] - values[1]) / (2 * step)
-
-
-def _descended(
-    engine: Engine, inner: Unrolled, task: TaskBatch, given: list[Sequence[Tensor]] | None = None
-) -> tuple[float, list[Sequence[Tensor]]]:
-    """A task's query loss after descent of the network itself, put back afterwards, and the inner gradients of each step.
-
-    Args:
-        given: inner gradients to use; None computes them.
-    """
-    network, rates, total = engine.network, engine.rates, 0.0
-    used: list[Sequence[Tensor]] = []
-    parameters = list(network.parameters())
-    adapted = [parameter for parameter, chosen in zip(parameters, inner.adapted(network), strict=True) if chosen]
-    kept = [(parameter, parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
-    try:
-        with torch.no_grad():
-            init = {} if engine.task_init is None else engine.task_init(task.support_x, task.support_y)
-            for name, value in init.items():
-                network.get_parameter(name).copy_(value)
-        anchors = [parameter.detach().clone() for parameter in adapted]
-        for step, weight in enumerate(inner.loss_weights(inner.landmarks[-1])):
-            with norm_mode(step=step), preserve_buffers(network), unfused_attention():
-                if given is None:
-                    for parameter in adapted:
-                        parameter.requires_grad_()
-                    loss = engine.loss(network(task.support_x), task.support_y)
-                    used.append(torch.autograd.grad(loss, adapted, materialize_grads=True))
-                else:
-                    used.append(given[step])
-            with torch.no_grad(), norm_mode(step=step), preserve_buffers(network), unfused_attention():
-                pulls = [inner.proximal * (parameter - anchor) for parameter, anchor in zip(adapted, anchors, strict=True)]
-                gradients = rates.transformed([slope + pull for slope, pull in zip(used[-1], pulls, strict=True)])
-                for parameter, rate, slope in zip(adapted, rates.at(step), gradients, strict=True):
-                    parameter.sub_(rate * slope)
-                if weight:
-                    outputs = query_outputs(network, task.support_x, task.query_x, engine.batch_norm)
-                    total += weight * float(engine.loss(outputs, task.query_y))
-    finally:
-        with torch.no_grad():
-            for parameter, value, learned in kept:
-                parameter.copy_(value).requires_grad_(learned)
-    return total, used
-
-
-def _faulty_layer(model: MetaLearner, batch: TaskBatch) -> str | None:
-    """The first layer, from the innermost, whose second derivative PyTorch has not or not rightly; None where there is none."""
-    features = model.network.get_submodule("features")
-    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
-    handles = [
-        layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs))) for layer in features.modules()
-    ]
-    try:
-        with preserve_buffers(features), torch.no_grad(), unfused_attention():
-            features(batch.support_x[0])
-    finally:
-        for handle in handles:
-            handle.remove()
-    names = {layer: name for name, layer in features.named_modules()}
-    for layer, inputs in calls:
-        if all(isinstance(x, Tensor) and x.is_floating_point() for x in inputs) and not _is_twice_differentiable(layer, inputs):
-            return f"features.{names[layer]} ({type(layer).__name__})".replace(". ", " ")
-    return None
-
-
-def _is_twice_differentiable(layer: nn.Module, inputs: Sequence[Tensor]) -> bool:
-    """By central differences of the first derivative of half the sum of the squared outputs."""
-    leaves = [*(p for p in layer.parameters() if p.requires_grad), *(x.detach().clone().requires_grad_() for x in inputs)]
-    given = leaves[len(leaves) - len(inputs) :]
-
-    def first(create_graph: bool = False) -> tuple[Tensor, ...]:
-        with preserve_buffers(layer), unfused_attention():
-            outputs = layer(*given)
-        total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum() / 2
-        return torch.autograd.grad(total, leaves, create_graph=create_graph, materialize_grads=True)
-
-    try:
-        slopes = first(create_graph=True)
-        towards = [slope.detach() for slope in slopes]
-        along = torch.stack([(slope * fixed).sum() for slope, fixed in zip(slopes, towards, strict=True)]).sum()
-        second = torch.autograd.grad(along, leaves, materialize_grads=True)
-    except (RuntimeError, NotImplementedError):
-        return False
-    size = torch.nn.utils.get_total_norm(second)
-
-    def function() -> float:
-        return float(sum((slope * fixed).sum() for slope, fixed in zip(first(), towards, strict=True)))
-
-    direction = [slope / size.clamp(min=1e-30) for slope in second]
-    return any(
-        abs(_central_difference(function, leaves, direction, step) - size) <= CLOSE * size + ROUNDING / step for step in STEPS
-    )
