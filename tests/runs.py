@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from fewshot.models.base import SCHEMA
+from fewshot.models.checkpoint_entry import SCHEMA, shapes_of
 from fewshot.runtime.build import build_data, build_model
 
 SPOILT = 0.3
@@ -23,8 +23,8 @@ def untrained(cfg, classes=10, spoilt=SPOILT):
     content = {
         "state_dict": model.state_dict(),
         "fewshot": {
-            "schema": SCHEMA, "model": type(model).__name__, "shapes": model._shapes(), "skipped_steps": 0, "max_steps": 1,
-            "val_metrics": {},
+            "schema": SCHEMA, "model": type(model).__name__, "shapes": shapes_of(model.network), "skipped_steps": 0,
+            "max_steps": 1, "val_metrics": {},
         },
     }  # fmt: skip
     write_run(folder, cfg, content)

@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestCentroid
 
 from fewshot.errors import UserError
 from fewshot.models.baseline import DECAY, Baseline
+from fewshot.models.checkpoint_entry import shapes_of
 from fewshot.models.classifier import Cosines, classes_of
 from fewshot.models.simpleshot import SimpleShot
 from fewshot.models.tim import TIM
@@ -253,7 +254,7 @@ def test_a_classifier_comes_back_without_its_training_split(tmp_path):
         "fewshot": {
             "schema": 1,
             "model": "SimpleShot",
-            "shapes": trained._shapes(),
+            "shapes": shapes_of(trained.network),
             "skipped_steps": 0,
             "max_steps": 1,
             "val_metrics": {},

@@ -11,6 +11,7 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.errors import UserError
 from fewshot.inner.unrolled import Unrolled
+from fewshot.models.checkpoint_entry import shapes_of
 from fewshot.models.maml import MAML
 from fewshot.runtime.callbacks import SaveLast
 from fewshot.runtime.environment import quieten
@@ -167,7 +168,7 @@ def test_checkpoints_count_outer_steps_and_load_as_plain_data(toy_data, tmp_path
             "the checkpoint's network has features.blocks.0.0.bias of shape None",
         ),
         (
-            {"fewshot": {"schema": 1, "model": "MAML", "shapes": make_model()._shapes()}},
+            {"fewshot": {"schema": 1, "model": "MAML", "shapes": shapes_of(make_model().network)}},
             "the checkpoint does not hold what it lists",
         ),
     ],

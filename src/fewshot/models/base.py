@@ -1,4 +1,4 @@
-"""What all meta-learners share: the outer step, and honest records of evaluation."""
+"""What all meta-learners share: the outer step, and the records of validation and test."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -19,17 +19,12 @@ from fewshot.evaluation.results import metrics_of
 from fewshot.evaluation.task_scores import PredictionRecord, TaskRecord, TaskScores
 from fewshot.inner.memory import Forecast, peak_bytes
 from fewshot.models.all_reduce import average_over_tasks, smallest
+from fewshot.models.checkpoint_entry import SCHEMA, require_same_model, shapes_of
 from fewshot.objectives import Classification, Objective, Predictions
 from fewshot.tasks.batch import MetaBatch, TaskBatch, count_tasks
 from fewshot.tasks.streams import stream_key
 
 log = logging.getLogger(__name__)
-
-SCHEMA = 1
-"""Of what is added to a checkpoint; raised when its meaning changes."""
-
-ADDED = {"model", "shapes", "skipped_steps", "max_steps", "val_metrics"}
-"""Its keys."""
 
 ON_NONFINITE = ("stop", "skip")
 LAST_TASK = 2**62
@@ -80,14 +75,14 @@ class MetaLearner(L.LightningModule, ABC):
         if on_nonfinite not in ON_NONFINITE:
             raise UserError(f"model.on_nonfinite={on_nonfinite} is unknown{suggest(on_nonfinite, ON_NONFINITE)}")
         self.automatic_optimization = False
-        _refuse_statistics_of_others(network)
+        _refuse_shared_statistics(network)
         self.network = network
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._gradient_clip = gradient_clip
         self._on_nonfinite = on_nonfinite
         self._seed = seed
-        self._said_single = False
+        self._warned_of_single_query = False
         self.skipped_steps = 0
         scores, last = (*self.objective.step_scores, "loss"), self.objective.last_scores
         self._val_record, self._test_record = TaskRecord(scores, last), TaskRecord(scores, last)
@@ -116,7 +111,7 @@ class MetaLearner(L.LightningModule, ABC):
         return batch.support_x.flatten(2), batch.query_x.flatten(2)
 
     def adapted(self, task: TaskBatch) -> nn.Module:
-        """The model adapted to one task: inputs ``(B, ...)`` to outputs ``(B, N)``, what `evaluate` says up to rounding.
+        """The model adapted to one task: inputs ``(B, ...)`` to outputs ``(B, N)``, up to rounding the last of `evaluate`.
 
         Args:
             task: a batch of one task, whose queries are not looked at.
@@ -124,9 +119,14 @@ class MetaLearner(L.LightningModule, ABC):
         return Episode(self, task)
 
     @property
+    def learned(self) -> list[nn.Parameter]:
+        """The parameters that the outer loop trains."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
     def takes_outer_steps(self) -> bool:
         """Whether there is anything that outer steps could train; else it is tested as it is, or as `FitsRows` left it."""
-        return any(parameter.requires_grad for parameter in self.parameters())
+        return bool(self.learned)
 
     @property
     def most_ways(self) -> int | None:
@@ -136,16 +136,16 @@ class MetaLearner(L.LightningModule, ABC):
     @property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What the protocol of a result says of this model: plain values.
+        """The entries of this model in the protocol of a result: plain values.
 
         At least its name (``model``), ``backbone``, ``batch_norm``, whether it is ``transductive``, what it adapts to a task
         (``adapt``), adaptation steps in evaluation (``eval_steps``), ``parameters``, and ``forward_multiply_adds`` of a query.
         """
 
-    def say_of_a_single_query(self, batch: TaskBatch, batch_norm: str) -> None:
+    def warn_of_single_query(self, batch: TaskBatch, batch_norm: str) -> None:
         """Warns once of a query that transductive batch normalisation normalises by nothing but itself."""
-        if batch_norm == "transductive" and batch.query_x.shape[1] == 1 and not self._said_single:
-            self._said_single = True
+        if batch_norm == "transductive" and batch.query_x.shape[1] == 1 and not self._warned_of_single_query:
+            self._warned_of_single_query = True
             log.warning(
                 "a single query is normalised by itself alone (transductive batch norm), which costs accuracy: ask for "
                 "several at once, or set model.batch_norm=inductive"
@@ -173,29 +173,32 @@ class MetaLearner(L.LightningModule, ABC):
 
     def training_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """One outer step."""
-        optimizer = cast(LightningOptimizer, self.optimizers())
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer, monitor = cast(LightningOptimizer, self.optimizers()), self.objective.monitor
+        parameters = self.learned
         for parameter in parameters:
             parameter.grad = None
-        of_losses, of_outputs, *averages = zip(*(self.meta_gradient(part, count_tasks(batch)) for part in batch), strict=True)
-        losses, seen = torch.cat(of_losses), [torch.stack(of_parts).sum(dim=0) for of_parts in averages]
-        outputs = zip(of_outputs, batch, strict=True)
-        scores = torch.cat([self.objective.scores(of_part, part.query_y)[self.objective.monitor] for of_part, part in outputs])
-        sums = torch.stack([losses.sum(), scores.to(losses.dtype).sum()])
-        tasks, loss, score = average_over_tasks(parameters, count_tasks(batch), sums, seen)
-        if self._finite(parameters, loss, *seen):
+        found = [self.meta_gradient(part, count_tasks(batch)) for part in batch]
+        of_losses, of_outputs, *of_averages = zip(*found, strict=True)
+        losses = torch.cat(of_losses)
+        averages = [torch.stack(of_parts).sum(dim=0) for of_parts in of_averages]
+        scores = [
+            self.objective.scores(outputs, part.query_y)[monitor] for outputs, part in zip(of_outputs, batch, strict=True)
+        ]
+        sums = torch.stack([losses.sum(), torch.cat(scores).to(losses.dtype).sum()])
+        tasks, loss, score = average_over_tasks(parameters, count_tasks(batch), sums, averages)
+        if self._finite(parameters, loss, *averages):
             if self._gradient_clip is not None:
                 self.clip_gradients(optimizer.optimizer, self._gradient_clip["val"], self._gradient_clip["algorithm"])
             # Through Lightning's wrapper: only then do global_step and checkpoints advance.
             optimizer.step()
-            self.move_averages(*seen)
+            self.move_averages(*averages)
         else:
             self._skip(optimizer, torch.cat([part.index for part in batch]), losses)
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         if scheduler is not None:
             scheduler.step()
         self.log("train/loss", loss / tasks, prog_bar=True)
-        self.log(f"train/{self.objective.monitor}", score / tasks, prog_bar=True)
+        self.log(f"train/{monitor}", score / tasks, prog_bar=True)
 
     @staticmethod
     def _finite(parameters: list[nn.Parameter], *others: Tensor) -> bool:
@@ -239,7 +242,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._conclude("test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = self._optimizer(self.learned)
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}
@@ -248,7 +251,7 @@ class MetaLearner(L.LightningModule, ABC):
         checkpoint["fewshot"] = {
             "schema": SCHEMA,
             "model": type(self).__name__,
-            "shapes": self._shapes(),
+            "shapes": shapes_of(self.network),
             "skipped_steps": self.skipped_steps,
             "max_steps": self.trainer.max_steps,
             "val_metrics": metrics_of("val", self.scores["val"]) if "val" in self.scores else {},
@@ -256,26 +259,7 @@ class MetaLearner(L.LightningModule, ABC):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of something else, before PyTorch lists every tensor that does not fit."""
-        saved, state = checkpoint.get("fewshot"), checkpoint.get("state_dict")
-        if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
-            raise UserError(f"the checkpoint is not one of this project's (schema {SCHEMA}); choose one that train.py wrote")
-        if saved.get("model") != type(self).__name__:
-            raise UserError(f"the checkpoint is of model {saved.get('model')}, the config asks for {type(self).__name__}")
-        here, there = self._shapes(), saved.get("shapes")
-        if not isinstance(there, dict):
-            there = {}
-        for name in sorted(here.keys() | there.keys(), key=str):
-            if here.get(name) != there.get(name):
-                raise UserError(
-                    f"the checkpoint's network has {name} of shape {there.get(name)}, the config's {here.get(name)}; "
-                    "give the backbone and dataset that the checkpoint was trained with"
-                )
-        if not saved.keys() >= ADDED or not isinstance(state, dict) or _shapes_of(state) != _shapes_of(self.state_dict()):
-            raise UserError("the checkpoint does not hold what it lists; use another")
-
-    def _shapes(self) -> dict[str, list[int]]:
-        return {name: list(parameter.shape) for name, parameter in self.network.named_parameters()}
+        require_same_model(checkpoint, type(self).__name__, self.network, self.state_dict())
 
     def _record(self, split: str, batch: TaskBatch) -> None:
         outputs = self.evaluate(batch)
@@ -288,7 +272,7 @@ class MetaLearner(L.LightningModule, ABC):
         self._record_of(split).update(batch.index, scores)
 
     def _predicted(self, batch: TaskBatch, outputs: Tensor) -> Predictions:
-        """What outputs ``(T, N*Q, O)`` say of each query; classes by their numbers in the split."""
+        """The prediction for each query from outputs ``(T, N*Q, O)``; classes by their numbers in the split."""
         predicted, probability = self.objective.predict(outputs)
         target, classes, rows = batch.query_y, batch.rows.class_id, batch.rows.query
         if classes is not None:
@@ -320,7 +304,7 @@ class MetaLearner(L.LightningModule, ABC):
 
 
 class Episode(nn.Module):
-    """A model with a support set, where answers depend on the queries that are asked together.
+    """A model with a support set, whose outputs for a query depend on the other queries of a call.
 
     Args:
         model: that evaluates tasks.
@@ -337,12 +321,12 @@ class Episode(nn.Module):
         return self.model.evaluate(replace(self._task, query_x=x[None], query_y=blank))[0, -1]
 
 
-def _shapes_of(state: dict[str, Any]) -> dict[str, list[int] | None]:
-    return {name: list(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
+def _refuse_shared_statistics(network: nn.Module) -> None:
+    """Refuses PyTorch's own batch norms, through which tasks would reach each other.
 
-
-def _refuse_statistics_of_others(network: nn.Module) -> None:
-    """PyTorch's own norms: tasks reach each other through what they remember, unless frozen, or take for one batch."""
+    One with running statistics takes them from task to task, unless it is frozen; one without takes the images of several
+    tasks for one batch.
+    """
     for name, module in network.named_modules():
         learning = any(parameter.requires_grad for parameter in module.parameters())
         remembers = getattr(module, "running_mean", None) is not None

@@ -7,7 +7,6 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
@@ -18,6 +17,7 @@ from fewshot.errors import UserError, suggest
 from fewshot.models.adapted import keep_statistics
 from fewshot.models.base import MetaLearner, OptimizerFactory
 from fewshot.models.cost import multiply_adds
+from fewshot.objectives import one_hot
 from fewshot.tasks.batch import TaskBatch
 
 BATCH_NORM_MODES = ("running", "transductive", "inductive")

@@ -62,7 +62,7 @@ class MAML(MetaLearner):
         fixed_ways: whether the head has an output for each of a fixed number of classes.
 
     Args:
-        name: of the method, as results tell it.
+        name: of the method, as results have it.
         backbone: from images to features.
         ways: classes of a training task, or the fewest and the most; the head tells the most apart.
         eval_ways: classes of a validation or test task likewise. Tasks of fewer classes than the head tells apart use its first
@@ -102,17 +102,10 @@ class MAML(MetaLearner):
                 f"data.eval.ways={eval_ways} but the network tells {ways} classes apart (data.ways in training); "
                 f"choose data.eval.ways<={ways}"
             )
-        drops = [module for module in backbone.modules() if isinstance(module, _DropoutNd | DropBlock)]
-        if any(drop.rate if isinstance(drop, DropBlock) else drop.p for drop in drops):
-            raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
+        _refuse_dropout(backbone)
         head = self.new_head(backbone.out_features, objective.width(ways))
         network = nn.Sequential(OrderedDict(features=backbone, head=head))
-        of_backbone = inner.adapted(network)[: len(list(backbone.parameters()))]
-        if any(of_backbone) and not any(parameter.requires_grad for parameter in backbone.parameters()):
-            raise UserError(
-                f"model.inner.adapt={list(inner.adapt)} names weights of {type(backbone).__name__}, which are frozen; adapt "
-                "the head alone: model.inner.adapt=[head.*]"
-            )
+        _refuse_adapting_frozen(backbone, inner, network)
         for norm in network.modules():
             if norm_per_step and isinstance(norm, BatchNorm):
                 norm.for_each_step(inner.steps)
@@ -141,7 +134,7 @@ class MAML(MetaLearner):
         return losses, outputs[..., : self._ways_of(batch, self._ways)]
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
-        self.say_of_a_single_query(batch, self._batch_norm)
+        self.warn_of_single_query(batch, self._batch_norm)
         ways = self._ways_of(batch, self._eval_ways)
         engine = self._engine_of(ways, batch)
         self._eval_engine = engine.name
@@ -221,7 +214,7 @@ class MAML(MetaLearner):
             "batch_norm": self._batch_norm,
             "engine": self._engine_asked,
             "eval_engine": self._eval_engine,
-            "parameters": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
+            "parameters": sum(parameter.numel() for parameter in self.learned),
             "forward_multiply_adds": multiply_adds(self.network, self._input_shape),
             **self.inner.description,
             "norm_per_step": self._norm_per_step,
@@ -229,6 +222,22 @@ class MAML(MetaLearner):
         }
 
 
+def _refuse_dropout(backbone: Backbone) -> None:
+    drops = [module for module in backbone.modules() if isinstance(module, _DropoutNd | DropBlock)]
+    if any(drop.rate if isinstance(drop, DropBlock) else drop.p for drop in drops):
+        raise UserError("model.backbone.drop_rate: an inner loop would adapt to what happened to be left; set it to 0")
+
+
+def _refuse_adapting_frozen(backbone: Backbone, inner: InnerLoop, network: nn.Sequential) -> None:
+    """Refuses patterns in ``model.inner.adapt`` that name weights of a frozen backbone, the first part of the network."""
+    parameters = list(backbone.parameters())
+    if any(inner.adapted(network)[: len(parameters)]) and not any(parameter.requires_grad for parameter in parameters):
+        raise UserError(
+            f"model.inner.adapt={list(inner.adapt)} names weights of {type(backbone).__name__}, which are frozen; adapt "
+            "the head alone: model.inner.adapt=[head.*]"
+        )
+
+
 def _loss_of_first(objective: Objective, width: int, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Of the first outputs alone, those that a task has classes for."""
+    """The loss of the first outputs alone, those that a task has classes for."""
     return objective.loss(outputs[:, :width], targets)
