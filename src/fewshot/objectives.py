@@ -28,13 +28,13 @@ NO_CLASS = -1
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of the queries of some tasks, query by query.
+    """What a model predicts for the queries of some tasks, query by query.
 
     Attributes:
         task: ``(R,)`` the number of each query's task.
         row: ``(R,)`` of the part's table that the query came from.
         target: ``(R,)`` the label or value that is right.
-        predicted: ``(R,)`` the label or value that the model gives.
+        predicted: ``(R,)`` the model's label or value.
         probability: ``(R,)`` of the predicted label; NaN where there are no labels.
     """
 
@@ -127,8 +127,7 @@ class Classification(Objective):
         return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
     def encode(self, targets: Tensor, like: Tensor) -> Tensor:
-        """Labels as rows of a 1 among 0s; such rows ``(T, B, N)`` stay as they are."""
-        return (targets if targets.is_floating_point() else F.one_hot(targets)).to(like.dtype)
+        return one_hot(targets, like)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         predicted, _ = self.predict(outputs)
@@ -257,6 +256,14 @@ class Rating(Regression):
 
     def _cut(self, outputs: Tensor) -> Tensor:
         return outputs.clamp(self.low, self.high)
+
+
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """Labels ``(T, B)`` as rows ``(T, B, N)`` of a 1 among 0s, of the type of `like`; such rows stay as they are.
+
+    Every class has a row somewhere in the batch.
+    """
+    return (labels if labels.is_floating_point() else F.one_hot(labels)).to(like.dtype)
 
 
 def exact(like: Tensor) -> torch.dtype:

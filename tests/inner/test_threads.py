@@ -228,7 +228,7 @@ def test_a_bound_on_tasks_holds_in_threads_too(kind, bound, count, at_once, thre
 
 def test_out_of_memory_fewer_threads_go_on_with_the_same_gradients(threads, monkeypatch):
     network, options = hooked("proximal", steps=1)
-    engine, batch, queries = built(FunctionalEngine, network, options), random_tasks(6), OneTask.queries
+    engine, batch, queries = built(FunctionalEngine, network, options), random_tasks(6), OneTask.query_outputs
     engine.meta_gradient(batch, 6)
     whole = gradients(network)
     network.zero_grad()
@@ -239,7 +239,7 @@ def test_out_of_memory_fewer_threads_go_on_with_the_same_gradients(threads, monk
         return queries(weights, fast, chunk)
 
     threads(4, 4)
-    monkeypatch.setattr(OneTask, "queries", in_little_memory)
+    monkeypatch.setattr(OneTask, "query_outputs", in_little_memory)
     engine.meta_gradient(batch, 6)
     assert engine.tasks_at_once(batch) == 2
     for a, b in zip(whole, gradients(network), strict=True):

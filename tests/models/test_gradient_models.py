@@ -213,7 +213,7 @@ def adapted(model, batch):
     """Which parameters differ after three steps of adaptation to the first task, by name."""
     engine = model.engine_for(batch)
     weights = engine.fast_weights(engine.kind, engine.network)
-    before, *_, after = (weights.weights(fast) for fast in weights.descent(weights.prepared(batch.slice(0, 1)), 3))
+    before, *_, after = (weights.weights(fast) for fast in weights.gradient_descent(weights.prepared(batch.slice(0, 1)), 3))
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 

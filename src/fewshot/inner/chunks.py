@@ -14,7 +14,7 @@ from torch import Tensor
 from fewshot.inner.call import unfused_attention
 from fewshot.inner.engine import Engine
 from fewshot.inner.fast_weights import FastWeights, Gradients, add
-from fewshot.inner.frozen_features import outer_gradients, path
+from fewshot.inner.frozen_features import adaptation_path, outer_gradients
 from fewshot.inner.threads import cores, replica, side_by_side
 from fewshot.tasks.batch import TaskBatch
 
@@ -52,7 +52,7 @@ class ChunkedEngine(Engine, ABC):
 
     @unfused_attention()
     def adaptation_path(self, batch: TaskBatch, steps: int) -> Tensor:
-        return torch.cat(by_chunks(self, batch, partial(path, self.inner, steps=steps), list))
+        return torch.cat(by_chunks(self, batch, partial(adaptation_path, self.inner, steps=steps), list))
 
     def tasks_at_once(self, batch: TaskBatch) -> int:
         size, workers = shares(self, batch)

@@ -90,7 +90,7 @@ class FastWeights(ABC):
             for weight, gradient, rate in zip(fast, gradients, self.rates.at(step), strict=True)
         ]
 
-    def descent(self, chunk: TaskBatch, steps: int) -> Iterator[list[Tensor]]:
+    def gradient_descent(self, chunk: TaskBatch, steps: int) -> Iterator[list[Tensor]]:
         """The fast weights before adaptation and after each step, detached from the graph."""
         with torch.no_grad():
             fast = [weight.detach() for weight in self.start(chunk)]
@@ -101,17 +101,17 @@ class FastWeights(ABC):
                 fast = [weight.detach() for weight in self.step(leaves, step, chunk, second_order=False)]
             yield fast
 
-    def queries_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
+    def query_outputs_after(self, steps: int, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         """Outputs for the query sets ``(T, N*Q, outputs)`` after a number of steps."""
         with norm_mode(step=max(steps - 1, 0)):
-            return self.queries(fast, chunk)
+            return self.query_outputs(fast, chunk)
 
     def query_gradients(
         self, fast: Sequence[Tensor], steps: int, chunk: TaskBatch, tasks: int
     ) -> tuple[Tensor, Tensor, list[Tensor], Gradients]:
         """Query losses and outputs after a number of steps, and gradients with respect to fast weights and to `learned`."""
         leaves = [weight.requires_grad_() for weight in fast]
-        outputs = self.queries_after(steps, leaves, chunk)
+        outputs = self.query_outputs_after(steps, leaves, chunk)
         losses = self.losses(outputs, chunk.query_y)
         found = torch.autograd.grad(losses.sum() / tasks, [*leaves, *self.learned(chunk)], allow_unused=True)
         return losses.detach(), outputs.detach(), *split_gradients(found, leaves)
@@ -141,15 +141,15 @@ class FastWeights(ABC):
         """Outputs ``(T, B, outputs)`` of the network for inputs ``(T, B, ...)``, with each task's own fast weights."""
 
     @abstractmethod
-    def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
-        """Outputs for the query sets ``(T, N*Q, outputs)``, normalised as `batch_norm` says."""
+    def query_outputs(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
+        """Outputs for the query sets ``(T, N*Q, outputs)``, normalised as `batch_norm` has it."""
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Each task's mean loss ``(T,)``."""
 
     @abstractmethod
-    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+    def body_features(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
         """Features of support and query sets ``(T, N*K, ...)``, ``(T, N*Q, ...)`` from layers that no task adapts."""
 
 

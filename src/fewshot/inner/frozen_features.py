@@ -21,7 +21,7 @@ def outer_gradients(
     if parts is None:
         return inner.outer_gradients(weights, chunk, tasks, outer_step)
     body, head = parts
-    features = weights.embedded(body, chunk)
+    features = weights.body_features(body, chunk)
     inputs = [of_set.detach().requires_grad_(of_set.requires_grad) for of_set in features]
     losses, outputs, found = inner.outer_gradients(head, chunk.with_inputs(*inputs), tasks, outer_step)
     of_head, of_features = found[: len(head.outer)], found[len(head.outer) :]
@@ -34,15 +34,15 @@ def outer_gradients(
     return losses, outputs, [*of_body, *of_head]
 
 
-def path(inner: InnerLoop, weights: FastWeights, chunk: TaskBatch, steps: int) -> Tensor:
-    """What `InnerLoop.path` returns."""
+def adaptation_path(inner: InnerLoop, weights: FastWeights, chunk: TaskBatch, steps: int) -> Tensor:
+    """What `InnerLoop.adaptation_path` returns."""
     parts = split(weights, inner)
     if parts is None:
-        return inner.path(weights, chunk, steps)
+        return inner.adaptation_path(weights, chunk, steps)
     body, head = parts
     with torch.no_grad():
-        features = weights.embedded(body, chunk)
-    return inner.path(head, chunk.with_inputs(*features), steps)
+        features = weights.body_features(body, chunk)
+    return inner.adaptation_path(head, chunk.with_inputs(*features), steps)
 
 
 def split(weights: FastWeights, inner: InnerLoop) -> tuple[nn.Module, FastWeights] | None:

@@ -28,7 +28,7 @@ class OneTask(FastWeights):
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         return self.call(self.weights(fast), x[0]).unsqueeze(0)
 
-    def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
+    def query_outputs(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         network = partial(self.call, self.weights(fast))
         with differentiated_once():
             return query_outputs(network, chunk.support_x[0], chunk.query_x[0], self.batch_norm).unsqueeze(0)
@@ -36,7 +36,7 @@ class OneTask(FastWeights):
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.loss(outputs[0], targets[0]).unsqueeze(0)
 
-    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+    def body_features(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
         with differentiated_once():
             support, query = features(body, chunk.support_x[0], chunk.query_x[0], self.batch_norm)
         return support.unsqueeze(0), query.unsqueeze(0)

@@ -49,7 +49,7 @@ class Implicit(InnerLoop):
     def outer_gradients(
         self, weights: FastWeights, chunk: TaskBatch, tasks: int, outer_step: int
     ) -> tuple[Tensor, Tensor, Gradients]:
-        *_, fast = weights.descent(chunk, self.steps)
+        *_, fast = weights.gradient_descent(chunk, self.steps)
         losses, outputs, towards, direct = weights.query_gradients(fast, self.steps, chunk, tasks)
         leaves = [weight.requires_grad_() for weight in fast]
         condition = weights.support_gradients(leaves, self.steps - 1, chunk, second_order=True)

@@ -73,16 +73,16 @@ class InnerLoop(ABC):
         """
 
     def trajectory(self, weights: FastWeights, chunk: TaskBatch, steps: int) -> Iterator[list[Tensor]]:
-        """The fast weights before adaptation in validation and test and after each step, detached from the graph."""
-        return weights.descent(chunk, steps)
+        """The fast weights before adaptation and after each step in validation and test, detached from the graph."""
+        return weights.gradient_descent(chunk, steps)
 
-    def path(self, weights: FastWeights, chunk: TaskBatch, steps: int) -> Tensor:
+    def adaptation_path(self, weights: FastWeights, chunk: TaskBatch, steps: int) -> Tensor:
         """Query outputs of a chunk before adaptation and after each step ``(T, steps+1, N*Q, outputs)``."""
-        path = []
+        outputs = []
         for done, fast in enumerate(self.trajectory(weights, chunk, steps)):
             with torch.no_grad():
-                path.append(weights.queries_after(done, fast, chunk))
-        return torch.stack(path, dim=1)
+                outputs.append(weights.query_outputs_after(done, fast, chunk))
+        return torch.stack(outputs, dim=1)
 
     def new_rates(self, network: nn.Module) -> InnerRates:
         """The learning rates of the parameters that are adapted."""
@@ -102,7 +102,7 @@ class InnerLoop(ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the protocol of a result says of it."""
+        """Its entries in the protocol of a result: plain values."""
         return {
             "order": 2,
             "inner_lr": self.lr,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fewshot.inner.transforms import Kronecker, MetaCurvature
 
 TRANSFORMS: dict[str, type[MetaCurvature] | type[Kronecker]] = {"meta_curvature": MetaCurvature, "kronecker": Kronecker}
+"""By the value of ``model.inner.transform``; ``none`` has none."""
 
 
 class InnerRates(nn.Module):

@@ -53,7 +53,7 @@ class Reptile(InnerLoop):
         begin = weights.start(chunk)
         *_, fast = self._trained(weights, together, self.steps, self.batch_size)
         with torch.no_grad():
-            outputs = weights.queries_after(self.steps, fast, chunk)
+            outputs = weights.query_outputs_after(self.steps, fast, chunk)
             losses = weights.losses(outputs, chunk.query_y)
             away = [(b - f) / tasks for b, f in zip(begin, fast, strict=True)]
         # Backward through the initial weights adds up the gradients of all tasks: each parameter starts every task's weights.

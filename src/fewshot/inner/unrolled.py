@@ -11,11 +11,10 @@ from fewshot.errors import UserError, suggest
 from fewshot.inner.annealing import Annealing
 from fewshot.inner.fast_weights import FastWeights, Gradients, add, split_gradients
 from fewshot.inner.inner_loop import InnerLoop
-from fewshot.inner.rates import InnerRates
+from fewshot.inner.rates import TRANSFORMS, InnerRates
 from fewshot.tasks.batch import TaskBatch
 
 RATES = ("fixed", "per_step", "per_element")
-TRANSFORMS = ("none", "meta_curvature", "kronecker")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Unrolled(InnerLoop):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, choices in (("rates", RATES), ("transform", TRANSFORMS)):
+        for key, choices in (("rates", RATES), ("transform", ("none", *TRANSFORMS))):
             if getattr(self, key) not in choices:
                 raise UserError(f"model.inner.{key}={getattr(self, key)} is unknown{suggest(getattr(self, key), choices)}")
         if self.first_order and self.annealing is not None and self.annealing.first_order < 1:
@@ -58,7 +57,7 @@ class Unrolled(InnerLoop):
         for step, share in enumerate(self.loss_weights(outer_step)):
             fast = weights.step(fast, step, chunk, self.second_order(outer_step))
             if share:
-                outputs = weights.queries_after(step + 1, fast, chunk)
+                outputs = weights.query_outputs_after(step + 1, fast, chunk)
                 losses = weights.losses(outputs, chunk.query_y)
                 parts.append(share * losses.sum() / tasks)
         gradients = torch.autograd.grad(torch.stack(parts).sum(), weights.learned(chunk), allow_unused=True)
@@ -72,7 +71,11 @@ class Unrolled(InnerLoop):
         Checkpointed reverse-mode differentiation (Griewank & Walther 2008, chapter 12): only the weights between steps are
         kept. `towards` are the gradients of the fast weights before the step at hand, `total` those of the outer loop.
         """
-        path, learned, shares = list(weights.descent(chunk, self.steps)), weights.learned(chunk), self.loss_weights(outer_step)
+        path, learned, shares = (
+            list(weights.gradient_descent(chunk, self.steps)),
+            weights.learned(chunk),
+            self.loss_weights(outer_step),
+        )
         losses, outputs, of_fast, of_outer = weights.query_gradients(path[-1], self.steps, chunk, tasks)
         towards, total = _scaled(of_fast, shares[-1]), _scaled(of_outer, shares[-1])
         for step in reversed(range(self.steps)):

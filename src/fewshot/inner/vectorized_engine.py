@@ -49,7 +49,7 @@ class ManyTasks(FastWeights):
     def outputs(self, fast: Sequence[Tensor], x: Tensor) -> Tensor:
         return self._vectorized(self.call, fast, x)
 
-    def queries(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
+    def query_outputs(self, fast: Sequence[Tensor], chunk: TaskBatch) -> Tensor:
         def of_task(weights: dict[str, Tensor], support_x: Tensor, query_x: Tensor) -> Tensor:
             return query_outputs(partial(self.call, weights), support_x, query_x, self.batch_norm)
 
@@ -59,16 +59,16 @@ class ManyTasks(FastWeights):
         losses: Tensor = vmap(self.loss)(outputs, targets)
         return losses
 
-    def embedded(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
+    def body_features(self, body: nn.Module, chunk: TaskBatch) -> tuple[Tensor, Tensor]:
         support, query = chunk.support_x, chunk.query_x
         # A GPU normalises all tasks in one operation under vmap; on a CPU, task by task is faster.
         if support.device.type != "cpu" and any(isinstance(module, BatchNorm) for module in body.modules()):
             found: tuple[Tensor, Tensor] = vmap(partial(features, body, batch_norm=self.batch_norm))(support, query)
             return found
         if self.batch_norm == "transductive":
-            return _embedded(body, support), _embedded(body, query)
+            return _body_features(body, support), _body_features(body, query)
         shots = support.shape[1]
-        both = _embedded(body, torch.cat([support, query], dim=1), first=shots)
+        both = _body_features(body, torch.cat([support, query], dim=1), first=shots)
         return both[:, :shots], both[:, shots:]
 
     def _vectorized(self, function, fast: Sequence[Tensor], *inputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
@@ -78,7 +78,7 @@ class ManyTasks(FastWeights):
         return outputs
 
 
-def _embedded(body: nn.Module, images: Tensor, first: int | None = None) -> Tensor:
+def _body_features(body: nn.Module, images: Tensor, first: int | None = None) -> Tensor:
     """Features of images ``(T, B, ...)``, computed as one batch and normalised task by task."""
     with by_task(len(images), first):
         features: Tensor = body(fastest_layout(images.flatten(0, 1)))

@@ -90,7 +90,7 @@ class EmbeddingLearner(MetaLearner):
         return self.query_losses(outputs, targets)
 
     def evaluate(self, batch: TaskBatch) -> Tensor:
-        self.say_of_a_single_query(batch, self._batch_norm if has_batch_norm(self.network) else "none")
+        self.warn_of_single_query(batch, self._batch_norm if has_batch_norm(self.network) else "none")
         with torch.no_grad(), self.in_evaluation(batch):
             return self._outputs(batch)[:, None]
 
@@ -190,11 +190,6 @@ class Comparison(nn.Module):
         """Outputs ``(B, N)`` for inputs ``(B, ...)``."""
         head = tuple(self.get_buffer(f"head{number}") for number in range(self._parts))
         return self.model.apply_head(head, self.model.features(x)[None])[0]
-
-
-def one_hot(labels: Tensor, like: Tensor) -> Tensor:
-    """Labels ``(T, B)`` as rows ``(T, B, N)`` of a 1 among 0s; every class has an image. Such rows stay as they are."""
-    return (labels if labels.is_floating_point() else F.one_hot(labels)).to(like.dtype)
 
 
 def class_means(support: Tensor, labels: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.errors import check_positive
-from fewshot.models.embedding import one_hot
 from fewshot.models.feature_head import FeatureHead, in_span
+from fewshot.objectives import one_hot
 
 STEPS, CG_STEPS = 50, 200
 """At the most, of Newton's method and of the conjugate gradients in each."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fewshot.errors import check_positive
-from fewshot.models.embedding import class_means, one_hot
+from fewshot.models.embedding import class_means
 from fewshot.models.feature_head import FeatureHead, in_span
+from fewshot.objectives import one_hot
 
 
 class Mahalanobis(FeatureHead):

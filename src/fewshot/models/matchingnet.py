@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fewshot.backbones.backbone import Backbone
 from fewshot.errors import check_int
-from fewshot.models.embedding import EmbeddingLearner, one_hot
+from fewshot.models.embedding import EmbeddingLearner
+from fewshot.objectives import one_hot
 
 
 class MatchingNet(EmbeddingLearner):

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.errors import UserError, check_positive, suggest
-from fewshot.models.embedding import EmbeddingLearner, one_hot
+from fewshot.models.embedding import EmbeddingLearner
 from fewshot.models.ridge import ridge_weights
 from fewshot.models.svm import svm_duals
+from fewshot.objectives import one_hot
 
 HEADS = {"svm": 0.1, "ridge": 50.0}
 """Classifiers, and the published regularisation of each: C of the support vector machine, lambda of ridge regression."""

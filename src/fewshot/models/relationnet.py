@@ -14,7 +14,8 @@ from fewshot.backbones.conv import Conv2d
 from fewshot.backbones.norm import BatchNorm
 from fewshot.backbones.pool import MaxPool
 from fewshot.errors import UserError
-from fewshot.models.embedding import EmbeddingLearner, one_hot
+from fewshot.models.embedding import EmbeddingLearner
+from fewshot.objectives import one_hot
 
 
 class RelationNet(EmbeddingLearner):

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from fewshot.errors import check_positive
-from fewshot.models.embedding import one_hot
 from fewshot.models.feature_head import FeatureHead
 from fewshot.models.ridge import ridge_weights
+from fewshot.objectives import one_hot
 
 
 class RidgeClassifier(FeatureHead):

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from fewshot.backbones.backbone import Backbone
 from fewshot.errors import UserError, check_positive, suggest
 from fewshot.hashing import WORD
-from fewshot.models.embedding import EmbeddingLearner, class_means, one_hot
+from fewshot.models.embedding import EmbeddingLearner, class_means
 from fewshot.models.fits_rows import FitsRows
 from fewshot.models.ridge import ridge_weights
+from fewshot.objectives import one_hot
 from fewshot.tasks.batch import RowBlock, TaskBatch
 
 CLASSIFIERS = ("centroid", "ridge")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fewshot.errors import check_int, check_positive
 from fewshot.models.classifier import Classifier
-from fewshot.models.embedding import class_means, one_hot
+from fewshot.models.embedding import class_means
+from fewshot.objectives import one_hot
 
 TEMPERATURE = 15.0
 OF_SUPPORT, OF_CONDITIONAL = 0.1, 0.1
