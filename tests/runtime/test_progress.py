@@ -15,7 +15,7 @@ from fewshot.runtime import progress
 from fewshot.runtime.callbacks import Throughput
 from fewshot.runtime.metrics_csv import MetricsCsv
 from fewshot.runtime.progress import ProgressBar, ProgressLines, _fields
-from fewshot.runtime.provenance import command_that_goes_on
+from fewshot.runtime.provenance import command_to_continue
 from tests.entry import QUICK, main
 
 
@@ -105,7 +105,7 @@ def test_each_line_leaves_the_figures_in_metrics_csv(tmp_path):
 )
 def test_the_command_that_goes_on_names_the_folder_for_shell_and_hydra(monkeypatch, folder):
     monkeypatch.setattr("sys.argv", ["/work/train.py", "model=anil", "hydra.run.dir=logs/other"])
-    python, script, model, place = shlex.split(command_that_goes_on(folder))
+    python, script, model, place = shlex.split(command_to_continue(folder))
     assert (python, script, model) == ("python", "train.py", "model=anil")
     (override,) = OverridesParser.create().parse_overrides([place])
     assert (override.key_or_group, override.value()) == ("hydra.run.dir", folder)

@@ -108,6 +108,7 @@ LEAST = {
 }
 """Whole numbers, and the least that each may be."""
 LARGEST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
 PRECISIONS = ("32-true", "bf16-mixed")
 """fp16 loses the inner gradients, which no loss scaling reaches (Lightning #12600)."""
 CONTROLS = ("shuffled_labels", "random_init", "all")

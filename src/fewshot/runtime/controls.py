@@ -12,9 +12,9 @@ from omegaconf import DictConfig, open_dict
 from fewshot.errors import UserError
 from fewshot.evaluation.results import read_results
 from fewshot.files import write_json
+from fewshot.runtime.config_check import LARGEST_SEED
 from fewshot.runtime.config_files import RESOLVED, load_config
 from fewshot.runtime.distributed import started_from_outside
-from fewshot.runtime.environment import LARGEST_SEED
 
 log = logging.getLogger(__name__)
 

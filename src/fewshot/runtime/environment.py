@@ -11,9 +11,7 @@ import lightning as L
 import torch
 from omegaconf import DictConfig
 
-from fewshot.errors import UserError, check_int
-
-LARGEST_SEED = 2**32 - 1
+from fewshot.runtime.config_check import LARGEST_SEED
 
 # mallopt's parameters, malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -23,9 +21,6 @@ def set_up_process(cfg: DictConfig) -> None:
     """Seeds everything, drawing `cfg.seed` first where it is null, and quietens the console."""
     if cfg.seed is None:
         cfg.seed = secrets.randbelow(LARGEST_SEED + 1)
-    check_int("seed", cfg.seed, least=0)
-    if cfg.seed > LARGEST_SEED:
-        raise UserError(f"seed={cfg.seed} must be at most {LARGEST_SEED}")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)

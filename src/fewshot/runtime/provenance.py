@@ -63,7 +63,7 @@ def command() -> list[str]:
     return json.loads(os.environ.get(COMMAND, "null")) or [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
-def command_that_goes_on(folder: Path) -> str:
+def command_to_continue(folder: Path) -> str:
     """What to type to continue a run in its folder, quoted for Hydra and for a shell."""
     words = [word for word in command() if not word.startswith("hydra.run.dir=")]
     place = str(folder)

@@ -12,7 +12,10 @@ from typing import Any, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from fewshot.data.datamodule import EpisodicDataModule
+from fewshot.errors import UserError
 from fewshot.models.base import MetaLearner
+from fewshot.runtime.checkpoints import LAST
 
 
 class Resume(Callback):
@@ -54,6 +57,32 @@ class Resume(Callback):
                 schedule.load_state_dict(state)
 
 
+def require_same_source(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
+    """Refuses to continue on another dataset.
+
+    Raises:
+        UserError: the checkpoint was trained on another.
+    """
+    trained_on, asked = _trained_on(checkpoint, datamodule)["source"], datamodule.parts["train"].name
+    if trained_on != asked:
+        raise UserError(f"{LAST} was trained on {trained_on}, the config asks for {asked}; choose another hydra.run.dir")
+
+
+def require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
+    """Refuses to continue where prepared content has been replaced since.
+
+    Raises:
+        UserError: that of the training or validation split has.
+    """
+    trained_on = _trained_on(checkpoint, datamodule)["images_sha256"]  # none in the oldest
+    for split, digest in datamodule.images_sha256.items():  # computed tasks have none
+        if split != "test" and trained_on.get(split, digest) != digest:
+            raise UserError(
+                f"{LAST} was trained with other images: those of the {split} split of {datamodule.parts[split].name} have "
+                "been replaced since; put them back or choose another hydra.run.dir"
+            )
+
+
 def restore_finished(checkpoint: dict[str, Any], trainer: L.Trainer, model: MetaLearner) -> None:
     """Puts back the state of a run whose outer steps are all done."""
     restore_model(checkpoint, model)
@@ -79,19 +108,25 @@ def restore_model(checkpoint: dict[str, Any], model: MetaLearner) -> None:
 
 
 def restore_callbacks(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
-    """What callbacks remember: the best checkpoint, the time spent."""
+    """Puts back the state of the callbacks: the best checkpoint, the time spent."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         state = checkpoint["callbacks"].get(callback.state_key)
         if state:
             if isinstance(callback, ModelCheckpoint):
-                callback.load_state_dict(_moved(state, callback))
+                callback.load_state_dict(_in_folder(state, callback))
                 callback.current_score = state["current_score"]  # which Lightning leaves out
             else:
                 callback.load_state_dict(state)
 
 
-def _moved(state: dict[str, Any], callback: ModelCheckpoint) -> dict[str, Any]:
-    """A ModelCheckpoint's memory with its files in today's folder: a run may have been moved since."""
+def _trained_on(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> dict[str, Any]:
+    """The data that a checkpoint was trained on; older ones have it in the model's entry."""
+    model, data = checkpoint["fewshot"], checkpoint.get(type(datamodule).__qualname__, {})
+    return {"source": model.get("data"), "images_sha256": model.get("data_sha256", {}), **data}
+
+
+def _in_folder(state: dict[str, Any], callback: ModelCheckpoint) -> dict[str, Any]:
+    """A ModelCheckpoint's state with its files in the folder that the run has now."""
 
     def here(path: str) -> str:
         return str(Path(callback.dirpath or "") / Path(path).name) if path else path

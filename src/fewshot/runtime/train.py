@@ -30,7 +30,7 @@ from fewshot.runtime.build import (
     require_objective,
 )
 from fewshot.runtime.callbacks import SaveLast, StopWhenAsked, Throughput, get_callback, refuse_unfit
-from fewshot.runtime.checkpoints import BEST, LAST, read_checkpoint
+from fewshot.runtime.checkpoints import BEST, read_checkpoint
 from fewshot.runtime.config_check import check_config
 from fewshot.runtime.controls import train_with_controls
 from fewshot.runtime.distributed import launch, processes_of, rank, require_shares, started_from_outside, wants_several
@@ -41,9 +41,9 @@ from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
 from fewshot.runtime.plots.hparams import show_config
 from fewshot.runtime.progress import ProgressLines
-from fewshot.runtime.provenance import command_that_goes_on, sha256
+from fewshot.runtime.provenance import command_to_continue, sha256
 from fewshot.runtime.report import Report, train_cost
-from fewshot.runtime.resume import Resume, restore_finished
+from fewshot.runtime.resume import Resume, require_same_images, require_same_source, restore_finished
 from fewshot.runtime.run_folder import find_checkpoint, lock, results_of, write_config
 from fewshot.runtime.signals import Stopped, StopRequest
 from fewshot.runtime.source_history import SourceHistory
@@ -67,7 +67,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
     if started_from_outside() and rank() > 0 and cfg.control != "all":  # the first process holds the folder
         return {} if results_of(cfg, folder) else run_training(cfg, folder)
-    with _telling_how_to_go_on(folder):
+    with _with_command_to_continue(folder):
         return train_with_controls(cfg, _train) if cfg.control == "all" else _train(cfg)
 
 
@@ -94,12 +94,12 @@ def _train(cfg: DictConfig) -> dict[str, float]:
 
 
 @contextmanager
-def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Adds the command that continues the run to what is said of its stop."""
+def _with_command_to_continue(folder: Path) -> Iterator[None]:
+    """Adds the command that continues the run to the message of its stop."""
     try:
         yield
     except Stopped as stopped:
-        stopped.args = (f"{stopped}; go on with\n{command_that_goes_on(folder)}",)
+        stopped.args = (f"{stopped}; go on with\n{command_to_continue(folder)}",)
         raise
 
 
@@ -108,6 +108,12 @@ def check(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> tuple[EpisodicD
 
     Args:
         checkpoint: that the run continues from; None where it begins.
+
+    Returns:
+        the data module, checked but not prepared; the model; where its weights start from.
+
+    Raises:
+        UserError: config or data are not as they must be.
     """
     refuse_unfit(cfg.callbacks)
     initial, of_model = InitialWeights(), cfg if checkpoint is None else for_checkpoint(cfg)
@@ -142,29 +148,17 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
         checkpoint = find_checkpoint(cfg, folder)
         set_up_process(cfg)
         datamodule, model, initial = check(cfg, checkpoint)
-        done = checkpoint["global_step"] if checkpoint else 0
-        trainer = build_trainer(cfg, first_step=done)
-        if checkpoint is not None and not cfg.trainer.get("overfit_batches"):
-            trainer.limit_train_batches = steps_left(trainer, done)
-        last = get_callback(trainer, SaveLast)
-        last.conditions = sha256(
-            {"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)}
-        )
-        trainer.callbacks[:0] = [LiveNetwork(), StopWhenAsked(request, last), SourceHistory(), initial]  # type: ignore[attr-defined]
-        trainer.callbacks.append(ProgressLines())  # type: ignore[attr-defined]  # after what keeps the best checkpoint
-        for needed in (Throughput, ModelCheckpoint):
-            get_callback(trainer, needed)
+        trainer = _new_trainer(cfg, checkpoint, request, initial)
         if checkpoint is not None:
-            _require_same_data(checkpoint, datamodule)
+            require_same_source(checkpoint, datamodule)
             model.on_load_checkpoint(checkpoint)
-            trainer.callbacks.insert(0, Resume(checkpoint, trainer.max_steps))  # type: ignore[attr-defined]
         datamodule.prepare(_splits(cfg))
         if checkpoint is not None:
-            _require_same_images(checkpoint, datamodule)
+            require_same_images(checkpoint, datamodule)
         use_features(model, datamodule, trainer.strategy.root_device, checkpoint and checkpoint["state_dict"])
         if rank() == 0:
             write_config(cfg, folder, fresh=checkpoint is None)
-        datamodule.first_step = done
+        done = datamodule.first_step = checkpoint["global_step"] if checkpoint else 0
         _announce(cfg, datamodule, model, folder, done)
         show_config(trainer, cfg, done)
 
@@ -174,11 +168,34 @@ def run_training(cfg: DictConfig, folder: Path) -> dict[str, float]:
             trainer.validate(model, datamodule, verbose=False)
             scores = model.scores["val"]
             log.info(f"Before training: val/{scores.monitor} {scores.final.mean:.4f}")
-        if checkpoint is not None and (done == trainer.max_steps or last.has_ended(checkpoint)):
+        if checkpoint is not None and (done == trainer.max_steps or get_callback(trainer, SaveLast).has_ended(checkpoint)):
             restore_finished(checkpoint, trainer, model)
         elif cfg.control != "random_init":
             _fit(trainer, model, datamodule)
         return _conclude(cfg, folder, datamodule, model, trainer, started)
+
+
+def _new_trainer(cfg: DictConfig, checkpoint: dict[str, Any] | None, request: StopRequest, initial: InitialWeights) -> Any:
+    """The config's trainer, with the callbacks that every run has beside the config's."""
+    done = checkpoint["global_step"] if checkpoint else 0
+    trainer: Any = build_trainer(cfg, first_step=done)
+    if checkpoint is not None and not cfg.trainer.get("overfit_batches"):
+        trainer.limit_train_batches = steps_left(trainer, done)
+    last = get_callback(trainer, SaveLast)
+    last.conditions = sha256({"trainer": plain(cfg.trainer, resolve=False), "callbacks": plain(cfg.callbacks, resolve=False)})
+    for needed in (Throughput, ModelCheckpoint):
+        get_callback(trainer, needed)
+    resume = [] if checkpoint is None else [Resume(checkpoint, trainer.max_steps)]
+    trainer.callbacks = [
+        *resume,
+        LiveNetwork(),
+        StopWhenAsked(request, last),
+        SourceHistory(),
+        initial,
+        *trainer.callbacks,
+        ProgressLines(),  # after what keeps the best checkpoint
+    ]
+    return trainer
 
 
 def _fit(trainer: Any, model: MetaLearner, datamodule: EpisodicDataModule) -> None:
@@ -274,25 +291,3 @@ def _announce(cfg: DictConfig, datamodule: EpisodicDataModule, model: MetaLearne
 
 def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _trained_on(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> dict[str, Any]:
-    """What a checkpoint says of its data; in older ones the model has said so."""
-    model, data = checkpoint["fewshot"], checkpoint.get(type(datamodule).__qualname__, {})
-    return {"source": model.get("data"), "images_sha256": model.get("data_sha256", {}), **data}
-
-
-def _require_same_data(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on, asked = _trained_on(checkpoint, datamodule)["source"], datamodule.parts["train"].name
-    if trained_on != asked:
-        raise UserError(f"{LAST} was trained on {trained_on}, the config asks for {asked}; choose another hydra.run.dir")
-
-
-def _require_same_images(checkpoint: dict[str, Any], datamodule: EpisodicDataModule) -> None:
-    trained_on = _trained_on(checkpoint, datamodule)["images_sha256"]  # none in the oldest
-    for split, digest in datamodule.images_sha256.items():  # computed tasks have none
-        if split != "test" and trained_on.get(split, digest) != digest:
-            raise UserError(
-                f"{LAST} was trained with other images: those of the {split} split of {datamodule.parts[split].name} have "
-                "been replaced since; put them back or choose another hydra.run.dir"
-            )
