@@ -15,7 +15,7 @@ from fewshot.data.prepared import prepare
 from fewshot.data.published import listed, published_classes
 from fewshot.data.source import SPLITS, table_of
 from fewshot.runtime.config_groups import CONFIGS
-from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import stream_key
 from tests.data.fakes import characters_of, omniglot_members, refusal, silent, write_zip
 from tests.data.test_photographs import SHAPE, plane, write_files

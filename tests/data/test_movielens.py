@@ -12,7 +12,7 @@ from fewshot.data.source import SPLITS, table_of
 from fewshot.data.splits import ColdStart, KFold
 from fewshot.data.tables.movielens import MovieLens
 from fewshot.hashing import bucket
-from fewshot.tasks.samplers import GroupSampler
+from fewshot.tasks.group_sampler import GroupSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import Column, Table
 from tests.data.fakes import refusal, silent, write_zip

@@ -18,7 +18,7 @@ from fewshot.data.parts import class_tasks
 from fewshot.data.prepared import prepare
 from fewshot.data.source import table_of
 from fewshot.data.splits import KFold
-from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import stream_key
 from tests.data.fakes import data_module, image_bytes, refusal, silent, write_tar, write_zip
 from tests.toy import EvalTasks, Toy

@@ -22,7 +22,7 @@ from fewshot.predict.unknown import auroc, fpr95, threshold
 from fewshot.predict.unknown_tasks import require_unknown_classes, with_unknown
 from fewshot.runtime.train import train
 from fewshot.tasks.batch import TaskRows, TaskSize
-from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import CLASS, Column, Table
 from fewshot.tasks.unknown import draw_unknown

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.errors import UserError
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.partition import _most
-from fewshot.tasks.samplers import ClassSampler
 from fewshot.tasks.streams import stream_key
 from fewshot.tasks.table import Column, Table
 

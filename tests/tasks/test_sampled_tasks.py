@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fewshot.errors import UserError
-from fewshot.tasks.samplers import ClassSampler, GroupSampler
+from fewshot.tasks.class_sampler import ClassSampler
+from fewshot.tasks.group_sampler import GroupSampler
 from fewshot.tasks.streams import stream_key, uniforms
 from fewshot.tasks.table import CLASS, Column, Table
 

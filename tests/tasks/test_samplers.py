@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from fewshot.errors import UserError
 from fewshot.tasks.batch import TaskBatch, TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
-from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import sample_without_replacement, stream_key, uniforms
 
 KEY = stream_key("glyphs", "test", 0)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from fewshot.data.content import Content
 from fewshot.tasks.batch import TaskBatch, TaskRows
-from fewshot.tasks.samplers import Sampler
+from fewshot.tasks.sampler import Sampler
 from fewshot.tasks.streams import stream_key, uniforms
 
 Travelling = list[TaskBatch | TaskRows]

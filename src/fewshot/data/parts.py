@@ -7,7 +7,9 @@ from typing import Any, Literal
 from fewshot.data.meta_batches import Tasks
 from fewshot.data.source import ArraySpec, Source
 from fewshot.errors import UserError
-from fewshot.tasks.samplers import ClassSampler, GroupSampler, Range, Sampler
+from fewshot.tasks.class_sampler import ClassSampler
+from fewshot.tasks.group_sampler import GroupSampler
+from fewshot.tasks.sampler import Range, Sampler
 
 
 class ComputedTasks(Tasks):

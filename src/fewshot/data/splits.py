@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fewshot.data.source import SPLITS
 from fewshot.errors import UserError, check_int, check_positive, suggest
-from fewshot.tasks.samplers import Range
+from fewshot.tasks.sampler import Range
 from fewshot.tasks.streams import IntArray, stream_key, uniforms
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
 

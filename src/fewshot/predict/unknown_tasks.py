@@ -13,7 +13,7 @@ from fewshot.evaluation.intervals import mean_interval
 from fewshot.models.base import MetaLearner
 from fewshot.predict.unknown import SCORES, auroc, fpr95, known_scores
 from fewshot.tasks.batch import TaskBatch, TaskRows
-from fewshot.tasks.samplers import ClassSampler
+from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import stream_key, uniforms
 from fewshot.tasks.unknown import beside_support, draw_unknown, require_classes
 

@@ -7,7 +7,7 @@ import numpy as np
 from fewshot.errors import UserError
 from fewshot.tasks.batch import TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
-from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
+from fewshot.tasks.streams import IntArray, Key, derived_key, uniforms
 from fewshot.tasks.table import Column
 
 ATTEMPTS = 200
@@ -45,7 +45,7 @@ def draw_apart(
 def _draw_one(chosen: IntArray, classes: Column, values: IntArray, size: TaskSize, key: Key, index: int) -> list[list[int]]:
     of_class = [classes.rows_of(int(number)) for number in chosen]
     starts = np.cumsum([0, *(len(rows) for rows in of_class)])
-    own = stream_key("apart", int(key[0]), int(key[1]), index)
+    own = derived_key(key, "apart", index)
     for attempt in range(ATTEMPTS):
         random = uniforms(own, [attempt], int(starts[-1]))[0]
         orders = []

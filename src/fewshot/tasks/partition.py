@@ -6,7 +6,7 @@ import numpy as np
 
 from fewshot.tasks.batch import TaskSize
 from fewshot.tasks.class_pool import ClassPool
-from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
+from fewshot.tasks.streams import IntArray, Key, derived_key, uniforms
 from fewshot.tasks.table import Column
 
 
@@ -32,18 +32,17 @@ def partition(pool: ClassPool, classes: Column, size: TaskSize, key: Key) -> Par
         size: of every task.
         key: `stream_key` of (dataset, split, seed): tasks are a pure function of it.
     """
-    words = int(key[0]), int(key[1])
     blocks = pool.sizes // size.rows_per_class
     dealt = [
-        members[_dealt(blocks[members], size.ways, stream_key("partition", *words, number))]
+        members[_dealt(blocks[members], size.ways, derived_key(key, "partition", number))]
         for number, members in enumerate(pool.groups)
     ]
     of_tasks = np.concatenate(dealt)
-    of_tasks = of_tasks[uniforms(stream_key("partition order", *words), [0], len(of_tasks))[0].argsort(kind="stable")]
+    of_tasks = of_tasks[uniforms(derived_key(key, "partition order"), [0], len(of_tasks))[0].argsort(kind="stable")]
     shuffled: dict[int, IntArray] = {}
     for number in np.unique(of_tasks).tolist():
         rows = classes.rows_of(number)
-        shuffled[number] = rows[uniforms(stream_key("partition rows", *words), [number], len(rows))[0].argsort(kind="stable")]
+        shuffled[number] = rows[uniforms(derived_key(key, "partition rows"), [number], len(rows))[0].argsort(kind="stable")]
     taken = dict.fromkeys(shuffled, 0)
     rows = np.empty((*of_tasks.shape, size.rows_per_class), dtype=np.int64)
     for place, number in np.ndenumerate(of_tasks):

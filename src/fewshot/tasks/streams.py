@@ -16,6 +16,11 @@ def stream_key(*parts: str | int) -> Key:
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u8").astype(np.uint64)
 
 
+def derived_key(key: Key, use: str, *parts: int) -> Key:
+    """The key of a stream of its own beside that of `key`."""
+    return stream_key(use, int(key[0]), int(key[1]), *parts)
+
+
 def uniforms(key: Key, indices: Sequence[int] | IntArray, count: int) -> npt.NDArray[np.float64]:
     """`count` numbers in [0, 1) for each index, a pure function of (key, index).
 

@@ -1,88 +1,25 @@
-"""Samplers: task number -> numbers of rows of a table, a pure function that touches no content."""
+"""Tasks of classes: N ways with K support and Q query rows each, of one size or of several."""
 
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
-from math import log, prod
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fewshot.errors import UserError, check_int
 from fewshot.tasks.apart import draw_apart, fits_apart
 from fewshot.tasks.batch import TaskRows, TaskSize
 from fewshot.tasks.class_pool import ClassPool, draw_tasks
+from fewshot.tasks.meta_dataset_tasks import class_groups, meta_dataset_task
 from fewshot.tasks.partition import Partition, partition, tasks_in
-from fewshot.tasks.streams import IntArray, Key, stream_key, uniforms
-from fewshot.tasks.table import BAR, CLASS, Table
+from fewshot.tasks.sampler import Range, Sampler
+from fewshot.tasks.streams import IntArray, Key, derived_key, uniforms
+from fewshot.tasks.table import CLASS, Table
 
-Range = int | Sequence[int]
-"""A number, or the smallest and the largest of those that are drawn uniformly."""
-
-META_DATASET, REST = "meta_dataset", "rest"
-LARGEST_SUPPORT, LARGEST_OF_CLASS = 500, 100
-"""Of Meta-Dataset's procedure: rows in a support set, and what a class counts for in its size."""
-
-
-@dataclass(frozen=True)
-class Sampler(ABC):
-    """Draws tasks from a table."""
-
-    @property
-    @abstractmethod
-    def unit(self) -> str:
-        """The column of what must have enough rows for a task."""
-
-    @property
-    def replacement(self) -> bool:
-        """Whether rows of one task may be in others."""
-        return True
-
-    @property
-    def apart(self) -> str | None:
-        """The column of which no value is on both sides of a task; None where none is kept apart."""
-        return None
-
-    def tasks(self, table: Table) -> int | None:
-        """How many tasks there are; None where there is no end."""
-        return None
-
-    @abstractmethod
-    def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
-        """The tasks `indices`, those of one size together: each is a pure function of (table, key, its index)."""
-
-    @abstractmethod
-    def check_sizes(self, prefix: str) -> None:
-        """Refuses sizes that no table could have.
-
-        Args:
-            prefix: of the config's keys, ``data.train`` for instance.
-
-        Raises:
-            UserError: naming key, value and remedy.
-        """
-
-    @abstractmethod
-    def unfit(self, table: Table) -> dict[str, int]:
-        """The classes or groups that have too few or too many rows for a task: name -> rows that it has."""
-
-    @abstractmethod
-    def check(self, table: Table, prefix: str, part: str) -> None:
-        """Refuses a table that not every task could be drawn from.
-
-        Raises:
-            UserError: naming key, value and remedy.
-        """
-
-    @property
-    def description(self) -> dict[str, object]:
-        """The size of a task in plain values, as the protocol of a result has it."""
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), list | tuple) else v for f in fields(self)}
+META_DATASET = "meta_dataset"
+"""Shots that differ by class, as in Meta-Dataset."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +118,7 @@ class ClassSampler(Sampler):
                 f"choose {prefix}.ways<={len(classes.names)}"
             )
         if self._columns:
-            members = _members(table, self._columns, f"{prefix}.within")
+            members = class_groups(table, self._columns, f"{prefix}.within")
             largest = max(members, key=lambda path: len(members[path]))
             if (most := len(members[largest])) < needed:
                 raise UserError(
@@ -215,7 +152,8 @@ class ClassSampler(Sampler):
         if not len(indices):
             return []
         if self.shots == META_DATASET:
-            return [self._meta_dataset(table, key, index) for index in indices]
+            ways = _bounds(self.ways)
+            return [meta_dataset_task(table, self._columns, ways, self.queries, key, index) for index in indices]
         if not self.replacement:
             dealt, shots = _partition(table, self._columns, self.size, int(key[0]), int(key[1])), self.size.shots
             rows = dealt.rows[list(indices)]
@@ -232,7 +170,7 @@ class ClassSampler(Sampler):
         ways, shots = _bounds(self.ways), _bounds(self.shots)
         if ways[0] == ways[1] and shots[0] == shots[1]:
             return [TaskSize(ways[0], shots[0], self.queries)] * len(indices)
-        random = uniforms(_derived(key, "size"), indices, 2)
+        random = uniforms(derived_key(key, "size"), indices, 2)
         bounds = zip((ways, shots), random.T, strict=True)
         drawn = [(low + u * (high + 1 - low)).astype(np.int64).tolist() for (low, high), u in bounds]
         return [TaskSize(n, k, self.queries) for n, k in zip(*drawn, strict=True)]
@@ -246,116 +184,6 @@ class ClassSampler(Sampler):
             rows = classes.rows[classes.starts[chosen][:, :, None] + numbers]
         return [_of_classes(indices, chosen, rows[:, :, : size.shots], rows[:, :, size.shots :])]
 
-    def _meta_dataset(self, table: Table, key: Key, index: int) -> TaskRows:
-        """One task by Meta-Dataset's procedure."""
-        classes, (fewest, most) = table.columns[CLASS], _bounds(self.ways)
-        groups, edges = _groups(table, self._columns, fewest)
-        number = np.searchsorted(edges, uniforms(_derived(key, "group"), [index], 1)[0, 0], side="right")
-        group, all_ways = groups[int(number)]
-        ways = most = min(most, len(group))
-        if not all_ways:
-            ways = fewest + int(uniforms(_derived(key, "size"), [index], 1)[0, 0] * (most + 1 - fewest))
-        chosen, _ = draw_tasks(ClassPool(classes.sizes, (group,)), TaskSize(ways, 1, 1), key, [index])
-        available = classes.sizes[chosen[0]]
-        queries = int(min(self.queries, (available // 2).min()))
-        random = uniforms(_derived(key, "shots"), [index], 1 + ways)[0]
-        beta, alpha = 1 - random[0], log(0.5) + random[1:] * (log(2) - log(0.5))
-        counted = np.minimum(LARGEST_OF_CLASS, available - queries)
-        support = min(LARGEST_SUPPORT, int(np.ceil(beta * counted).sum()))
-        shares = np.exp(alpha) * available
-        shares /= shares.sum()
-        shots = np.minimum((shares * (support - ways)).astype(np.int64) + 1, available - queries)
-        orders = np.split(uniforms(_derived(key, "rows"), [index], int(available.sum()))[0], np.cumsum(available)[:-1])
-        rows = [classes.rows_of(int(number))[order.argsort()] for number, order in zip(chosen[0], orders, strict=True)]
-        labels = np.arange(ways)
-        return TaskRows(
-            index=torch.tensor([index]),
-            support=_tensor(np.concatenate([of_class[queries : queries + k] for of_class, k in zip(rows, shots, strict=True)])),
-            query=_tensor(np.concatenate([of_class[:queries] for of_class in rows])),
-            support_y=_tensor(labels.repeat(shots)),
-            query_y=_tensor(labels.repeat(queries)),
-            class_id=torch.from_numpy(chosen),
-        )
-
-
-@dataclass(frozen=True)
-class GroupSampler(Sampler):
-    """Tasks of groups: each value of a column (a user) is a task, whose support and query rows are drawn without replacement.
-
-    Attributes:
-        group: the column.
-        shots: support rows of a task, or ``rest`` for all that are no queries.
-        queries: query rows of a task, or ``rest`` for all that are no support rows.
-        once: task `i` is group `i`, and there are as many tasks as groups; else groups are drawn uniformly, without end.
-        rows: the smallest and the largest number of rows of a group that is a task (13 and 100 of Lee et al. 2019); None takes
-            all groups that have enough.
-    """
-
-    group: str
-    shots: int | Literal["rest"]
-    queries: int | Literal["rest"]
-    once: bool = False
-    rows: Sequence[int] | None = None
-
-    @property
-    def unit(self) -> str:
-        return self.group
-
-    @property
-    def replacement(self) -> bool:
-        return not self.once
-
-    def tasks(self, table: Table) -> int | None:
-        return len(table.columns[self.group].names) if self.once else None
-
-    def check_sizes(self, prefix: str) -> None:
-        for name, value in (("shots", self.shots), ("queries", self.queries)):
-            if value != REST:
-                check_int(f"{prefix}.{name}", value, least=1)
-        if self.shots == self.queries == REST:
-            raise UserError(f"{prefix}.shots=rest and {prefix}.queries=rest leave open which rows are which; give one a number")
-        if self.rows is not None and (len(self.rows) != 2 or not 1 <= self.rows[0] <= self.rows[1]):
-            raise UserError(f"{prefix}.rows={list(self.rows)} is no range; give [smallest, largest]")
-
-    def unfit(self, table: Table) -> dict[str, int]:
-        groups = table.columns[self.group]
-        needed = sum(1 if count == REST else int(count) for count in (self.shots, self.queries))
-        least, most = self.rows or (needed, len(table))
-        sizes = zip(groups.names, groups.sizes.tolist(), strict=True)
-        return {name: size for name, size in sizes if not max(needed, least) <= size <= most}
-
-    def check(self, table: Table, prefix: str, part: str) -> None:
-        groups, unfit = table.column(self.group, f"{prefix}.group"), self.unfit(table)
-        if unfit:
-            name = min(unfit, key=lambda name: unfit[name])
-            between = f", and {prefix}.rows={list(self.rows)}" if self.rows else ""
-            raise UserError(
-                f"{prefix}.shots={self.shots} and {prefix}.queries={self.queries}{between} do not fit {self.group} {name} of "
-                f"the {part} split, which has {unfit[name]} rows; choose others, or leave such groups out ({len(unfit)} of "
-                f"{len(groups.names)}) with data.skip_small_classes=true"
-            )
-
-    def draw(self, table: Table, key: Key, indices: Sequence[int]) -> list[TaskRows]:
-        groups = table.columns[self.group]
-        chosen = [int(u * len(groups.names)) for u in uniforms(_derived(key, "group"), indices, 1)[:, 0]]
-        by_size: dict[int, list[tuple[int, IntArray]]] = {}
-        for index, number in zip(indices, list(indices) if self.once else chosen, strict=True):
-            rows = groups.rows_of(number)
-            rows = rows[uniforms(_derived(key, "rows"), [index], len(rows))[0].argsort()]
-            if REST not in (self.shots, self.queries):
-                rows = rows[: int(self.shots) + int(self.queries)]
-            by_size.setdefault(len(rows), []).append((index, rows))
-        found = []
-        for size, tasks in by_size.items():
-            drawn = torch.from_numpy(np.stack([rows for _, rows in tasks]))
-            shots = size - int(self.queries) if self.shots == REST else int(self.shots)
-            found.append(TaskRows(torch.tensor([index for index, _ in tasks]), drawn[:, :shots], drawn[:, shots:]))
-        return found
-
-    @property
-    def description(self) -> dict[str, object]:
-        return {"ways": 1, **super().description}
-
 
 @lru_cache(maxsize=64)
 def _pool(table: Table, within: tuple[str, ...], ways: int) -> ClassPool:
@@ -366,36 +194,6 @@ def _pool(table: Table, within: tuple[str, ...], ways: int) -> ClassPool:
     (column,) = within
     names = table.columns[column].names
     return ClassPool.of(sizes, [names[value] for value in table.by_class(column, "within")]).with_room_for(ways)
-
-
-def _members(table: Table, within: tuple[str, ...], key: str) -> dict[tuple[str, ...], list[int]]:
-    """The classes with each value of a column, below each value of the columns before it."""
-    members: dict[tuple[str, ...], list[int]] = {}
-    names = [[table.columns[by].names[value] for value in table.by_class(by, key)] for by in within]
-    for number, values in enumerate(zip(*names, strict=True) if names else [()] * len(table.classes)):
-        for path in product(*(value.split(BAR) for value in values)):
-            members.setdefault(path, []).append(number)
-    return members
-
-
-@lru_cache(maxsize=64)
-def _groups(table: Table, within: tuple[str, ...], ways: int) -> tuple[list[tuple[IntArray, bool]], npt.NDArray[np.float64]]:
-    """The groups of at least `ways` classes that tasks are drawn from, and up to which number in [0, 1) each is drawn.
-
-    Each value of the first column is as likely as the others; below it, each value of the next one; and so on. Beside each
-    group: whether a task takes all its classes, as where groups overlap.
-    """
-    members = _members(table, within, "within")
-    kept = {path: np.array(classes) for path, classes in sorted(members.items()) if len(classes) >= ways}
-    counts = Counter((path[:-1], number) for path, classes in members.items() for number in classes)
-    overlapping = {above for (above, _), count in counts.items() if count > 1}
-    shares = [
-        1 / prod(len({other[depth] for other in kept if other[:depth] == path[:depth]}) for depth in range(len(path)))
-        for path in kept
-    ]
-    edges = np.cumsum(shares)
-    edges[-1] = 1.0  # not a rounding error less
-    return [(classes, path[:-1] in overlapping) for path, classes in kept.items()], edges
 
 
 @lru_cache(maxsize=4)
@@ -409,16 +207,6 @@ def _bounds(value: Range | str) -> tuple[int, int]:
     if isinstance(value, str):
         return 1, 1
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
-def _derived(key: Key, use: str) -> Key:
-    """A stream of its own beside the one that fixed sizes draw from."""
-    return stream_key(use, int(key[0]), int(key[1]))
-
-
-def _tensor(values: IntArray) -> torch.Tensor:
-    """Of one task."""
-    return torch.from_numpy(values[None])
 
 
 def _of_classes(indices: Sequence[int], classes: IntArray, support: IntArray, query: IntArray) -> TaskRows:
