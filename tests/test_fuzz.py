@@ -23,7 +23,8 @@ from fewshot.data.images.folder import Folder
 from fewshot.data.images.miniimagenet import MiniImageNet
 from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.images.tieredimagenet import TieredImageNet
-from fewshot.data.prepared import find, prepare
+from fewshot.data.preparation import prepare
+from fewshot.data.prepared import find
 from fewshot.data.published import listed, published_classes
 from fewshot.runtime.build import build_model
 from fewshot.runtime.checkpoints import read_checkpoint

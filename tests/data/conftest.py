@@ -3,7 +3,7 @@
 import pytest
 
 from fewshot.data.images.omniglot import Omniglot
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import omniglot_members, silent, split_list, write_small_omniglot, write_zip
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from fewshot.data.images.folder import Folder
-from fewshot.data.prepared import find, prepare
+from fewshot.data.preparation import prepare
+from fewshot.data.prepared import find
 from fewshot.data.source import SPLITS
 from fewshot.data.splits import OwnOrFractions, Published
 from fewshot.tasks.table import CLASS, Column, Table

@@ -9,7 +9,7 @@ import pytest
 
 from fewshot.data.images.glyphs import DRAWINGS, FACES, Glyphs, draw, load_faces, turned
 from fewshot.data.images.rotated_glyphs import LARGEST, RotatedGlyphs
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import silent, split_list
 

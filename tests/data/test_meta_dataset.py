@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 from fewshot.data.images.meta_dataset import MetaDataset
 from fewshot.data.images.mscoco import MSCOCO
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.published import listed, published_classes
 from fewshot.data.source import SPLITS, table_of
 from fewshot.runtime.config_groups import CONFIGS

@@ -7,7 +7,7 @@ import pytest
 
 from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.parts import Part
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import SPLITS, table_of
 from fewshot.data.splits import ColdStart, KFold
 from fewshot.data.tables.movielens import MovieLens

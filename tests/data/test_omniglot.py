@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewshot.data.files.archives import open_zip
 from fewshot.data.images.omniglot import Omniglot
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import SPLITS
 from tests.data.fakes import (
     LAKE_BACKGROUND,

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from fewshot.data.images.omniglot import Omniglot
-from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
+from fewshot.data.preparation import prepare
+from fewshot.data.prepared import PreparedSplit, classes_sha256, find
 from fewshot.data.source import require
 from fewshot.errors import UserError
 from tests.data.fakes import CountedToy, HeldToy, Uneven, data_module, refusal, silent

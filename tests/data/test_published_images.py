@@ -15,7 +15,7 @@ from fewshot.data.images.isic2018 import ISIC2018
 from fewshot.data.images.listed import PublishedImages
 from fewshot.data.images.medmnist import MedMNIST
 from fewshot.data.parts import class_tasks
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import table_of
 from fewshot.data.splits import KFold
 from fewshot.tasks.class_sampler import ClassSampler

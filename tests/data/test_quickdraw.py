@@ -7,7 +7,7 @@ import pytest
 from numpy.lib import format as npy
 
 from fewshot.data.images.quickdraw import FILE, QuickDraw
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.published import part_of_class
 from fewshot.data.source import SPLITS
 from tests.data.fakes import refusal, silent

@@ -11,7 +11,7 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.data.files.places import Place
 from fewshot.data.files.rows import read_rows
 from fewshot.data.parts import class_tasks
-from fewshot.data.prepared import prepare
+from fewshot.data.preparation import prepare
 from fewshot.data.source import SPLITS
 from fewshot.data.splits import Fractions
 from fewshot.data.text.intents import Banking77, Clinc150

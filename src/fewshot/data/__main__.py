@@ -34,7 +34,7 @@ def check(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Downloads what is missing, where an address is known, and makes the prepared arrays, so that runs begin at once."""
-    from fewshot.data.prepared import prepare as prepare_part
+    from fewshot.data.preparation import prepare as prepare_part
 
     for name in options.names:
         known = facts(name)

@@ -21,7 +21,8 @@ from fewshot.data.meta_batches import DrawnTasks, MetaBatches, Share, Tasks, Tra
 from fewshot.data.overlap import log_imagenet_classes, refuse_shared_images, refuse_shared_names
 from fewshot.data.part_checks import require_image_options, require_inputs, require_split
 from fewshot.data.parts import ComputedTasks, Part
-from fewshot.data.prepared import PreparedSplit, classes_sha256, find, prepare
+from fewshot.data.preparation import prepare
+from fewshot.data.prepared import PreparedSplit, classes_sha256, find
 from fewshot.data.source import Source, reading, table_of
 from fewshot.data.splits import Published, Split, Whole
 from fewshot.errors import UserError, check_int, suggest

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.data.prepared import CHUNK, PreparedSplit, is_whole, locked, mapped
+from fewshot.data.preparation import locked
+from fewshot.data.prepared import CHUNK, PreparedSplit, is_whole, mapped
 from fewshot.errors import UserError
 from fewshot.files import write_json
 
@@ -67,7 +68,7 @@ def compute_features(
     network: FrozenNetwork,
     scale: Callable[[Tensor], Tensor],
     device: torch.device,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     verify: str = "quick",
 ) -> Features:
     """The features of all rows of prepared images, computed unless their file is there and whole.
@@ -78,7 +79,7 @@ def compute_features(
     Args:
         network: on the device.
         scale: makes the network's inputs of images.
-        say: told what takes time.
+        notify: takes a line where this process waits for another.
         verify: how a file is held against its digest (`prepared.find`).
 
     Raises:
@@ -93,7 +94,7 @@ def compute_features(
     if _is_computed(path, verify):  # perhaps in a folder that is read only
         return Features(path)
     try:
-        with locked(path.with_suffix(".lock"), say):
+        with locked(path.with_suffix(".lock"), notify):
             if not _is_computed(path, verify):
                 _compute(path, images, network, scale, device)
     except OSError as error:
@@ -149,13 +150,13 @@ def _compute(
 def _computed_before(part: Path, progress: Path, header: bytes) -> tuple[Any, int]:
     """The digest so far and the number of bytes of an unfinished file; those of the header and 0 where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        said = json.loads(progress.read_text("utf-8"))
+        saved = json.loads(progress.read_text("utf-8"))
         with part.open("rb") as file:
             digest = hashlib.sha256(file.read(len(header)))
             if digest.digest() != hashlib.sha256(header).digest():
                 return hashlib.sha256(header), 0
-            for start in range(len(header), said["bytes"], CHUNK):
-                digest.update(file.read(min(CHUNK, said["bytes"] - start)))
-        if digest.hexdigest() == said["sha256"]:
-            return digest, said["bytes"]
+            for start in range(len(header), saved["bytes"], CHUNK):
+                digest.update(file.read(min(CHUNK, saved["bytes"] - start)))
+        if digest.hexdigest() == saved["sha256"]:
+            return digest, saved["bytes"]
     return hashlib.sha256(header), 0

@@ -73,8 +73,8 @@ def _counts(available: IntArray, most_queries: int, uniform: npt.NDArray[np.floa
     beta, alpha = 1 - uniform[0], log(0.5) + uniform[1:] * (log(2) - log(0.5))
     counted = np.minimum(LARGEST_OF_CLASS, available - queries)
     support = min(LARGEST_SUPPORT, int(np.ceil(beta * counted).sum()))
-    shares = np.exp(alpha) * available
-    shares /= shares.sum()
+    weights = np.exp(alpha) * available.astype(np.float64)
+    shares = weights / weights.sum()
     return queries, np.minimum((shares * (support - len(available))).astype(np.int64) + 1, available - queries)
 
 
