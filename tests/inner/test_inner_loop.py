@@ -9,8 +9,8 @@ from fewshot.inner.engine import engine_kind, fastest_engine
 from fewshot.inner.implicit import Implicit
 from fewshot.inner.reptile import Reptile
 from fewshot.inner.unrolled import Unrolled
-from fewshot.moved import renamed
 from fewshot.predict.targets import build
+from fewshot.renamed_classes import with_current_names
 from fewshot.tasks.batch import TaskBatch, TaskRows
 from tests.inner.engine_tester import network_of
 
@@ -114,4 +114,4 @@ def test_unknown_names_are_refused_with_the_nearest(engine, batch_norm, message)
 def test_inner_loops_of_older_runs_are_what_they_were(module, old, now):
     """When one class had the settings of every outer gradient."""
     node = {"_target_": f"fewshot.inner.{module}.InnerLoop", "lr": 0.1, "steps": 1, "eval_steps": 1, **old}
-    assert build(renamed(node)) == now
+    assert build(with_current_names(node)) == now

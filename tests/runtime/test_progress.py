@@ -14,7 +14,8 @@ from rich.progress import Progress
 from fewshot.runtime import progress
 from fewshot.runtime.callbacks import Throughput
 from fewshot.runtime.metrics_csv import MetricsCsv
-from fewshot.runtime.progress import ProgressBar, ProgressLines, _fields
+from fewshot.runtime.progress import ProgressBar, _fields
+from fewshot.runtime.progress_lines import ProgressLines
 from fewshot.runtime.provenance import command_to_continue
 from tests.entry import QUICK, main
 

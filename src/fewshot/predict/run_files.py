@@ -16,10 +16,10 @@ from fewshot.data.source import ArraySpec, Source
 from fewshot.data.text.sentences import TextSource
 from fewshot.errors import UserError, suggest
 from fewshot.files import write_json
-from fewshot.moved import renamed
 from fewshot.predict.support_set import SupportSet
 from fewshot.predict.targets import build, class_of, leave_files
 from fewshot.predict.tensor_file import read_tensors, write_tensors
+from fewshot.renamed_classes import with_current_names
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
     from fewshot.models.base import MetaLearner
@@ -236,7 +236,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     groups = isinstance(config, dict) and all(isinstance(config.get(group), dict) for group in ("data", "model", "trainer"))
     if not groups or "_target_" not in config["model"] or "image_shape" not in config["data"]:
         raise UserError(f"{path} is no config of a training run; choose one below logs/train/runs")
-    return dict(renamed(config))
+    return dict(with_current_names(config))
 
 
 def _read_checkpoint(folder: Path, name: str) -> dict[str, Any]:

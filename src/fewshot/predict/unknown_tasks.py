@@ -1,4 +1,4 @@
-"""Tasks with queries of classes that they do not have, and what they say of a model in ``results.json``."""
+"""Tasks with queries of classes that they do not have, and how well a model tells these, for ``results.json``."""
 
 from dataclasses import replace
 
@@ -66,18 +66,24 @@ def _with_rows_of_no_class(datamodule: EpisodicDataModule, part: str, rows: Task
     return replace(batch, query_x=query, query_y=labels)
 
 
-def unknown_metrics(datamodule: EpisodicDataModule, model: MetaLearner, part: str, ways: int) -> dict[str, float]:
-    """AUROC and FPR at 95 % TPR of each score on the tasks of a part that is open, named as in ``results.json``.
+def unknown_metrics(datamodule: EpisodicDataModule, model: MetaLearner, device: torch.device, ways: int) -> dict[str, float]:
+    """AUROC and FPR at 95 % TPR of each score on the test tasks, which are open, named as in ``results.json``.
 
-    A task is answered once more, its queries together with those of `ways` other classes; its accuracy is that of before.
+    A task is evaluated once more, its queries together with those of `ways` other classes; its accuracy is that of before.
+
+    Args:
+        device: that computes.
+        ways: 0 measures nothing.
     """
-    tasks = datamodule.tasks_of(part)
+    if not ways:
+        return {}
+    tasks, model = datamodule.tasks_of("test"), model.to(device)
     if not isinstance(tasks, DrawnTasks):
-        raise TypeError(f"computed {part} tasks have no other classes (`require_unknown_classes`)")
+        raise TypeError("computed test tasks have no other classes (`require_unknown_classes`)")
     found: dict[str, list[torch.Tensor]] = {}
-    for index in range(datamodule.tasks[part]):
+    for index in range(datamodule.tasks["test"]):
         (rows,) = tasks.rows([index])
-        batch, own = with_unknown(datamodule, part, rows, ways)
+        batch, own = with_unknown(datamodule, "test", rows, ways)
         (batch,) = datamodule.scaled([batch.to(model.device)])
         with torch.no_grad():
             outputs = model.evaluate(batch)[:, -1].float()
@@ -90,7 +96,7 @@ def unknown_metrics(datamodule: EpisodicDataModule, model: MetaLearner, part: st
         for name in SCORES:
             interval = mean_interval(torch.cat(found[f"unknown_{measure}_{name}"]).cpu().numpy())
             metrics |= {
-                f"{part}/unknown_{measure}_{name}": interval.mean,
-                f"{part}/unknown_{measure}_{name}_ci95": interval.ci95,
+                f"test/unknown_{measure}_{name}": interval.mean,
+                f"test/unknown_{measure}_{name}_ci95": interval.ci95,
             }
     return metrics

@@ -25,7 +25,7 @@ from fewshot.data.datamodule import EpisodicDataModule
 from fewshot.errors import UserError, check_int
 from fewshot.files import keep_as
 from fewshot.runtime.checkpoints import LAST, PREVIOUS
-from fewshot.runtime.console import say
+from fewshot.runtime.console import log_progress
 from fewshot.runtime.plots.loggers import show_scalars
 from fewshot.runtime.signals import Stopped, StopRequest
 
@@ -43,7 +43,7 @@ UNFIT = {
 
 
 def refuse_unfit(callbacks: DictConfig) -> None:
-    """Refuses callbacks that would compute something else than they say, or stop a run from going on as it was.
+    """Refuses callbacks that would compute something else than they promise, or stop a run from going on as it was.
 
     Raises:
         UserError: one is of `UNFIT`.
@@ -177,7 +177,7 @@ class SaveLast(Checkpoint):
             keep_as(last, self._folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_step = trainer.global_step
-        say(trainer, f"Checkpoint after step {trainer.global_step:,}: {LAST}")
+        log_progress(trainer, f"Checkpoint after step {trainer.global_step:,}: {LAST}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved_step = state_dict["saved_step"]

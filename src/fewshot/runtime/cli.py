@@ -89,11 +89,11 @@ def run(config_name: str, job: str, before: Callable[[], None] = lambda: None) -
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(main)()
 
 
-def do(job: str, cfg: DictConfig, says: str = "") -> object:
+def do(job: str, cfg: DictConfig, notice: str = "") -> object:
     """Runs a job on a config that is found right first; what the job is made of is imported no sooner.
 
     Args:
-        says: printed before that, which takes some seconds.
+        notice: printed before that import, which takes some seconds.
     """
     check_keys(cfg, OTHER_JOBS[job]) if job in OTHER_JOBS else check_config(cfg)
     for key in cfg.paths:
@@ -101,8 +101,8 @@ def do(job: str, cfg: DictConfig, says: str = "") -> object:
             cfg.paths[key] = whole_path(cfg.paths[key])
     if cfg.get("init_from") is not None:
         cfg.init_from = whole_path(cfg.init_from)
-    if says:
-        print(*filter(None, (misfit(), says)), sep="\n", flush=True)
+    if notice:
+        print(*filter(None, (misfit(), notice)), sep="\n", flush=True)
     module, function = job.split(":")
     work: Callable[[DictConfig], object] = getattr(import_module(module), function)
     return work(cfg)
@@ -163,12 +163,12 @@ def mistakes_explained(config_name: str) -> Iterator[None]:
     except BaseException as error:
         code = getattr(error, "exit_code", None)  # of Stopped and of ProcessFailedError, which import what is heavy
         if isinstance(code, int):
-            if code != 2:  # else a process of the run has told the user's mistake
+            if code != 2:  # else a process of the run has printed the user's mistake
                 print(f"stopped: {error}", file=sys.stderr)
             sys.exit(code if code > 0 else 1)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
-        if isinstance(error, BrokenPipeError):  # of --help, say, into head
+        if isinstance(error, BrokenPipeError):  # as of --help into head
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(1)
         if not isinstance(error, Exception):
@@ -221,7 +221,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 
 def _empty_choice() -> str:
-    """Hydra does not say which group was given null."""
+    """Hydra's message lacks the group that was given null."""
     argument = next((word for word in sys.argv[1:] if word.endswith("=null") and choices(word.split("=")[0])), "GROUP=null")
     group = argument.split("=")[0]
     remedy = f"choose one of: {', '.join(choices(group))}" if group in TOP else f"take it away with ~{group}"

@@ -245,7 +245,7 @@ def _check(key: str, value: Any, kind: Annotation | None) -> None:
 
 
 def _check_choices(values: dict[str, Any]) -> None:
-    """What no type says."""
+    """Refuses values of the right type that mean nothing, alone or together."""
     if (values["data"].get("test") or {}).get("unknown") and not values["data"]["eval"].get("unknown_ways"):
         raise UserError("data.test.unknown is set, but data.eval.unknown_ways=0 asks for no such queries; set it to 1 or more")
     if "lr" in values["model"].get("inner", {}):

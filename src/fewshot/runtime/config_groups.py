@@ -1,4 +1,4 @@
-"""The files that configs are composed from: where they lie, what can be chosen, what they say of it and of each key."""
+"""The files that configs are composed from: where they lie, what can be chosen, and the comments on each choice and key."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class ConfigFile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What it says, by itself."""
+        """Its keys and values, without those of its defaults."""
         content: Any = yaml.safe_load(self.text)
         return content if isinstance(content, dict) else {}
 

@@ -1,4 +1,4 @@
-"""What is said of a run's course: always in ``train.log``, and on a console that shows no progress bar."""
+"""Lines about a run's course: always in ``train.log``, and on a console that shows no progress bar."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Console(logging.Filter):
         return not getattr(record, "shown", False)
 
 
-def say(trainer: L.Trainer, message: str) -> None:
+def log_progress(trainer: L.Trainer, message: str) -> None:
     """Logs one line of a run's course, once for all processes."""
     if trainer.is_global_zero:
         bar = trainer.progress_bar_callback
         log.info(message, extra={"shown": getattr(bar, "is_enabled", False)})
 
 
-def record(message: str) -> None:
-    """Logs a line for ``train.log`` alone."""
+def log_to_file(message: str) -> None:
+    """Logs a line in ``train.log`` alone."""
     log.info(message, extra={"shown": True})

@@ -64,7 +64,7 @@ def launch(folder: Path, processes: int) -> None:
     from fewshot.runtime.provenance import COMMAND, command
     from fewshot.runtime.signals import Stopped
 
-    # The process that failed has said why.
+    # The process that failed has printed why.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     os.environ[COMMAND] = json.dumps(command())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))

@@ -45,8 +45,8 @@ def keep_freed_memory() -> None:
 
 
 def quieten() -> None:
-    """Silences what other libraries say that no user of this project needs to act on; each by its text."""
-    # learn2learn imports Lightning a second time under its older name, which then does the talking.
+    """Silences messages of other libraries that no user of this project needs to act on; each by its text."""
+    # learn2learn imports Lightning a second time under its older name, whose messages come twice then.
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         for logger in (name, f"{name}.utilities.rank_zero"):
             logging.getLogger(logger).setLevel(logging.WARNING)

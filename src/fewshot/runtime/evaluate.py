@@ -20,7 +20,7 @@ from fewshot.runtime.features import use_features
 from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_batches
 from fewshot.runtime.plots.hparams import show_config
-from fewshot.runtime.progress import ProgressLines
+from fewshot.runtime.progress_lines import ProgressLines
 from fewshot.runtime.report import Report
 from fewshot.runtime.run_folder import lock, write_config
 from fewshot.runtime.trial import try_out
@@ -52,19 +52,21 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         return _evaluate(cfg, run)
 
 
+def _check_ensemble(cfg: DictConfig) -> None:
+    check_int("ensemble", cfg.ensemble, least=1)
+    if cfg.checkpoint != "best":
+        raise UserError(f"ensemble={cfg.ensemble} is of the best checkpoints, and checkpoint={cfg.checkpoint}; set one of them")
+    if cfg.data.eval.get("unknown_ways"):
+        raise UserError(f"ensemble={cfg.ensemble} has no scores of unknown classes; set data.eval.unknown_ways=0")
+
+
 def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     trained = training_tasks(run)
     if "ways" in cfg.model:
         cfg.model.ways = trained["ways"]  # the head keeps its size whatever tasks it is given now
     set_up_process(cfg)
     if cfg.ensemble is not None:
-        check_int("ensemble", cfg.ensemble, least=1)
-        if cfg.checkpoint != "best":
-            raise UserError(
-                f"ensemble={cfg.ensemble} is of the best checkpoints, and checkpoint={cfg.checkpoint}; set one of them"
-            )
-        if cfg.data.eval.get("unknown_ways"):
-            raise UserError(f"ensemble={cfg.ensemble} has no scores of unknown classes; set data.eval.unknown_ways=0")
+        _check_ensemble(cfg)
     checkpoint = run / "checkpoints" / f"{cfg.checkpoint}.ckpt"
     content = read_checkpoint(checkpoint)
     members = [] if cfg.ensemble is None else top_checkpoints(run, cfg.ensemble, cfg.objective.monitor, cfg.objective.mode)
@@ -96,7 +98,6 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
     show_config(trainer, cfg, 0)
     work = trainer.test if cfg.split == "test" else trainer.validate
     work(model, datamodule, ckpt_path=None if members else str(checkpoint), verbose=False)
-    unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     return Report(
         cfg,
         Path(cfg.paths.output_dir),
@@ -107,5 +108,5 @@ def _evaluate(cfg: DictConfig, run: Path) -> dict[str, float]:
         training={**trained, "steps": content["global_step"], "run": str(run), "checkpoint": cfg.checkpoint},
         val_metrics=metrics_of("val", model.scores["val"]) if cfg.split == "val" else {},
         initial_weights=content["callbacks"].get(InitialWeights.__qualname__),
-        unknown=unknown,
+        unknown=unknown_metrics(datamodule, model, trainer.strategy.root_device, unknown_ways),
     ).write()

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_random_features(model: MetaLearner, init_from: str | None) -> None:
-    """Says so where nothing has trained, nor will, what a head's features come from."""
+    """Warns where nothing has trained, nor will, the network that a head's features come from."""
     if isinstance(model, FeatureHead) and init_from is None and pretrained_on(model) is None:
         log.warning(
             f"{model.description['model']} is fitted to features of random weights, which nothing trains: set init_from=RUN "

@@ -1,4 +1,4 @@
-"""That looking at a network leaves it as it is."""
+"""A check that validation and callbacks leave the network as it is."""
 
 from typing import Any
 

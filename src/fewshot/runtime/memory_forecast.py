@@ -1,4 +1,4 @@
-"""Says before the first outer step how much memory it will need."""
+"""How much memory an outer step will need, logged before the first."""
 
 import logging
 from pathlib import Path
@@ -33,7 +33,7 @@ class MemoryForecast(Callback):
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that can still be had on a device; None where nobody says."""
+    """Memory that is free on a device, bytes; None where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     meminfo = Path("/proc/meminfo")

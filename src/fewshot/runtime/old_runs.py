@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fewshot.moved import renamed
+from fewshot.renamed_classes import with_current_names
 from fewshot.runtime.config_check import NUMBERS
 from fewshot.runtime.config_groups import CONFIGS, ConfigFile
 
@@ -31,7 +31,7 @@ ADDED: dict[str, Any] = {
 
 def renewed(saved: dict[str, Any]) -> dict[str, Any]:
     """A run's config, composed or resolved, with the names and keys that there are now."""
-    config: dict[str, Any] = {**ADDED, **renamed(saved)}
+    config: dict[str, Any] = {**ADDED, **with_current_names(saved)}
     if "objective" not in config:
         config["objective"] = ConfigFile(CONFIGS / "objective/classification.yaml", "objective").content
     if OLD_NUMBERS in config:

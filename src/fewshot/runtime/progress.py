@@ -1,105 +1,18 @@
-"""How far a run is: a progress bar on a terminal, lines in ``train.log`` and everywhere else."""
+"""How far a run is, as a progress bar on a terminal; `ProgressLines` are for ``train.log`` and everywhere else."""
 
-import time
 from typing import Any, cast
 
 import lightning as L
 import rich
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.text import Text
-from torch import Tensor
 
 from fewshot.data.datamodule import EpisodicDataModule
-from fewshot.evaluation.scores import formatted, score, with_interval
-from fewshot.evaluation.table import tasks_text
 from fewshot.models.base import MetaLearner
-from fewshot.runtime.callbacks import Throughput, get_callback
-from fewshot.runtime.console import say
-from fewshot.runtime.metrics_csv import MetricsCsv
 
-SECONDS_BETWEEN_LINES = 60
 NARROW = 100
 """Columns of a terminal below which the time that has gone by is left out."""
-
-
-class ProgressLines(Callback):
-    """Says how far a run is, each tenth of the way and each minute, and what each validation came to."""
-
-    def __init__(self) -> None:
-        self._began, self._first_step = time.perf_counter(), 0
-        self._said, self._seconds, self._tasks = self._began, 0.0, 0
-        self._best: Tensor | None = None
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        throughput = get_callback(trainer, Throughput)
-        self._began, self._first_step = time.perf_counter(), trainer.global_step
-        self._said, self._seconds, self._tasks = self._began, throughput.seconds, throughput.tasks
-        self._best = get_callback(trainer, ModelCheckpoint).best_model_score
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step, steps, now = trainer.global_step, trainer.max_steps, time.perf_counter()
-        if step * 10 // steps == (step - 1) * 10 // steps and now - self._said < SECONDS_BETWEEN_LINES:
-            return
-        throughput, figures = get_callback(trainer, Throughput), trainer.callback_metrics
-        speed = (throughput.tasks - self._tasks) / max(throughput.seconds - self._seconds, 1e-9)
-        left = (now - self._began) / (step - self._first_step) * (steps - step)
-        self._said, self._seconds, self._tasks = now, throughput.seconds, throughput.tasks
-        decides = cast(MetaLearner, pl_module).objective.monitor
-        unit = " %" if score(decides).percent else ""
-        say(
-            trainer,
-            f"Step {step:,} of {steps:,} ({100 * step // steps} %): loss {figures['train/loss']:.3f}, "
-            f"{score(decides).label} {formatted(decides, float(figures[f'train/{decides}']))}{unit}, {speed:.1f} tasks/s, "
-            f"{_clock(left)} left",
-        )
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsCsv):
-                logger.save()  # how far the run has come is seen from outside too
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        scores, best = cast(MetaLearner, pl_module).scores["val"], get_callback(trainer, ModelCheckpoint)
-        kept = ", the best so far" if best.best_model_score != self._best else ""
-        self._best, final = best.best_model_score, scores.final
-        say(
-            trainer,
-            f"Validation after step {trainer.global_step:,}: {with_interval(scores.monitor, final.mean, final.ci95)}, "
-            f"loss {scores.loss[:, -1].mean():.3f} ({tasks_text(len(scores.index))}){kept}",
-        )
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._say_tasks(trainer, "val", batch_idx)
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._say_tasks(trainer, "test", batch_idx)
-
-    def _say_tasks(self, trainer: L.Trainer, split: str, batch_idx: int) -> None:
-        """Each minute of an evaluation."""
-        if time.perf_counter() - self._said >= SECONDS_BETWEEN_LINES:
-            self._said = time.perf_counter()
-            done = tasks_done(trainer, split, batch_idx + 1)
-            say(trainer, f"Evaluating: {done:,} of {_datamodule(trainer).tasks[split]:,} {split} tasks")
 
 
 class ProgressBar(RichProgressBar):
@@ -154,7 +67,7 @@ class Count(ProgressColumn):
     def render(self, task: Task) -> Text:
         done, total = int(task.completed), int(task.total or 0)
         if task.description == "Training":
-            first = _datamodule(self._trainer).first_step
+            first = datamodule_of(self._trainer).first_step
             done, total = done + first, total + first
         else:
             split = "test" if task.description == "Testing" else "val"
@@ -174,14 +87,8 @@ class Clock(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         gone = task.finished_time if task.finished else task.elapsed
-        text = f"{_clock(task.time_remaining):>8}"
-        return Text(f"{_clock(gone):>8} • {text}" if self._elapsed else text, style="dim")
-
-
-def tasks_done(trainer: L.Trainer, split: str, batches: int) -> int:
-    """How many tasks of a split so many meta-batches hold, over all processes."""
-    datamodule = _datamodule(trainer)
-    return min(batches * datamodule.meta_batch_size, datamodule.tasks[split])
+        text = f"{clock(task.time_remaining):>8}"
+        return Text(f"{clock(gone):>8} • {text}" if self._elapsed else text, style="dim")
 
 
 def _fields(decides: str) -> dict[str, tuple[str, str]]:
@@ -194,12 +101,19 @@ def _fields(decides: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _datamodule(trainer: L.Trainer) -> EpisodicDataModule:
+def tasks_done(trainer: L.Trainer, split: str, batches: int) -> int:
+    """How many tasks of a split so many meta-batches hold, over all processes."""
+    datamodule = datamodule_of(trainer)
+    return min(batches * datamodule.meta_batch_size, datamodule.tasks[split])
+
+
+def datamodule_of(trainer: L.Trainer) -> EpisodicDataModule:
+    """The data module that the trainer reads."""
     return cast(EpisodicDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def _clock(seconds: float | None) -> str:
-    """Hours, minutes and seconds."""
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds; dashes where the time is not known."""
     if seconds is None:
         return "-:--:--"
     whole = int(seconds)

@@ -19,7 +19,7 @@ from fewshot.files import written_whole
 from fewshot.models.base import MetaLearner
 from fewshot.runtime.build import plain
 from fewshot.runtime.callbacks import Throughput, get_callback
-from fewshot.runtime.console import record
+from fewshot.runtime.console import log_to_file
 from fewshot.runtime.controls import controls_of
 from fewshot.runtime.plots.hparams import show_results
 from fewshot.runtime.plots.loggers import FINAL, show_figure
@@ -93,7 +93,7 @@ class Report:
         if self.max_steps is not None:
             write_model_card(self.folder, found)
         results.write_results(self.folder / "results.json", **found)  # last: it says that the run is complete
-        record(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        log_to_file(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         print_summary(metrics, sections["test"], protocol, cost, str(self.folder), cut_short, controls)
         return metrics
 

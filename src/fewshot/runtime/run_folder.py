@@ -156,7 +156,7 @@ def _differences(a: Any, b: Any, prefix: str = "") -> set[str]:
 
 
 def _last_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read: the last, or, said aloud, the one before it."""
+    """The newest checkpoint that can be read: the last, or, with a warning, the one before it."""
     broken = None
     for name in (LAST, PREVIOUS):
         if (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""Being told to stop: the step in hand is finished, a checkpoint written, and the process ends with the signal's exit code."""
+"""Stopping on a signal: the step in hand is finished, a checkpoint written, and the process ends with its exit code."""
 
 import signal
 from collections.abc import Iterator

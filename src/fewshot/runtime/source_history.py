@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class SourceHistory(Callback):
-    """Keeps in each checkpoint which versions of the source code took its outer steps; says so where there are several.
+    """Keeps in each checkpoint which versions of the source code took its outer steps; warns where there are several.
 
     Attributes:
         earlier: versions before this process's own, the first first.

@@ -40,7 +40,7 @@ from fewshot.runtime.initial_weights import InitialWeights
 from fewshot.runtime.limits import require_limits, steps_left
 from fewshot.runtime.live_network import LiveNetwork
 from fewshot.runtime.plots.hparams import show_config
-from fewshot.runtime.progress import ProgressLines
+from fewshot.runtime.progress_lines import ProgressLines
 from fewshot.runtime.provenance import command_to_continue, sha256
 from fewshot.runtime.report import Report, train_cost
 from fewshot.runtime.resume import Resume, require_same_images, require_same_source, restore_finished
@@ -225,8 +225,6 @@ def _conclude(
             kept = {"val_metrics": metrics_of("val", model.scores["val"]), "val_tasks": len(model.scores["val"].index)}
     if rank() > 0:
         return {}
-    unknown_ways = _unknown_ways(cfg)
-    unknown = unknown_metrics(datamodule, model.to(trainer.strategy.root_device), "test", unknown_ways) if unknown_ways else {}
     report = Report(
         cfg,
         folder,
@@ -246,7 +244,7 @@ def _conclude(
         earlier_sources=get_callback(trainer, SourceHistory).earlier,
         initial_weights=get_callback(trainer, InitialWeights).origin,
         cost={**cost, "skipped_steps": model.skipped_steps},
-        unknown=unknown,
+        unknown=unknown_metrics(datamodule, model, trainer.strategy.root_device, _unknown_ways(cfg)),
     )
     try:
         if path and cfg.calibration_tasks:

@@ -13,8 +13,8 @@ from fewshot.runtime.config_files import load_config
 from fewshot.runtime.console import Console
 from fewshot.runtime.distributed import rank
 
-SECOND_SPEAKER_WAITS = 2
-"""Seconds: a mistake that all processes find is told by the first, which ends the others."""
+SECONDS_BEFORE_ERROR = 2
+"""What the other processes wait: a mistake that all of them find is printed by the first, which ends the others."""
 
 
 def main(path: Path) -> None:
@@ -34,7 +34,7 @@ def main(path: Path) -> None:
             run_training(cfg, path.parent)
         except UserError:
             if rank() > 0:
-                time.sleep(SECOND_SPEAKER_WAITS)
+                time.sleep(SECONDS_BEFORE_ERROR)
             raise
 
 

@@ -24,7 +24,7 @@ LEFT_OUT = (
     "data._target_", "data.eval._target_", "data.image_shape", "data.mean", "data.std", "data.cache_dir",
     "data.source.data_dir", "data.num_workers", "data.device_resident", "data.seed", "model.seed", "model.inner._target_",
 )  # fmt: skip
-"""Those among them that say nothing about what is learned, or say it again."""
+"""Those among them that change nothing of what is learned, or follow from others."""
 UNIQUE = re.compile(r"[0-9a-f]{12}|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}")
 """Names of folders that a sweep or the clock has given."""
 FIGURES = ("test/{0}", "test/{0}_ci95", "test/loss", "val/{0}", "val/{0}_ci95")
@@ -34,8 +34,8 @@ FIGURES = ("test/{0}", "test/{0}_ci95", "test/loss", "val/{0}", "val/{0}_ci95")
 def show_config(trainer: L.Trainer, cfg: DictConfig, step: int) -> None:
     """The resolved config: as text and as a line of HPARAMS on TensorBoard, as parameters elsewhere.
 
-    The line says what this run has. PyTorch and Lightning add a definition of all columns, of which TensorBoard believes the
-    first it finds; without one it gathers them from all runs, and puts those first in which runs differ.
+    The line has the values of this run. PyTorch and Lightning add a definition of all columns, of which TensorBoard believes
+    the first it finds; without one it gathers them from all runs, and puts those first in which runs differ.
 
     Args:
         step: that the run starts with or goes on from.

@@ -1,4 +1,4 @@
-"""Chosen tasks and what a model answers to them, ready to be drawn."""
+"""Chosen tasks and a model's predictions for them, ready to be drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Where classes are that the configs of older runs name by other places."""
+"""The names that classes have now, which configs of older runs have by others."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ INNER_LOOPS = {
     "implicit": "fewshot.inner.implicit.Implicit",
     "displacement": "fewshot.inner.reptile.Reptile",
 }
-"""What was one class, by its key ``outer``."""
+"""What was one class, by the value of its key ``outer``."""
 OF_UNROLLED = ("first_order", "rates", "transform", "annealing", "checkpoint_steps")
-"""Keys that the others had too, and could not use."""
+"""Keys that the other outer gradients had too, and could not use."""
 OF_IMPLICIT = ("cg_steps", "cg_damping")
-"""The same of the implicit gradient."""
+"""Keys of the implicit gradient, likewise."""
 
-MOVED = {
+RENAMED_MODULES = {
     "fewshot.data.glyphs.": "fewshot.data.images.glyphs.",
     "fewshot.data.miniimagenet.": "fewshot.data.images.miniimagenet.",
     "fewshot.data.module.": "fewshot.data.datamodule.",
@@ -25,16 +25,18 @@ MOVED = {
     "fewshot.runtime.seeing.": "fewshot.runtime.plots.",
     "fewshot.runtime.strategy.": "fewshot.runtime.task_parallel.",
 }
-"""Modules, the old name and the new one, each with a dot behind it."""
+"""The old name and the new one, each with a dot behind it."""
 
 
-def renamed(node: Any) -> Any:
+def with_current_names(node: Any) -> Any:
     """A config, of plain containers, with each ``_target_`` by the name that it has now."""
     if isinstance(node, list):
-        return [renamed(item) for item in node]
+        return [with_current_names(item) for item in node]
     if not isinstance(node, dict):
         return node
-    now = {key: _now(value) if key == "_target_" and isinstance(value, str) else renamed(value) for key, value in node.items()}
+    now = {key: with_current_names(value) for key, value in node.items()}
+    if isinstance(now.get("_target_"), str):
+        now["_target_"] = _current_name(now["_target_"])
     if now.get("_target_") == PRETRAINED:
         now.pop("cached", None)  # images whose features it kept
     return _with_outer_gradient(now) if now.get("_target_") == INNER_LOOP else now
@@ -48,8 +50,8 @@ def _with_outer_gradient(inner: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "_target_": INNER_LOOPS.get(outer, INNER_LOOP)}
 
 
-def _now(target: str) -> str:
-    for old, new in MOVED.items():
+def _current_name(target: str) -> str:
+    for old, new in RENAMED_MODULES.items():
         if target.startswith(old):
             return new + target.removeprefix(old)
     return target
