@@ -9,7 +9,7 @@ from typing import Any
 
 from fewshot.data.files.places import Place, is_hidden, walked
 from fewshot.data.files.rows import read_rows
-from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.images.image_files import SUFFIXES
 from fewshot.data.text.sentences import read_text
 from fewshot.errors import UserError
 from fewshot.predict.learner import FewShotLearner

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fewshot.data.files.places import by_folder_and_name
-from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.images.image_files import SUFFIXES
 from fewshot.data.images.listed import PlacedImage, PublishedImages
 from fewshot.data.source import require
 from fewshot.errors import UserError

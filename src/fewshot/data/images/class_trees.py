@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from fewshot.data.files.places import Place
-from fewshot.data.images.folder_listing import SPLIT_NAMES, SUFFIXES
+from fewshot.data.images.image_files import SPLIT_NAMES, SUFFIXES
 from fewshot.data.images.listed import PlacedImage
 
 Files = dict[str, Place]

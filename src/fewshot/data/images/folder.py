@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.images.decode import MODES, channels_first, decode
-from fewshot.data.images.folder_listing import Image, Listing, list_images
+from fewshot.data.images.folder_listing import Listing, list_images
+from fewshot.data.images.image_files import Image
 from fewshot.data.images.listed import ListedImages
 from fewshot.errors import UserError
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from fewshot.data.images.folder_listing import SUFFIXES
+from fewshot.data.images.image_files import SUFFIXES
 from fewshot.data.images.listed import PlacedImage, PublishedImages
 from fewshot.data.published import part_of_class
 
