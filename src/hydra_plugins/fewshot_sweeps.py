@@ -31,7 +31,7 @@ OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 
 class JobsLauncher(Launcher):
-    """Runs the jobs of a sweep, each in a process of its own; subclasses say where."""
+    """Runs the jobs of a sweep, each in a process of its own, on the machine of a subclass."""
 
     @abstractmethod
     def machine(self, folder: Path) -> Machine:
@@ -89,7 +89,7 @@ class SlurmLauncher(JobsLauncher):
         return slurm(folder, self._at_once, OmegaConf.to_container(self._parameters))  # type: ignore[arg-type]
 
 
-class GridSweeper(basic_sweeper.BasicSweeper):
+class GridSweeper(basic_sweeper.BasicSweeper):  # Hydra has no public name for its own sweeper
     """Every combination of the values on the command line."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
@@ -121,7 +121,7 @@ class CrossValidationSweeper(Sweeper):
         return self._launcher.launch(on_every_fold(jobs, self._compose), initial_job_idx=0)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Unlike ``load_sweep_config``, says which choices this job has, not which its sweep has."""
+        """Unlike that of ``load_sweep_config``, the config has the choices of this job, not those of its sweep."""
         hydra = self._config.hydra
         return self._loader.load_configuration(
             hydra.job.config_name, [*hydra.overrides.hydra, *overrides], run_mode=RunMode.RUN

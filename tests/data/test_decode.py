@@ -201,7 +201,7 @@ def test_what_is_transparent_is_white(kind, mode):
 
 
 def test_it_is_said_once_that_transparent_images_are_composited(caplog):
-    module._say_composited.cache_clear()
+    module._log_composited.cache_clear()
     with caplog.at_level(logging.INFO):
         decode(saved(Image.fromarray(photo(1)).convert("RGBA")), "RGB", (84, 84), "opaque")
         assert not caplog.messages

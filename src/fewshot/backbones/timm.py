@@ -15,8 +15,8 @@ from fewshot.errors import UserError, suggest
 
 log = logging.getLogger(__name__)
 
-_said: set[Path] = set()
-"""Files of which it was said that their weights were taken in order: a run builds its network several times."""
+_logged: set[Path] = set()
+"""Files whose weights were taken in their order, which is logged once: a run builds its network several times."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Of files with weights."""
 KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -174,8 +174,8 @@ def _load(network: nn.Module, file: Path) -> None:
             f"model.backbone.weights={file} is of another network: this one has {other} {list(here[other])}, the file {found}"
         )
     network.load_state_dict(dict(zip(own, state.values(), strict=False)))
-    if file not in _said:
-        _said.add(file)
+    if file not in _logged:
+        _logged.add(file)
         log.info(
             f"{file.name}: weights have other names than in timm, and were taken in their order, in which all shapes agree"
         )

@@ -50,28 +50,28 @@ def prepare(options: argparse.Namespace) -> int:
 
 def _check(known: Facts, options: argparse.Namespace) -> int:
     print(f"{known.name}: {known.title}")
-    _say("licence", known.licence)
-    _say("published", f"{_numbers(known)}{known.page}{f' ({known.note})' if known.note else ''}")
+    _print_entry("licence", known.licence)
+    _print_entry("published", f"{_numbers(known)}{known.page}{f' ({known.note})' if known.note else ''}")
     for file in known.files:
         digest = f", md5 {file.md5}" if file.md5 else f", sha256 {file.sha256}" if file.sha256 else ""
         size = f" ({file.bytes:,} bytes{digest})" if file.bytes else f" ({digest[2:]})" if digest else ""
-        _say("file", " ".join([file.name + size, *file.urls]))
+        _print_entry("file", " ".join([file.name + size, *file.urls]))
     source, cfg = _source(known.name, options)
-    _say("looked in", _looked_in(source, known, Path(cfg.paths.data_dir)))
+    _print_entry("looked in", _looked_in(source, known, Path(cfg.paths.data_dir)))
     refused = list(_refusals(source).values())
     if refused and "allow_partial" in cfg.data:
         source, _ = _source(known.name, options, "data.allow_partial=true")
     missing = _refusals(source)
     found = {part: _rows(source, part) for part in ([] if "all" in missing else source.parts) if part not in missing}
     for part, (classes, rows) in found.items():
-        _say("found", f"{part}: " + (f"{classes:,} classes, " if classes else "") + f"{rows:,} rows")
+        _print_entry("found", f"{part}: " + (f"{classes:,} classes, " if classes else "") + f"{rows:,} rows")
     if not refused:
         images = sum(rows for _, rows in found.values())
         classes = len({one.name for part in found for one in source.classes(part)})
         there, of, what = (images, known.images, "images") if known.images else (classes, known.classes or 0, "classes")
         refused = [f"{there:,} of {of:,} {what}"] if there < of else []
     whole = "yes" if known.images else "yes, as far as is known: no number of rows is published to compare with"
-    _say("whole", f"no: {refused[0]}" if refused else whole)
+    _print_entry("whole", f"no: {refused[0]}" if refused else whole)
     if options.sheet and found:
         _write_sheet(source, known, list(found), Path(f"{known.name}.png"))
     print()
@@ -94,7 +94,7 @@ def _write_sheet(source: "Source", known: Facts, parts: list[str], path: Path) -
     if not isinstance(source, ImageSource):
         raise UserError(f"--sheet shows images, and {known.name} has none; leave it out")
     write_sheet(path, known.title, {part: examples(source, part) for part in parts})
-    _say("sheet", str(path))
+    _print_entry("sheet", str(path))
 
 
 def _source(name: str, options: argparse.Namespace, *more: str) -> tuple["Source", "DictConfig"]:
@@ -162,7 +162,7 @@ def _numbers(known: Facts) -> str:
     return "".join(f"{part}, " for part in named)
 
 
-def _say(what: str, text: str) -> None:
+def _print_entry(what: str, text: str) -> None:
     print(f"  {what:<10} {text}")
 
 

@@ -70,7 +70,7 @@ class EpisodicDataModule(L.LightningDataModule):
         prepared: of each part, what its tasks are drawn from, once `prepare` has made it.
         unknown: of the parts that have a source of rows of no class: these.
         tasks: number of tasks in the lists of ``val`` and ``test``.
-        trained_on: what a checkpoint says of its data (`state_dict`); None where the training part is checked here.
+        trained_on: the data of a checkpoint (`state_dict`); None where the training part is checked here.
         started_from: the same of the checkpoint that the weights start from; None where they are drawn.
         pretrained_on: what a network has learned from that comes with its weights; None where there is none.
         seen_classes: how many classes of each checked part were trained on.
@@ -148,7 +148,7 @@ class EpisodicDataModule(L.LightningDataModule):
                     for published in part.unknown.parts:
                         part.unknown.files(published)
             listed = self._listed(name, part.source)
-            tables[name], _ = self._chosen(name, part, list(listed.values()), say=True)
+            tables[name], _ = self._chosen(name, part, list(listed.values()), log_small=True)
         self._refuse_seen_classes(tables)
         trained = {*self._train_originals, *(self.trained_on or self.started_from or {}).get("classes", ())}
         for name, table in tables.items():
@@ -247,14 +247,16 @@ class EpisodicDataModule(L.LightningDataModule):
                 for published, prepared in found.items()
             }
 
-    def _chosen(self, name: str, part: Part, tables: Sequence[Table], say: bool = False) -> tuple[Table, list[IntArray | None]]:
+    def _chosen(
+        self, name: str, part: Part, tables: Sequence[Table], log_small: bool = False
+    ) -> tuple[Table, list[IntArray | None]]:
         """The table of a part's rows, and which rows of each published table these are; None where all."""
         whole_table = Table.joined(tables)
         rows = self._split_of(part.source).rows(name, whole_table)
         if self._skip_small and (small := part.sampler.unfit(whole_table.select(rows))):
             column = whole_table.column(part.sampler.unit, f"data.{name}")
             everything, rows = rows, rows[~np.isin(column.values[rows], [column.names.index(one) for one in small])]
-            if say:
+            if log_small:
                 rest = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
                 named = ", ".join(f"{one} ({size})" for one, size in list(small.items())[:NAMED])
                 of = f"{len(small):,} of {np.unique(column.values[everything]).size:,} ({part.sampler.unit})"
@@ -307,7 +309,7 @@ class EpisodicDataModule(L.LightningDataModule):
         return sorted({part.source.original(one) for one in self._dealt(table)}) if isinstance(part, Part) else []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint says of the data that it was trained on."""
+        """The data that a checkpoint was trained on."""
         classes = sorted({*self._train_originals, *(self.started_from or {}).get("classes", [])})
         return {
             "source": self.parts["train"].name,

@@ -90,7 +90,7 @@ class DrawnTasks(Tasks):
 
 
 class MetaBatches(Dataset[Travelling]):
-    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whatever worker asks.
+    """Meta-batch `i` holds the tasks from ``i * size`` on, up to `total`: a pure function of `i`, whichever worker reads it.
 
     Args:
         tasks: task number -> task.

@@ -18,7 +18,7 @@ SCENARIOS = ("users", "items", "both")
 
 
 class Split(ABC):
-    """Says which rows belong to which part.
+    """A rule for which rows belong to which part.
 
     Attributes:
         rule: its name in config and protocol.
@@ -52,7 +52,7 @@ class Split(ABC):
     def description(self) -> dict[str, object]:
         """The rule and its settings, in plain values."""
         settings: dict[str, object] = asdict(self)  # type: ignore[call-overload]
-        # an option that is off, or left to the source, says nothing
+        # an option that is off, or left to the source, is no part of the rule
         asked = {key: value for key, value in settings.items() if value is not False and value is not None}
         return {"rule": self.rule, **asked}
 

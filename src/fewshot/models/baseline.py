@@ -54,7 +54,7 @@ class Baseline(Classifier):
             for _ in range(self._epochs):
                 order = torch.randperm(images, generator=random).to(support.device)
                 for rows in torch.split(order, self._batch_size):
-                    outputs = self._answers(support[:, rows], *head)
+                    outputs = self._outputs_of(support[:, rows], *head)
                     # The sum over tasks: each head has the gradient of its own task's mean loss.
                     loss = F.cross_entropy(outputs.flatten(0, 1), labels[:, rows].flatten(), reduction="sum") / len(rows)
                     (*gradients,) = torch.autograd.grad(loss, head)
@@ -64,10 +64,10 @@ class Baseline(Classifier):
         return tuple(part.detach() for part in head)
 
     def apply_head(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
-        return self._answers(query, *head)
+        return self._outputs_of(query, *head)
 
-    def _answers(self, features: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
-        """Of heads with a number for each class beside its weights: a magnitude or a bias."""
+    def _outputs_of(self, features: Tensor, weights: Tensor, numbers: Tensor) -> Tensor:
+        """Outputs ``(T, B, N)`` of heads with a number for each class beside its weights: a magnitude or a bias."""
         return cosines(features, weights, numbers) if self._cosine else features @ weights.mT + numbers.unsqueeze(1)
 
     @property

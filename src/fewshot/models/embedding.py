@@ -32,7 +32,7 @@ class EmbeddingLearner(MetaLearner):
     Args:
         backbone: from images to features.
         batch_norm: of validation and test tasks. ``running``: by the statistics of training tasks, as published; every query is
-            answered alone. ``transductive``: by the task's own images, as in training. ``inductive``: by the task's support
+            predicted alone. ``transductive``: by the task's own images, as in training. ``inductive``: by the task's support
             set, in training as well.
         optimizer: of the outer loop.
         parts: what else is learned, by name.

@@ -12,7 +12,7 @@ from fewshot.tasks.batch import TaskBatch
 
 
 class Ensemble(MetaLearner):
-    """Answers by the mean of its members' probabilities, each adapted by itself; of values, by the mean of these.
+    """Predicts by the mean of its members' probabilities, each adapted by itself; of values, by the mean of these.
 
     Antoniou et al. (2019) test MAML++ so, with the five checkpoints that validated best. Its outputs are the logarithms of the
     mean probabilities, which the softmax gives back.

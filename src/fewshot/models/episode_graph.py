@@ -16,7 +16,7 @@ class EpisodeGraph(nn.Module):
 
     Args:
         scale: normalises rows.
-        model: that answers each query by itself.
+        model: that predicts each query by itself.
 
     Raises:
         UserError: the model adapts to a support set, which no graph of operations holds.

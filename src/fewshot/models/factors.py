@@ -1,4 +1,4 @@
-"""What ratings say without a network: biases of users and items, and factors by alternating least squares.
+"""What ratings are predicted by without a network: biases of users and items, and factors by alternating least squares.
 
 Koren, Bell, Volinsky 2009, "Matrix factorization techniques for recommender systems", equations 2 to 5, solved by turns.
 Shapes: ``R`` ratings, each of a user and an item by their numbers.

@@ -13,7 +13,7 @@ Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning for Fast Adaptation o
 
 The outer loss is the mean over tasks rather than their sum, so that the outer rate does not depend on the meta-batch size.
 
-Its relatives are this class with another `InnerLoop`; the files in ``configs/model`` say which, and from which paper:
+Its relatives are this class with another `InnerLoop`, each by the file of its name in ``configs/model``:
 
     fomaml          the inner gradients are constants
     anil, boil      the head alone is adapted, or all but the head
@@ -74,7 +74,7 @@ class MAML(MetaLearner):
             3.1, BNWB). The paper's statistics for each step (BNRS) are running ones, which its code gathers and never
             normalises by; here as there, every step is normalised by its own batch.
         optimizer: of the outer loop.
-        objective: of the tasks, which says how many outputs so many classes need; None classifies.
+        objective: of the tasks; None classifies.
         outer: what else the outer loop takes (`MetaLearner`).
     """
 

@@ -18,7 +18,7 @@ class RidgeClassifier(FeatureHead):
 
     Args:
         penalty: of the squared weights.
-        scale: of the outputs, which says how sure they are.
+        scale: factor of the outputs: a larger one makes probabilities surer.
         head: what all heads take (`FeatureHead`).
     """
 

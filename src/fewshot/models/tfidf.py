@@ -57,7 +57,7 @@ class Tfidf(FitsRows, EmbeddingLearner):
         backbone: of the experiment, of which nothing is taken but what its inputs are.
         classifier: ``centroid``, whose outputs are negative squared distances, or ``ridge`` regression to labels.
         penalty: of the regression.
-        scale: of the outputs, which says how sure they are.
+        scale: factor of the outputs: a larger one makes probabilities surer.
         embedding: what all models of this kind take (`EmbeddingLearner`).
     """
 

@@ -1,4 +1,4 @@
-"""TIM: a head that agrees with the support set's labels and makes its answers to all queries informative.
+"""TIM: a head that agrees with the support set's labels and makes its predictions for all queries informative.
 
 Boudiaf, Ziko, Rony, Dolz, Piantanida, Ben Ayed (2020), "Transductive Information Maximization For Few-Shot Learning",
 section 3: TIM-GD, with the settings of its code.
@@ -25,15 +25,15 @@ class TIM(Classifier):
 
     Adam minimises, on each task's support set S and all its queries Q together (equation 4),
 
-        lambda * cross-entropy(S) - H(mean answer to Q) + alpha * mean H(answers to Q).
+        lambda * cross-entropy(S) - H(mean prediction for Q) + alpha * mean H(predictions for Q).
 
-    It is transductive whatever the batch normalisation: a query's answer depends on the other queries. Without them
-    (`transductive` is false) the support set's cross-entropy is all that is minimised, and each query is answered by itself.
+    It is transductive whatever the batch normalisation: a query's prediction depends on the other queries. Without them
+    (`transductive` is false) the support set's cross-entropy is all that is minimised, and each query is predicted by itself.
 
     Args:
         iterations: steps of Adam.
         lr: its rate.
-        transductive: whether the queries tell.
+        transductive: whether the head is fitted to the queries too.
         classifier: what all models of this kind take (`Classifier`).
     """
 
@@ -53,7 +53,7 @@ class TIM(Classifier):
         return _logits(F.normalize(query, dim=-1), *head)
 
     def _fit(self, support: Tensor, labels: Tensor, query: Tensor | None) -> tuple[Tensor, ...]:
-        """The weights, from features of the support set and of the queries, if these tell."""
+        """The weights, from features of the support set and, where they are not None, of the queries."""
         support = F.normalize(support, dim=-1)
         query = None if query is None else F.normalize(query, dim=-1)
         members = one_hot(labels, support)
@@ -61,16 +61,17 @@ class TIM(Classifier):
         optimizer = torch.optim.Adam([weights], self._lr)
         with torch.enable_grad():
             for _ in range(self._iterations):
-                told = None if query is None else _logits(query, weights)
-                objective = _objective(_logits(support, weights), members, told)
+                of_queries = None if query is None else _logits(query, weights)
+                objective = _objective(_logits(support, weights), members, of_queries)
                 (weights.grad,) = torch.autograd.grad(objective.sum(), [weights])
                 optimizer.step()
         return (weights.detach(),)
 
     @property
     def description(self) -> dict[str, Any]:
-        told = {"transductive": True} if self._transductive else {}
-        return {**super().description, **told, "adapt": ["head"], "eval_iterations": self._iterations}
+        description = super().description
+        transductive = self._transductive or description["transductive"]
+        return {**description, "transductive": transductive, "adapt": ["head"], "eval_iterations": self._iterations}
 
 
 def _logits(features: Tensor, weights: Tensor) -> Tensor:
@@ -80,13 +81,13 @@ def _logits(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def _objective(support: Tensor, members: Tensor, query: Tensor | None) -> Tensor:
-    """Of each task ``(T,)``, from outputs ``(T, N*K, N)`` for its support set and ``(T, N*Q, N)`` for queries, if they tell."""
+    """Of each task ``(T,)``, from outputs ``(T, N*K, N)`` for its support set and ``(T, N*Q, N)`` for queries, or None."""
     of_support = -(members * support.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
     if query is None:
         return of_support
-    log_answers = query.log_softmax(dim=-1)
-    answers = log_answers.exp()
-    conditional = -(answers * log_answers).sum(dim=-1).mean(dim=-1)
-    mean_answer = answers.mean(dim=1)
-    marginal = -(mean_answer * mean_answer.clamp(min=torch.finfo(query.dtype).tiny).log()).sum(dim=-1)
+    log_probabilities = query.log_softmax(dim=-1)
+    probabilities = log_probabilities.exp()
+    conditional = -(probabilities * log_probabilities).sum(dim=-1).mean(dim=-1)
+    mean = probabilities.mean(dim=1)
+    marginal = -(mean * mean.clamp(min=torch.finfo(query.dtype).tiny).log()).sum(dim=-1)
     return OF_SUPPORT * of_support - marginal + OF_CONDITIONAL * conditional

@@ -165,14 +165,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/":
             self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
         elif self.path == "/about":
-            self._say(HTTPStatus.OK, self.server.about())
+            self._send_json(HTTPStatus.OK, self.server.about())
         else:
-            self._say(HTTPStatus.NOT_FOUND, {"error": "there is nothing here"})
+            self._send_json(HTTPStatus.NOT_FOUND, {"error": "there is nothing here"})
 
     def do_POST(self) -> None:
         self.close_connection = True  # what is refused is not read
         if self._is_ours():
-            self._say(*self._answer())
+            self._send_json(*self._answer())
 
     def _answer(self) -> tuple[HTTPStatus, dict[str, Any]]:
         if self.path != "/answer":
@@ -197,10 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
         origin, hosts = self.headers.get("Origin"), self.server.hosts
         ours = self.headers.get("Host") in hosts and (origin is None or origin in {f"http://{host}" for host in hosts})
         if not ours:
-            self._say(HTTPStatus.FORBIDDEN, {"error": "open the page at 127.0.0.1"})
+            self._send_json(HTTPStatus.FORBIDDEN, {"error": "open the page at 127.0.0.1"})
         return ours
 
-    def _say(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+    def _send_json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it imports Lightning, which takes seconds
 
 log = logging.getLogger(__name__)
 
-_said: set[str | Path | None] = set()
+_warned: set[str | Path | None] = set()
 """Runs of which it was said that queries are answered by themselves."""
 
 
@@ -122,8 +122,8 @@ class FewShotLearner(Estimator):
                 f"the support set has {support.ways} classes, but this {name} tells at most {most} apart (data.ways in "
                 "training); take fewer, or a model whose head is made for each task, such as protonet, r2d2 or protomaml"
             )
-        if predictor.tested_together and not self.transductive and self.run not in _said:
-            _said.add(self.run)
+        if predictor.tested_together and not self.transductive and self.run not in _warned:
+            _warned.add(self.run)
             log.warning(
                 f"{self.run} was tested with queries that are answered together (transductive); here each is answered by "
                 "itself. transductive=True does as published"

@@ -25,9 +25,9 @@ class Cell:
     bold: bool = False
 
 
-def figure_cell(value: float, digits: str, bold: bool = False) -> Cell:
+def figure_cell(value: float, digits: str) -> Cell:
     """A number in digits such as ``,.0f``; a dash where there is none."""
-    return Cell(NOTHING) if math.isnan(value) else Cell(format(value, digits), value, bold)
+    return Cell(NOTHING) if math.isnan(value) else Cell(format(value, digits), value)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], remark: str) -> str:

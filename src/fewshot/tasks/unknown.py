@@ -1,4 +1,4 @@
-"""Queries of classes that a task does not have: what a learner is to call none of its own."""
+"""Queries of classes that a task does not have, which a learner is to recognise as unknown."""
 
 from collections.abc import Sequence
 
@@ -57,7 +57,7 @@ def require_classes(classes: int, own: int, ways: int) -> None:
         ways: unknown ones.
 
     Raises:
-        UserError: it has.
+        UserError: there are too few classes.
     """
     if classes < own + ways:
         raise UserError(

@@ -147,12 +147,12 @@ def _opaque(image: "Image.Image") -> "Image.Image":
     image = image.convert("RGBA")
     if image.getchannel("A").getextrema() == (255, 255):
         return image
-    _say_composited()
+    _log_composited()
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 @cache
-def _say_composited() -> None:
+def _log_composited() -> None:
     log.info("Transparent images are composited on white")
 
 

@@ -106,7 +106,7 @@ class Folder(ListedImages):
         sizes = list(Counter(image.label for image in listing.images).values())
         log.info(
             f"{self._root}: {len(sizes)} classes, {len(listing.images):,} images, {min(sizes)} to {max(sizes)} of each (median "
-            f"{statistics.median(sizes):g}){_said_of_sizes(listing.images)}"
+            f"{statistics.median(sizes):g}){_range_of_sizes(listing.images)}"
             + (f", listed by {listing.files[0].name}" if listing.files else "")
             + (f"; {listing.skipped} other files skipped" if listing.skipped else "")
             + (f"; {listing.missing} listed images are missing" if listing.missing else "")
@@ -114,13 +114,13 @@ class Folder(ListedImages):
         return listing
 
 
-def _said_of_sizes(images: Sequence[Image]) -> str:
+def _range_of_sizes(images: Sequence[Image]) -> str:
     """Width and height of the smallest and the largest of a few images."""
     from PIL import Image as Pillow
 
     found = []
     for image in images[:: -(-len(images) // LOOKED_AT)]:
-        with suppress(Exception), Pillow.open(image.path) as opened:  # decoding it will say what is wrong
+        with suppress(Exception), Pillow.open(image.path) as opened:  # an error is raised where it is decoded
             found.append(opened.size)
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""Relations: what a sentence says of two things that are marked in it."""
+"""Relations between two things that are marked in a sentence."""
 
 import logging
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class FewRel(TextSource):
 
     Args:
         data_dir: holds `CORPORA` and `NAMES` as json files, directly or in ``fewrel/``.
-        positions: largest distance that is told; 0 tells none.
+        positions: distances are clipped to this, words; 0 leaves them out.
         rows: length, buckets and ngrams (`TextSource`).
     """
 

@@ -33,7 +33,7 @@ HALF = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One row: what was said, its class, what it belongs to (a domain), and the part it is published in, or ``all``."""
+    """One row: the sentence, its class, what it belongs to (a domain), and the part it is published in, or ``all``."""
 
     text: str
     label: str
