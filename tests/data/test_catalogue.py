@@ -97,6 +97,7 @@ def test_of_a_part_of_a_data_set_is_told_what_is_missing(tmp_path):
     assert done.code == 1
 
 
+@pytest.mark.slow
 def test_all_data_sets_are_told_of_where_none_is_there(tmp_path):
     """Those of text too, whose parts their files say; the embedded one is whole."""
     done = command(

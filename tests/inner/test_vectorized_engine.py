@@ -58,14 +58,14 @@ class TestVectorizedEngineInChunks(ComparedTester):
     def test_out_of_memory_it_halves_and_goes_on_with_the_same_gradients(self, monkeypatch, caplog, memory, error):
         network, batch = network_of("conv4"), random_tasks(5)
         whole = self.meta_gradient(network, batch, task_chunk=None)
-        outputs = ManyTasks.queries
+        outputs = ManyTasks.query_outputs
 
         def in_little_memory(weights, fast, chunk):
             if len(chunk) > memory:
                 raise error
             return outputs(weights, fast, chunk)
 
-        monkeypatch.setattr(ManyTasks, "queries", in_little_memory)
+        monkeypatch.setattr(ManyTasks, "query_outputs", in_little_memory)
         engine = self.build(network, task_chunk=None)
         for _ in range(2):
             network.zero_grad()
@@ -81,6 +81,6 @@ class TestVectorizedEngineInChunks(ComparedTester):
         def fails(weights, fast, chunk):
             raise RuntimeError("something else")
 
-        monkeypatch.setattr(ManyTasks, "queries", fails)
+        monkeypatch.setattr(ManyTasks, "query_outputs", fails)
         with pytest.raises(RuntimeError, match="something else"):
             self.build(network_of("mlp")).meta_gradient(random_tasks(2), 2)

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from matplotlib.figure import Figure
 
 from fewshot.errors import UserError
-from fewshot.runtime import build
+from fewshot.runtime import build_logger
 from fewshot.runtime.plots.hparams import show_config, show_results
 from fewshot.runtime.plots.loggers import show_figure
 from fewshot.runtime.train import train
@@ -84,7 +84,7 @@ def test_config_pictures_and_figures_reach_the_others(quick_config, tmp_path):
 
 
 def test_a_logger_that_is_not_installed_is_refused_in_one_line(compose_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "find_spec", lambda _: None)
+    monkeypatch.setattr(build_logger, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="logger=wandb needs a package that is not installed; make extras, or pip"):
         train(compose_config(tmp_path, "logger=[csv,wandb]"))
 

@@ -94,7 +94,7 @@ def test_each_cross_validation_has_its_own_degrees(tmp_path):
             finish(tmp_path, "maml", fold=fold, ratio=1)
     lines = explanation(groups_of(jobs_in(tmp_path)), compared=False)
     assert "± folds of model=protonet: other classes. Student's t with 3 degrees" in lines[1]
-    assert "± folds of model=maml: other classes. Student's t with 1 degrees" in lines[2]
+    assert "± folds of model=maml: other classes. Student's t with 1 degree," in lines[2]
     assert "about 84 %" in lines[1]
     assert "about 91 %" in lines[2]
 
