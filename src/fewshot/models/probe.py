@@ -188,7 +188,7 @@ def _computed(model: MetaLearner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
             losses, *_ = model.meta_gradient(batch)
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
         return losses, torch.cat([gradient.flatten() for gradient in found]) if found else losses
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UnfitError(
             f"{_layer(error, model, batch)} cannot be differentiated ({_first_line(error)}){first_order_remedy(model)}"
         ) from error
@@ -201,7 +201,7 @@ def _evaluated(model: MetaLearner, batch: TaskBatch) -> Tensor:
     try:
         with torch.no_grad():
             return model.evaluate(batch)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UnfitError(f"{_layer(error, model, batch)} cannot be evaluated ({_first_line(error)})") from error
 
 
