@@ -1,4 +1,4 @@
-"""Breaks files at random, for `tests/test_fuzz.py` and `tests/test_fuzz_datasets.py`."""
+"""Breaks files at random, for `tests/test_fuzz.py` and `tests/data/test_broken_listings.py`."""
 
 import os
 from contextlib import suppress

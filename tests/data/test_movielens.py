@@ -72,6 +72,13 @@ def test_layouts_hold_the_same(tmp_path, write):
     assert prepare(source, "all", tmp_path / "cache", silent).y.tolist() == [4, 3, 5, 1]
 
 
+def test_users_may_have_any_name(tmp_path):
+    """Python reads neither a superscript nor five thousand digits as a number."""
+    names = ["10", "9", "9" * 5000, "²", "ann"]
+    source = write_latest(tmp_path / "movielens_small", [(name, "2", 4.0, 5) for name in names])
+    assert source.columns("all")["user"] == ["9", "10", "9" * 5000, "ann", "²"]
+
+
 def test_an_archive_need_not_be_unpacked(tmp_path):
     """Where it is downloaded to, and by the side of other datasets, whose files have plain names too."""
     loose = write_latest(tmp_path / "loose")

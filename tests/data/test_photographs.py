@@ -221,7 +221,15 @@ def test_a_missing_mushroom_is_not_mistaken_for_one_of_another_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b"{}", b'{"images": [{"id": 1}]}', b"null", b'{"images": 3, "categories": [], "annotations": []}']
+    "content",
+    [
+        b"[]",
+        b"{}",
+        b'{"images": [{"id": 1}]}',
+        b"null",
+        b'{"images": 3, "categories": [], "annotations": []}',
+        b'{"images": [], "categories": [{"id": 1e999, "name": "a"}], "annotations": []}',
+    ],
 )
 def test_listings_of_mushrooms_of_another_kind_are_refused(tmp_path, content):
     source = write_fungi(tmp_path, {"val.json": content})

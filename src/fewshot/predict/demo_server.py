@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             return HTTPStatus.LENGTH_REQUIRED, {"error": "say how long the request is"}
-        if int(length) > LARGEST_REQUEST:
+        if len(length) > len(str(LARGEST_REQUEST)) or int(length) > LARGEST_REQUEST:
             most = f"the examples have more than {LARGEST_REQUEST // 2**20} MB together; take some away, or save them smaller"
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": most}
         try:

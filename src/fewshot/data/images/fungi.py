@@ -31,7 +31,7 @@ class Fungi(SplitImages):
         for name in LISTS:
             try:
                 listed = _labels(self.json(name))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise UserError(f"{name} lists no images, annotations and categories ({error!r}); replace the file") from error
             for image, label in listed:
                 yield from self.image(image, label, anywhere=False)

@@ -7,6 +7,7 @@ words of the title. Its target is the rating.
 import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -242,5 +243,5 @@ class MovieLens(Source):
 
 
 def _order(number: str) -> tuple[int, str]:
-    """Sorts numbers as such, and whatever else names a user or a movie behind them."""
-    return (int(number), "") if number.isdigit() else (2**63, number)
+    """Sorts numbers as such, of any length, and whatever else names a user or a movie behind them."""
+    return (len(number) if number.isdecimal() else sys.maxsize, number)
