@@ -1,6 +1,6 @@
 """Files that nobody vouches for, broken at random: every reader returns what is right or refuses in one line.
 
-An hour of it: ``FEWSHOT_FUZZ=20000 .venv/bin/pytest -n auto tests/test_fuzz.py``, the number of broken files a reader. What bit
+Ten thousand of each, in an hour: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -n auto tests/test_fuzz.py``, the number of broken files a reader. What bit
 is kept as an explicit example in the reader's own tests.
 """
 
@@ -26,6 +26,8 @@ from fewshot.data.images.tieredimagenet import TieredImageNet
 from fewshot.data.preparation import prepare
 from fewshot.data.prepared import find
 from fewshot.data.published import listed, published_classes
+from fewshot.predict.learner import FewShotLearner
+from fewshot.predict.run_files import read_run
 from fewshot.runtime.build import build_model
 from fewshot.runtime.checkpoints import read_checkpoint
 from fewshot.runtime.eval_config import offer_saved_config, training_tasks
@@ -310,3 +312,26 @@ def test_results(run, tmp_path):
 def test_metrics(run, tmp_path):
     path = tmp_path / "metrics.csv"
     fuzz(path, (run[1] / "metrics.csv").read_bytes(), lambda: MetricsCsv(str(path), first_step=1))
+
+
+@pytest.mark.parametrize("name", ["learner.json", "learner.safetensors"])
+def test_saved_learners(run, tmp_path, name):
+    learner = FewShotLearner.from_run(run[1], trust=["tests"])
+    x = np.zeros((4, *run[0].data.image_shape), np.float32)
+    learner.fit(x, ["a", "b", "a", "b"]).save(tmp_path)
+    path = tmp_path / name
+    fuzz(path, path.read_bytes(), lambda: read_run(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_of_timm(tmp_path, monkeypatch, suffix):
+    timm = pytest.importorskip("timm", reason="timm is an extra: make extras")
+    from safetensors.torch import save_file
+
+    from fewshot.backbones.timm import Timm
+
+    network = timm.create_model("test_vit", img_size=32, num_classes=0)
+    path = tmp_path / f"weights{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), path)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: network)  # not built ten thousand times
+    fuzz(path, path.read_bytes(), lambda: Timm("test_vit", str(path), side=32, image_shape=(3, 32, 32)))

@@ -19,11 +19,14 @@ from fewshot.data.images.isic2018 import ISIC2018
 from fewshot.data.images.medmnist import MedMNIST
 from fewshot.data.images.meta_album import MetaAlbum
 from fewshot.data.images.mnist import MNIST
+from fewshot.data.images.mscoco import MSCOCO
 from fewshot.data.images.quickdraw import QuickDraw
+from fewshot.data.source import SPLITS
 from fewshot.data.tables.movielens import MovieLens
 from fewshot.data.text.intents import Banking77, Clinc150
 from fewshot.data.text.relations import FewRel
 from fewshot.data.text.sentences import Sentences
+from tests.data.test_meta_dataset import write_coco
 from tests.data.test_mnist import TEST, TRAIN, files
 from tests.data.test_movielens import movielens, write_1m, write_100k, write_latest
 from tests.data.test_photographs import SHAPE, aircraft, album, cars, labels, write_files, write_fungi
@@ -42,6 +45,10 @@ WHOLE = (MNIST, QuickDraw, MedMNIST, MovieLens, Sentences, Clinc150, Banking77, 
 def write_cars(root):
     write_files(root, cars())
     return root / "devkit/cars_train_annos.mat"
+
+
+def write_car_lists(root):
+    write_files(root, {f"{part}.csv": f"filename,label\n0000{i}.jpg,0{i}\n".encode() for i, part in enumerate(SPLITS)})
 
 
 def write_aircraft(name):
@@ -125,6 +132,11 @@ def write_corpora(root):
     write_relations(root, {"wiki": {"P1": [BRIDGE]}, "nyt": {"P2": [BRIDGE]}, "pubmed": {"is_a": [BRIDGE]}})
 
 
+def write_lesion_metadata(root):
+    write_lesions(root, TRUTH)
+    write_files(root, {"HAM10000_metadata.csv": b"lesion_id,image_id,dx\nHAM_1,a,nv\nHAM_2,b,nv\n"})
+
+
 SENTENCES = [
     {"text": "one, two", "class": "a", "split": "train", "group": "x"},
     {"text": "three", "class": "b", "split": "val"},
@@ -152,6 +164,10 @@ READERS = {
         write_listing(write_lesions, "ISIC2018_Task3_Training_LesionGroupings.csv", TRUTH, ["a,HAM_1,histo", "b,HAM_2,histo"]),
         lambda root: ISIC2018(root, SHAPE, allow_partial=True),
     ),
+    "isic2018_ham10000": (
+        write_listing(write_lesion_metadata, "HAM10000_metadata.csv"),
+        lambda root: ISIC2018(root, SHAPE, allow_partial=True),
+    ),
     "medmnist": (write_medical, lambda root: MedMNIST(root, ["skinmnist"], (1, 8, 8))),
     "movielens_latest": (write_ratings(write_latest, "ratings.csv"), movielens),
     "movielens_latest_movies": (write_ratings(write_latest, "movies.csv"), movielens),
@@ -167,8 +183,13 @@ READERS = {
         lambda root: Aircraft(root, SHAPE, allow_partial=True),
     ),
     "cars": (write_cars, lambda root: Cars(root, SHAPE, crop=True, allow_partial=True)),
+    "cars_lists": (write_listing(write_car_lists, "train.csv"), lambda root: Cars(root, SHAPE, allow_partial=True)),
     "flowers": (write_flowers, lambda root: Flowers102(root, SHAPE, allow_partial=True)),
     "fungi": (write_mushrooms, lambda root: Fungi(root, SHAPE, allow_partial=True)),
+    "mscoco": (
+        write_listing(write_coco, "mscoco/annotations/instances_train2017.json"),
+        lambda root: MSCOCO(root, SHAPE, allow_partial=True),
+    ),
     "meta_album_labels": (write_album("labels.csv"), lambda root: MetaAlbum(root, SHAPE, allow_partial=True)),
     "meta_album_info": (write_album("info.json"), lambda root: MetaAlbum(root, SHAPE, allow_partial=True)),
     "idx_images": (write_digits("images", False), lambda root: MNIST("mnist", root, (1, 4, 4), allow_partial=True)),

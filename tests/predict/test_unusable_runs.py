@@ -85,6 +85,10 @@ def with_half_a_calibration(folder):
     (folder / "calibration.json").write_text('{"temperature": ')
 
 
+def with_too_large_a_temperature(folder):
+    (folder / "calibration.json").write_text('{"temperature": 1' + "0" * 400 + "}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "says"),
@@ -102,6 +106,7 @@ def with_half_a_calibration(folder):
         (without_config, "it has no config.yaml; choose one below logs/train/runs"),
         (half_a_config, "cannot be read"),
         (with_half_a_calibration, "calibration.json cannot be read; delete it, or take another run"),
+        (with_too_large_a_temperature, "calibration.json cannot be read; delete it, or take another run"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_refused_in_one_line(run, tmp_path, spoil, says):

@@ -218,7 +218,7 @@ def _read_calibration(folder: Path) -> dict[str, Any] | None:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
         whole = 0 < float(content["temperature"]) < float("inf")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         whole = False
     if not whole:
         raise UserError(f"{path} cannot be read; delete it, or take another run")
