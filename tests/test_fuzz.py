@@ -1,7 +1,7 @@
 """Files that nobody vouches for, broken at random: every reader returns what is right or refuses in one line.
 
-Ten thousand of each, in an hour: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -n auto tests/test_fuzz.py``, the number of broken files a reader. What bit
-is kept as an explicit example in the reader's own tests.
+Ten thousand of each reader, in an hour: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -n auto tests/test_fuzz.py``. What bit is kept as
+an explicit example in the reader's own tests.
 """
 
 import json

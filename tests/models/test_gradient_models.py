@@ -47,7 +47,7 @@ class GradientModelTester(ModelTester):
     @pytest.mark.proof
     @pytest.mark.parametrize("shuffled", [False, True], ids=["true-labels", "shuffled-labels"])
     def test_it_learns_what_can_be_learned(self, toy_data, shuffled):
-        """Left to the proofs where the outer gradient is MAML's: it is held against differences in every test run."""
+        """Left to the proofs but for MAML: the outer gradient of each is held against an oracle in every test run."""
         super().test_it_learns_what_can_be_learned(toy_data, shuffled)
 
 
@@ -122,7 +122,6 @@ class TestKFO(GradientModelTester):
 
 @pytest.mark.slow
 class TestReptile(GradientModelTester):
-    test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
     blind_to_copies: ClassVar = False
     loop: ClassVar = Reptile
     inner: ClassVar = {
@@ -150,7 +149,6 @@ class TestReptile(GradientModelTester):
 
 @pytest.mark.slow
 class TestReptileWithAdam(TestReptile):
-    test_it_learns_what_can_be_learned = GradientModelTester.test_it_learns_what_can_be_learned
     inner: ClassVar = {
         **TestReptile.inner, "lr": 0.01, "optimizer": partial(torch.optim.Adam, betas=(0.0, 0.999))
     }  # fmt: skip
@@ -160,7 +158,6 @@ class TestReptileWithAdam(TestReptile):
 
 
 class TestIMAML(GradientModelTester):
-    test_it_learns_what_can_be_learned = ModelTester.test_it_learns_what_can_be_learned
     loop: ClassVar = Implicit
     inner: ClassVar = {"proximal": 1.0, "cg_damping": 1.0, "lr": 0.2, "steps": 5, "eval_steps": 5}
 
