@@ -6,6 +6,7 @@ Ten thousand of each reader: ``FEWSHOT_FUZZ=10000 .venv/bin/pytest -m proof test
 import gzip
 import json
 
+import numpy as np
 import pytest
 
 from fewshot.backbones.vector_file import read_vectors
@@ -198,6 +199,7 @@ READERS = {
     "quickdraw": (write_drawings, lambda root: QuickDraw(root, allow_partial=True)),
 }
 readers = pytest.mark.parametrize("name", READERS)
+vectors = pytest.mark.parametrize("suffix", [".txt", ".npy"])
 
 
 def breaks(name, root, **options):
@@ -215,9 +217,14 @@ def breaks(name, root, **options):
     fuzz(path, path.read_bytes(), read, **options)
 
 
-def breaks_vectors(root, **options):
-    path = root / "glove.txt"
-    fuzz(path, b"the 0.1 -0.2\nof 3e-1 4\n", lambda: read_vectors(str(path), width=2, most=10), **options)
+def breaks_vectors(root, suffix, **options):
+    path = root / f"glove{suffix}"
+    if suffix == ".npy":
+        (root / "glove.txt").write_text("the\nof\n")
+        np.save(path, np.array([[0.1, -0.2], [0.3, 4]]))
+    else:
+        path.write_text("the 0.1 -0.2\nof 3e-1 4\n")
+    fuzz(path, path.read_bytes(), lambda: read_vectors(str(path), width=2, most=10), **options)
 
 
 @readers
@@ -225,8 +232,9 @@ def test_a_few_broken_files(name, tmp_path):
     breaks(name, tmp_path, examples=A_FEW)
 
 
-def test_a_few_broken_word_vectors(tmp_path):
-    breaks_vectors(tmp_path, examples=A_FEW)
+@vectors
+def test_a_few_broken_word_vectors(tmp_path, suffix):
+    breaks_vectors(tmp_path, suffix, examples=A_FEW)
 
 
 @pytest.mark.proof
@@ -238,5 +246,6 @@ def test_many_broken_files(name, tmp_path):
 
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
-def test_many_broken_word_vectors(tmp_path):
-    breaks_vectors(tmp_path)
+@vectors
+def test_many_broken_word_vectors(tmp_path, suffix):
+    breaks_vectors(tmp_path, suffix)

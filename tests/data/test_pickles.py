@@ -19,8 +19,8 @@ CONTENT = {"image_data": np.stack([photo(i) for i in range(3)]), "class_dict": {
 class Calls:
     """Pickles as the call of a function."""
 
-    def __init__(self, function, *arguments):
-        self._call = (function, arguments)
+    def __init__(self, function, *arguments, state=None):
+        self._call = (function, arguments) if state is None else (function, arguments, state)
 
     def __reduce__(self):
         return self._call
@@ -164,6 +164,50 @@ def test_an_object_in_place_of_a_number_is_refused(tmp_path):
     scalar = np.int64(0).__reduce__()[0]
     for arguments in ((np.dtype(object), b"12345678"), (np.dtype("i8"), b"1234")):
         assert "cache.pkl" in refusal(load_pickle, saved(tmp_path, pickle.dumps(Calls(scalar, *arguments), protocol=4)))
+
+
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+
+
+def array_of(shape, data, dtype="i4"):
+    return Calls(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, np.dtype(dtype), False, data))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Calls(np.dtype, "i4", state=(3, "<", None, -1, -1, 0)),  # NumPy's own dtype ends the process
+        Calls(np.dtype, "i4", state=(3, "<", None, ("a",), {"a": (1, 2)}, 8, 1, 0)),
+        Calls(np.dtype, "V8"),
+        array_of((3,), b"1234"),
+        array_of((1,), 10**12),
+        array_of((-1, -1), b"1234"),
+        array_of((0, 2**63), b""),
+        array_of((1,) * 70, b"1234"),
+        array_of((1,), [1]),
+        array_of((2,), [1], "O"),
+        Calls(np.zeros(1).__reduce_ex__(5)[0], array_of((1,), b"1234"), np.dtype("i4"), (1,), "C"),
+    ],
+)
+def test_a_state_that_numpy_does_not_write_is_refused(tmp_path, call):
+    assert "is not a pickle of plain data" in refusal(load_pickle, saved(tmp_path, pickle.dumps([call], protocol=4)))
+
+
+def test_an_array_gets_its_data_once(tmp_path):
+    """NumPy would free what others may already see."""
+    data = pickle.dumps(array_of((1,), b"1234"), protocol=4)
+    built = data.rindex(b"b")  # the operation that sets a state
+    state = data[data.index(b"(", data.index(b"R")) : built]
+    assert load_pickle(saved(tmp_path, data))[0] == int.from_bytes(b"1234", "little")
+    assert "has other data" in refusal(load_pickle, saved(tmp_path, data[:2] + data[11:built] + b"b" + state + b"b."))
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_arrays_of_strings_and_objects_are_read(tmp_path, protocol):
+    for array in (np.array(["ab", "c"]), np.array([b"x", b"yz"]), np.array([[1], "a", None], dtype=object), np.ones(2, ">f4")):
+        loaded = load_pickle(saved(tmp_path, pickle.dumps(array, protocol=protocol)))
+        assert (loaded.dtype.kind, loaded.tolist()) == (array.dtype.kind, array.tolist())
+        assert type(pickle.loads(pickle.dumps(loaded))) is np.ndarray  # noqa: S301
 
 
 def test_strings_of_python_2_are_read(tmp_path):

@@ -2,10 +2,12 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.files.arrays import map_array
 from fewshot.errors import UserError
 
 Vectors = tuple[list[str], npt.NDArray[np.float32]]
@@ -73,10 +75,16 @@ def _of_text(path: Path, width: int, most: int) -> Vectors:
                 )
             if word == word.lower():
                 lines[word] = number
-                vectors.append(np.array(numbers, dtype=np.float32))
+                vectors.append(_single(numbers))
             if len(lines) == most:
                 break
     return list(lines), np.stack(vectors) if vectors else np.zeros((0, width), np.float32)
+
+
+def _single(numbers: Any) -> npt.NDArray[np.float32]:
+    """In single precision, where a number that is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, dtype=np.float32)
 
 
 def _is_number(text: str) -> bool:
@@ -88,10 +96,7 @@ def _is_number(text: str) -> bool:
 
 
 def _of_array(path: Path, width: int, most: int) -> Vectors:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"model.backbone.vectors={path} is no array of NumPy ({type(error).__name__}); replace it") from error
+    array = map_array(path)
     words = path.with_suffix(".txt").read_text("utf-8").splitlines()
     if array.dtype.kind != "f" or array.ndim != 2 or len(array) != len(words):
         raise UserError(
@@ -104,4 +109,4 @@ def _of_array(path: Path, width: int, most: int) -> Vectors:
         twice = next(word for word in words if words.count(word) > 1)
         raise UserError(f"model.backbone.vectors={path}: {twice!r} is twice in {path.stem}.txt; take one out")
     rows = [row for row, word in enumerate(words) if word == word.lower()][:most]
-    return [words[row] for row in rows], np.asarray(array[rows], dtype=np.float32)
+    return [words[row] for row in rows], _single(array[rows])

@@ -1,5 +1,6 @@
 """Arrays in NumPy's files, believed only where a header promises what the file has."""
 
+import io
 import math
 import struct
 import zipfile
@@ -48,6 +49,24 @@ def read_array(place: Place, name: str) -> npt.NDArray[Any]:
             return array
     except Exception as error:  # a broken archive raises whatever it likes
         raise UserError(f"{place}: {name} cannot be read ({error}); download the file again") from error
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """The array of an npy file, memory-mapped.
+
+    Raises:
+        UserError: it cannot be read, holds objects, or its header promises other bytes than there are.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, fortran_order, dtype = _header(file)
+            start, found = file.tell(), file.seek(0, io.SEEK_END)
+        _require_promised(shape, dtype, found - start)
+        if 0 in shape:  # nothing can be mapped
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", start, shape, "F" if fortran_order else "C")
+    except Exception as error:  # a header is believed until it makes no sense
+        raise UserError(f"{path} cannot be read as an array ({error}); replace the file") from error
 
 
 def _mapped(path: Path, entry: int, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> npt.NDArray[Any]:

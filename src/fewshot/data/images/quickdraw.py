@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import format as npy
 
-from fewshot.data.files.archives import open_zip
+from fewshot.data.files.arrays import map_array, read_array
+from fewshot.data.files.places import Place
 from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.published import check_split, part_of_class
 from fewshot.data.source import ImageClass, ImageSource
@@ -68,7 +68,7 @@ class QuickDraw(ImageSource):
             for name in self._names(split):
                 yield np.ascontiguousarray(_bitmaps(self._of_category[name])[: self._drawings])[:, None]
             return
-        images = _read(self._archive, "images", np.dtype(np.uint8), (CATEGORIES, DRAWINGS, SIZE, SIZE))
+        images = _read(self._archive, "images", np.uint8, (CATEGORIES, DRAWINGS, SIZE, SIZE))
         for name in self._names(split):
             yield images[self._rows[name]][: self._drawings, None]
 
@@ -109,7 +109,7 @@ class QuickDraw(ImageSource):
         path = self._archive
         if path is None:
             return {}
-        names = [str(name) for name in _read(path, "class_names", np.dtype(np.str_), (CATEGORIES,))]
+        names = [str(name) for name in _read(path, "class_names", np.str_, (CATEGORIES,))]
         if len(set(names)) != CATEGORIES:
             raise UserError(f"{path}: class_names names a category twice; replace the file")
         return {name: row for row, name in enumerate(names)}
@@ -131,34 +131,19 @@ def _bitmaps(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: it is no such file.
     """
-    try:
-        array = npy.open_memmap(path, mode="r")
-        if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == SIZE * SIZE:
-            bitmaps: npt.NDArray[np.uint8] = array.reshape(-1, SIZE, SIZE)
-            return bitmaps
-        there = f"it is {array.dtype} {array.shape} instead of uint8 (n, {SIZE * SIZE})"
-    except Exception as error:  # a header is believed until it makes no sense
-        raise UserError(f"{path} cannot be read ({error}); replace the file") from error
-    raise UserError(f"{path}: {there}; replace the file")
+    array = map_array(path)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE * SIZE:
+        raise UserError(f"{path}: it is {array.dtype} {array.shape} instead of uint8 (n, {SIZE * SIZE}); replace the file")
+    return array.reshape(-1, SIZE, SIZE)
 
 
-def _read(path: Path, array: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """An array of an npz file, once its header has promised what is expected.
+def _read(path: Path, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """An array of the file with all categories.
 
     Raises:
-        UserError: it promises something else, or breaks its promise.
+        UserError: it has another type or shape.
     """
-    member, archive = f"{array}.npy", open_zip(path)
-    try:
-        with archive.open(member) as file:
-            header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-            there, _, dtype = header(file)
-        values = None
-        if there == shape and dtype.kind == kind.kind and (not kind.itemsize or dtype == kind):
-            with archive.open(member) as file:
-                values = npy.read_array(file, allow_pickle=False)
-    except Exception as error:  # a header is believed until it makes no sense
-        raise UserError(f"{path}: {array} cannot be read ({error}); replace the file") from error
-    if values is None:
-        raise UserError(f"{path}: {array} is {dtype} {there} instead of {kind} {shape}; replace the file")
-    return values
+    array = read_array(Place(path), name)
+    if array.dtype.type is not kind or array.shape != shape:
+        raise UserError(f"{path}: {name} is {array.dtype} {array.shape} instead of {kind.__name__} {shape}; replace the file")
+    return array
