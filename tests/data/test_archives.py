@@ -1,8 +1,10 @@
 """Tests of reading archives that may be broken or hostile."""
 
 import io
+import resource
 import struct
 import tarfile
+import tempfile
 import tracemalloc
 import warnings
 import zipfile
@@ -217,6 +219,26 @@ def test_a_tar_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "a.tgz", {NAME: bytes(2**22)})
     monkeypatch.setattr(archives, "SUSPECT", 2**20)
     assert "which are no data" in refusal(members, path)
+
+
+def test_a_tar_that_there_is_no_room_to_unpack_is_not_called_broken(tmp_path, monkeypatch):
+    """Neither the smallest part of it nor the last."""
+    path = write_tar(tmp_path / "a.tgz", {NAME: np.random.default_rng(0).bytes(2**21)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 2**21):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+            message = refusal(members, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert message == (
+            f"{path} cannot be unpacked into {tempfile.gettempdir()} (File too large); set TMPDIR to a folder with room, or "
+            "unpack it"
+        )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert f"{path} cannot be unpacked into {tmp_path / 'nowhere'} (No such file or directory)" in refusal(members, path)
+    monkeypatch.undo()
+    assert list(members(path)) == [NAME]
 
 
 def test_a_member_of_a_tar_larger_than_it_may_be_is_refused(tmp_path):

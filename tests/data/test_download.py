@@ -36,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
             "/moved": (302, b"", 0),
             "/record": (200, json.dumps({"files": [1]}).encode(), None),
             "/page": (200, b"<html>\nno json\n</html>", None),
+            "/whole-page": (200, b"<html>\nno json\n</html>", 22),
             "/half-record": (200, b'{"files": [', None),
         }
         code, body, length = answers.get(self.path, (404, b"", 0))
@@ -137,8 +138,39 @@ def test_mirrors_are_tried_in_order_and_go_on_from_each_other(server, no_server,
 
 def test_a_wrong_size_is_refused_and_every_mirror_named(server, tmp_path):
     message = refusal(download, [f"{server}/whole", f"{server}/missing"], tmp_path / "a", None, REMEDY, size=7)
-    assert f"{server}/whole (it arrived with bytes {len(BODY)} instead of 7), nor from {server}/missing" in message
+    assert f"{server}/whole (it has {len(BODY)} bytes there instead of 7), nor from {server}/missing" in message
+    assert "it arrived with 2560000 bytes instead of 7" in refusal(
+        download, f"{server}/unannounced", tmp_path / "a", None, REMEDY, size=7
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["page", "dropped", "whole-page"])
+@pytest.mark.parametrize("size", [None, len(BODY)])
+def test_a_mirror_that_sends_something_else_does_not_take_away_what_has_arrived(server, tmp_path, name, size):
+    begun = len(BODY) * 3 // 4
+    (tmp_path / ".a.zip.part").write_bytes(BODY[:begun])
+    (tmp_path / ".a.zip.part-anew").write_bytes(BODY[:7])  # left by a kill
+    asked.clear()
+    download([f"{server}/{name}", f"{server}/resumable"], tmp_path / "a.zip", MD5, REMEDY, size=size)
+    assert asked == [(f"/{name}", begun), ("/resumable", begun)]
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_of_two_parts_the_longer_is_gone_on_from(server, tmp_path):
+    (tmp_path / ".a.zip.part").write_bytes(BODY[:100])
+    refusal(download, f"{server}/dropped", tmp_path / "a.zip", MD5, REMEDY)
+    assert (tmp_path / ".a.zip.part").read_bytes() == BODY[: len(BODY) // 2]
+    assert [path.name for path in tmp_path.iterdir()] == [".a.zip.part"]
+
+
+def test_a_part_that_is_whole_is_not_downloaded_anew(server, tmp_path):
+    (tmp_path / ".a.zip.part").write_bytes(BODY)
+    asked.clear()
+    download(f"{server}/resumable", tmp_path / "a.zip", MD5, REMEDY)
+    assert asked == [("/resumable", len(BODY))]
+    assert (tmp_path / "a.zip").read_bytes() == BODY
 
 
 def test_without_size_and_digest_nothing_is_gone_on_from(server, tmp_path):
@@ -182,6 +214,14 @@ def test_without_a_network_nothing_is_left(no_server, tmp_path):
     assert "a.zip cannot be downloaded" in message
     assert REMEDY in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_no_new_folder_and_every_old_one(no_server, tmp_path):
+    """An empty folder of a dataset would hide the data elsewhere."""
+    (tmp_path / "old").mkdir()
+    for folder in ("new/data/dtd", "old"):
+        refusal(download, f"{no_server}/whole", tmp_path / folder / "a.zip", MD5, REMEDY)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
 def test_a_server_of_another_kind_is_refused(no_http, tmp_path):

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from fewshot.data.files.places import all_places, by_folder_and_name
+from fewshot.data.files.places import all_places, by_folder_and_name, own_folder
 from fewshot.data.images.chestx import ChestX
 from fewshot.data.images.chula_rbc12 import ChulaRBC12
 from fewshot.data.images.class_folders import ClassFolders
+from fewshot.data.images.cub import CUB
+from fewshot.data.images.flowers102 import Flowers102
+from fewshot.data.images.gtsrb import GTSRB
 from fewshot.data.images.isic2018 import ISIC2018
 from fewshot.data.images.listed import PublishedImages
 from fewshot.data.images.medmnist import MedMNIST
@@ -18,6 +21,9 @@ from fewshot.data.parts import class_tasks
 from fewshot.data.preparation import prepare
 from fewshot.data.source import table_of
 from fewshot.data.splits import KFold
+from fewshot.data.tables.movielens import MovieLens
+from fewshot.data.text.intents import Banking77
+from fewshot.data.text.sentences import found_in
 from fewshot.tasks.class_sampler import ClassSampler
 from fewshot.tasks.streams import stream_key
 from tests.data.fakes import data_module, image_bytes, refusal, silent, write_tar, write_zip
@@ -320,6 +326,53 @@ def test_class_folders_in_an_archive(tmp_path):
     assert "lacks class SeaLake of eurosat" in refusal(missing.classes, "all")
     fewer = ClassFolders("eurosat", "eurosat", str(tmp_path), SHAPE, classes=["Forest", "SeaLake"], allow_partial=True)
     assert sizes(fewer) == {"Forest": 2}
+
+
+def test_an_empty_folder_does_not_hide_the_data_elsewhere(tmp_path):
+    """As a failed download or an unpacking that was stopped may leave one."""
+    for folder in ("chestx", "gtsrb/.hidden", "plantvillage", "clinc150"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_zip(tmp_path / "GTSRB/a.zip", {"00000/00001_00002.png": grey(0)})
+    assert own_folder(str(tmp_path), "gtsrb", "GTSRB") == tmp_path / "GTSRB"
+    assert own_folder(str(tmp_path), "chestx") == tmp_path
+    write_xrays(tmp_path)
+    assert sizes(ChestX(str(tmp_path), SHAPE))
+    (tmp_path / "domains.json").write_text("{}")
+    assert found_in(str(tmp_path), "clinc150", "domains.json") == tmp_path / "domains.json"
+    write_zip(tmp_path / "other.zip", {"train/bee/1.jpg": grey(0)})
+    leaves = ClassFolders("cropdisease", "plantvillage", str(tmp_path), SHAPE, below="train", allow_partial=True)
+    assert "plantvillage is missing or empty; put there a folder of images" in refusal(leaves.classes, "all")
+
+
+def test_a_broken_archive_of_others_matters_only_if_something_is_missing(tmp_path):
+    cells = write_cells(tmp_path, TWELVE, folder=".")
+    (tmp_path / "unrelated.zip").write_bytes(b"no zip")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat (1995),Crime\n")
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,3.5,0\n")
+    assert len(sizes(cells)) == 12
+    assert MovieLens(str(tmp_path), "movielens_small", 8, 10).columns("all")["item"] == ["1"]
+    for name in ("crops.zip", "ratings.csv"):
+        (tmp_path / name).unlink()
+    for source in (ChulaRBC12(str(tmp_path), SHAPE), MovieLens(str(tmp_path), "movielens_small", 8, 10)):
+        message = refusal(source.columns, "all")
+        assert message.count("; besides, ") == 1
+        assert f"; besides, {tmp_path / 'unrelated.zip'} is not a whole zip archive" in message
+
+
+def test_where_a_missing_data_set_can_be_downloaded_the_command_is_named(tmp_path):
+    (tmp_path / "cub").mkdir()
+    (tmp_path / "cub/readme.txt").write_text("x")
+    banking = partial(Banking77, str(tmp_path), 8, 100, [2, 4])
+    for name, call in (
+        ("cub", partial(CUB(str(tmp_path), SHAPE).classes, "train")),
+        ("cub", partial(CUB(str(tmp_path / "no"), SHAPE).classes, "train")),
+        ("gtsrb", partial(GTSRB(str(tmp_path), SHAPE).classes, "all")),
+        ("flowers102", partial(Flowers102(str(tmp_path), SHAPE).classes, "train")),
+        ("medmnist", partial(MedMNIST(str(tmp_path), ["pathmnist"], SHAPE).files, "all")),
+        ("banking77", lambda: banking().files("all")),
+    ):
+        assert refusal(call).endswith(f"; python -m fewshot.data prepare {name} downloads it"), name
+    assert "prepare" not in refusal(ChestX(str(tmp_path), SHAPE).classes, "all"), "a browser is needed"
 
 
 def test_class_folders_below_one(tmp_path):

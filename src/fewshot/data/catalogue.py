@@ -78,6 +78,12 @@ def facts(name: str) -> Facts:
     return catalogue()[name]
 
 
+def download_hint(name: str) -> str:
+    """The end of a message that a dataset is not there, where it can be downloaded."""
+    known = catalogue().get(name)
+    return f"; python -m fewshot.data prepare {name} downloads it" if known and any(file.urls for file in known.files) else ""
+
+
 def _facts(name: str, entry: dict[str, object]) -> Facts:
     files = tuple(
         PublishedFile(**{**file, "urls": tuple(file.get("urls", ()))})

@@ -9,7 +9,8 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -162,10 +163,12 @@ def _open_tar(path: Path) -> _Tar:
     """A tar archive, opened once a process unless it is replaced.
 
     Raises:
-        UserError: it is no tar, or truncated.
+        UserError: it is no tar, or truncated, or there is no room to unpack it.
     """
     try:
         return _opened_tar(path, *_stamp(path))
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path} is not a whole tar archive ({error}); download it again") from error
 
@@ -187,19 +190,41 @@ def _unpacked(path: Path) -> IO[bytes]:
     total, compressed = 0, path.stat().st_size
     if compressed > SUSPECT:
         log.info(f"{path.name} is unpacked at each start; unpack it there to start faster")
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the archive
-    try:
-        with file, decompress(file) as stream:
+    with file, decompress(file) as stream:
+        with _room_for(path):
+            unpacked = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  open as long as the archive
+        try:
             while chunk := stream.read(2**20):
                 total += len(chunk)
                 refuse_bomb(total, compressed)
-                unpacked.write(chunk)
-        unpacked.flush()
-        unpacked.seek(0)
-    except BaseException:
-        unpacked.close()
-        raise
+                with _room_for(path):
+                    _write(unpacked, chunk)
+            unpacked.seek(0)
+        except BaseException:
+            unpacked.close()
+            raise
     return unpacked
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Writes all of it, as a file without a buffer need not at once; one with a buffer tries again when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusal of a temporary file into one that names its folder."""
+    try:
+        yield
+    except OSError as error:
+        folder = os.environ.get("TMPDIR", "") or "the folder of temporary files"
+        with suppress(OSError):  # where there is none
+            folder = tempfile.gettempdir()
+        raise UserError(
+            f"{path} cannot be unpacked into {folder} ({error.strerror}); set TMPDIR to a folder with room, or unpack it"
+        ) from error
 
 
 def _is_tar(path: Path) -> bool:

@@ -69,17 +69,20 @@ class Place:
             raise UserError(f"{self} cannot be read ({error.strerror}); put it there") from error
 
 
-def all_places(folder: Path, tars: Collection[str] = (), skip: Collection[str] = ()) -> list[Place]:
+def all_places(
+    folder: Path, tars: Collection[str] = (), skip: Collection[str] = (), broken: list[UserError] | None = None
+) -> list[Place]:
     """All files below a folder, and then those in the archives there; hidden ones are none.
 
     Args:
         tars: names of the tar archives that are opened; zip archives all are.
         skip: names of folders in this one that are left out.
+        broken: where given, what is wrong with a zip archive is added here, and the archive is left out.
 
     Raises:
         UserError: the folder is missing, or an archive is broken.
     """
-    return list(_places(require(folder), tars, skip))
+    return list(_places(require(folder), tars, skip, broken))
 
 
 def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
@@ -90,7 +93,7 @@ def by_folder_and_name(places: Collection[Place]) -> dict[str, Place]:
     return found
 
 
-def _places(folder: Path, tars: Collection[str], skip: Collection[str]) -> Iterator[Place]:
+def _places(folder: Path, tars: Collection[str], skip: Collection[str], broken: list[UserError] | None) -> Iterator[Place]:
     archives: list[Path] = []
     for parent, folders, names in walked(folder):
         if parent == folder:
@@ -101,7 +104,14 @@ def _places(folder: Path, tars: Collection[str], skip: Collection[str]) -> Itera
             elif not is_hidden(name):
                 yield Place(parent / name)
     for archive in archives:
-        for member, content in members(archive).items():
+        try:
+            listed = members(archive)
+        except UserError as error:
+            if broken is None or archive.name in tars:
+                raise
+            broken.append(error)
+            continue
+        for member, content in listed.items():
             if not any(is_hidden(part) for part in member.removeprefix("./").split("/")):
                 yield Place(archive, member, content)
 
@@ -127,6 +137,15 @@ def is_hidden(name: str) -> bool:
 
 
 def own_folder(data_dir: str, *names: str) -> Path:
-    """A dataset's folder: the first of these in `data_dir` that there is, else `data_dir` itself."""
+    """A dataset's folder: the first of these in `data_dir` with anything in it, else `data_dir` itself."""
     root = Path(data_dir).absolute()
-    return next((root / name for name in names if (root / name).is_dir()), root)
+    return next((root / name for name in names if _has_entries(root / name)), root)
+
+
+def _has_entries(folder: Path) -> bool:
+    """Whether a folder has entries that are not hidden; one that may not be read has, and its reader names it."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(not is_hidden(entry.name) for entry in entries)
+    except OSError:
+        return folder.is_dir()

@@ -6,8 +6,6 @@ from pathlib import Path
 from fewshot.data.files.places import by_folder_and_name
 from fewshot.data.images.image_files import SUFFIXES
 from fewshot.data.images.listed import PlacedImage, PublishedImages
-from fewshot.data.source import require
-from fewshot.errors import UserError
 
 
 class ClassFolders(PublishedImages):
@@ -41,8 +39,11 @@ class ClassFolders(PublishedImages):
         self.folder, self._classes, self._below = folder, classes, below
 
     def found(self) -> Iterator[PlacedImage]:
-        if self._classes is None and self._below:
-            require(Path(self._data_dir, self.folder))  # whatever else lies in `data_dir` has such folders too
+        if self._classes is None and self._below and self.where == (root := Path(self._data_dir).absolute()):
+            # whatever else lies in `data_dir` has such folders too
+            raise self.lacking(
+                f"{root / self.folder} is missing or empty; put there {self.forms}, or set paths.data_dir=FOLDER"
+            )
         wanted = [
             place
             for place in self.every
@@ -55,7 +56,7 @@ class ClassFolders(PublishedImages):
             seen.add(place.folder)
             yield PlacedImage(place, place.folder, {"file": key})
         if seen and not self._allow_partial and (missing := sorted(set(self._classes or ()) - seen)):
-            raise UserError(
+            raise self.lacking(
                 f"paths.data_dir={self._data_dir} lacks class {missing[0]} of {self.name}; put the dataset there or in its "
                 f"{self.folder}/, or accept fewer classes with data.allow_partial=true"
             )

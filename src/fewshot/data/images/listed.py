@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import catalogue, facts
+from fewshot.data.catalogue import catalogue, download_hint, facts
 from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
 from fewshot.data.files.rows import read_rows, read_text
@@ -146,6 +146,7 @@ class PublishedImages(ListedImages):
         self._data_dir, self._allow_partial = data_dir, allow_partial
         self._missing: list[str] = []
         self._read: list[Place] = []  # csv files that the listing was read from
+        self._broken: list[UserError] = []  # archives, perhaps of others, that were left out
 
     @abstractmethod
     def found(self) -> Iterable[PlacedImage]:
@@ -165,11 +166,15 @@ class PublishedImages(ListedImages):
         """The dataset's file of that name, in whatever folder; the data change with it."""
         place = self._by_name.get(name)
         if place is None:
-            raise UserError(
+            raise self.lacking(
                 f"paths.data_dir={self._data_dir} lacks {name}; put there, or into its {self.folder}/, {self.forms}"
             )
         self._read.append(place)
         return place
+
+    def lacking(self, message: str) -> UserError:
+        """The error that something of the dataset is not there: where it can be had, and which archives could not be opened."""
+        return UserError("; besides, ".join([message + download_hint(self.folder), *map(str, self._broken)]))
 
     def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
         """The lines of the dataset's csv file of that name, which must have these columns."""
@@ -239,8 +244,13 @@ class PublishedImages(ListedImages):
         """All files; where the dataset has no folder of its own, without those in the folders of others."""
         own = self.where != Path(self._data_dir).absolute()
         if not self.where.is_dir():
-            raise UserError(f"{self.where} is missing; put there {self.forms}, or set paths.data_dir=FOLDER where they are")
-        return all_places(self.where, self.tars, () if own else self._folders_of_others)
+            raise self.lacking(f"{self.where} is missing; put there {self.forms}, or set paths.data_dir=FOLDER where they are")
+        return all_places(self.where, self.tars) if own else self._every_in_data_dir()
+
+    def _every_in_data_dir(self) -> list[Place]:
+        """All files of a folder of all datasets, where another's broken archive matters only if something is missing."""
+        self._broken.clear()
+        return all_places(self.where, self.tars, self._folders_of_others, self._broken)
 
     @property
     def _folders_of_others(self) -> set[str]:
@@ -262,12 +272,14 @@ class PublishedImages(ListedImages):
     def _listed(self) -> list[PlacedImage]:
         images = sorted(self.found(), key=lambda image: (image.label, image.columns["file"]))
         if self._missing and not self._allow_partial:
-            raise UserError(
+            raise self.lacking(
                 f"{self.where} lacks {len(self._missing):,} images that are listed (first: {self._missing[0]}); put them "
                 "there, or leave them out with data.allow_partial=true"
             )
         if not images:
-            raise UserError(f"{self.where} holds no image of {self.name}; put there {self.forms}, or set paths.data_dir=FOLDER")
+            raise self.lacking(
+                f"{self.where} holds no image of {self.name}; put there {self.forms}, or set paths.data_dir=FOLDER"
+            )
         times = Counter((image.place, image.label) for image in images if image.box is None)
         if twice := next((image for image in times if times[image] > 1), None):
             raise UserError(
@@ -285,7 +297,8 @@ class PublishedImages(ListedImages):
         known = facts(self.counted)
         if (classes, images) != (known.classes or classes, known.images or images):
             expected = f"{known.classes:,} and {known.images:,}" if known.images else f"{known.classes:,} classes"
-            raise UserError(
+            fewer = classes < (known.classes or 0) or images < (known.images or 0)
+            raise (self.lacking if fewer else UserError)(
                 f"{self.where} holds {classes:,} classes and {images:,} images of {self.name} instead of {expected}; put all "
                 "of them there, or accept what there is with data.allow_partial=true"
             )

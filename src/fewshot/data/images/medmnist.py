@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.catalogue import download_hint
 from fewshot.data.files.arrays import read_array
 from fewshot.data.files.places import Place, own_folder
 from fewshot.data.images.decode import MODES
-from fewshot.data.source import SPLITS, ImageClass, ImageSource, require
+from fewshot.data.source import SPLITS, ImageClass, ImageSource
 from fewshot.errors import UserError
 
 
@@ -41,7 +42,10 @@ class MedMNIST(ImageSource):
         self.name = "-".join(["medmnist", *(dataset.removesuffix("mnist") for dataset in self._datasets)])
 
     def files(self, part: str) -> list[Path]:
-        return [require(self._folder / f"{dataset}.npz") for dataset in self._datasets]
+        paths = [self._folder / f"{dataset}.npz" for dataset in self._datasets]
+        if missing := next((path for path in paths if not path.is_file()), None):
+            raise UserError(f"{missing} is missing; put it there or set paths.data_dir=FOLDER{download_hint('medmnist')}")
+        return paths
 
     def classes(self, part: str) -> list[ImageClass]:
         return [ImageClass(name, name.split()[0], len(rows)) for name, rows in self._rows.items()]

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from fewshot.data.files.stored import StoredImage, forget_stored
 from fewshot.data.images.listed import PlacedImage, PublishedImages
 from fewshot.data.published import check_split, published_classes
-from fewshot.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +83,10 @@ class SplitImages(PublishedImages):
         expected = published_classes(self.folder, self.split)[part]
         skip = "; or run with test=false, which needs no test images" if part == "test" else ""
         if not sizes:
-            raise UserError(f"{self.where} holds no {part} image of {self.name}; put there {self.forms}{skip}")
+            raise self.lacking(f"{self.where} holds no {part} image of {self.name}; put there {self.forms}{skip}")
         if len(sizes) < len(expected) and not self._allow_partial:
             first = next((f" (first: {name})" for name in expected if name not in sizes and sizes.keys() & set(expected)), "")
-            raise UserError(
+            raise self.lacking(
                 f"{self.where} lacks {len(expected) - len(sizes)} of the {len(expected)} {part} classes of {self.name}{first}; "
                 f"put them there, or accept fewer with data.allow_partial=true{skip}"
             )

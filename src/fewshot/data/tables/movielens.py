@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.catalogue import download_hint
 from fewshot.data.files.archives import LARGEST_LISTING
 from fewshot.data.files.places import Place, all_places, own_folder
 from fewshot.data.files.rows import read_rows
@@ -152,6 +153,7 @@ class MovieLens(Source):
         self.name = f"movielens-{folder.removeprefix('movielens_')}"
         self._folder, self._length, self._tokens = own_folder(data_dir, folder, "movielens"), length, tokens
         self._root = Path(data_dir).absolute()
+        self._broken: list[UserError] = []  # archives, perhaps of others, that were left out
 
     @property
     def x(self) -> ArraySpec:  # type: ignore[override]
@@ -184,7 +186,8 @@ class MovieLens(Source):
         found = next((release for release in RELEASES if release.ratings in self._there), None)
         if found is None:
             known = ", ".join(release.ratings for release in RELEASES)
-            raise UserError(f"{self._folder} holds no ratings ({known}); put them there, or set paths.data_dir=FOLDER")
+            lacks = f"{self._folder} holds no ratings ({known}); put them there, or set paths.data_dir=FOLDER"
+            raise UserError("; besides, ".join([lacks + download_hint("movielens"), *map(str, self._broken)]))
         if found.movies not in self._there:
             raise UserError(f"{self._folder} holds {found.ratings} and no {found.movies}; put it there")
         return found
@@ -192,8 +195,9 @@ class MovieLens(Source):
     @cached_property
     def _there(self) -> dict[str, Place]:
         """All files by name."""
-        places = all_places(self._folder) if self._folder.is_dir() else []
         own = self._folder != self._root  # elsewhere, files of so plain names may be anybody's
+        self._broken = []
+        places = all_places(self._folder, broken=None if own else self._broken) if self._folder.is_dir() else []
         return {place.name.name: place for place in reversed(places) if own or place.path.parent == self._root}
 
     @property

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.places import Place
+from fewshot.data.catalogue import download_hint
+from fewshot.data.files.places import Place, own_folder
 from fewshot.data.files.rows import read_rows
-from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source, require
+from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source
 from fewshot.errors import UserError, check_int, suggest
 from fewshot.hashing import FIRST, sentence_ids
 
@@ -195,8 +196,11 @@ def found_in(data_dir: str, folder: str, name: str) -> Path:
     Raises:
         UserError: it is missing.
     """
-    root = Path(data_dir).absolute()
-    return root / name if (root / name).is_file() and not (root / folder).is_dir() else require(root / folder / name)
+    path = own_folder(data_dir, folder) / name
+    if not path.is_file():
+        there = Path(data_dir).absolute() / folder / name
+        raise UserError(f"{there} is missing; put it there or set paths.data_dir=FOLDER{download_hint(folder)}")
+    return path
 
 
 def read_text(path: Path) -> str:
