@@ -113,7 +113,7 @@ def test_a_model_with_nothing_to_learn_takes_no_outer_step(backbone):
         ({"image_shape": (2, 16, 16)}, r"data\.image_shape=\[2, 16, 16\] has neither 1 nor 3 channels"),
         (
             {"train": ["layer5.*"]},
-            r"model\.backbone\.train=\['layer5\.\*'\]: layer5\.\* names no weight that can learn; .*\[fc\.\*\]",
+            r"model\.backbone\.train=\['layer5\.\*'\]: layer5\.\* names no weight that can learn; .*, as in \[layer4\*\]$",
         ),
         ({"side": 8}, r"model\.backbone\.side=8 must be"),
         ({"name": "squeezenet1_0", "side": 8}, r"model\.backbone\.side=8"),

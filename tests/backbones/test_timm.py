@@ -44,6 +44,7 @@ def test_results_call_it_by_its_network_weights_and_size(tmp_path, monkeypatch):
     assert make(weights=str(tmp_path / "mine.pth")).title == "Timm test_vit mine.pth, 32 px"
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **more: create(name, **more | {"pretrained": False}))
+    monkeypatch.setattr("fewshot.backbones.timm._published", lambda _: {})
     assert make(weights="DEFAULT").title == make(weights="DEFAULT", name="test_vit.r160_in1k").title
     assert make(weights="DEFAULT").title == "Timm test_vit.r160_in1k, 32 px"
 
@@ -96,6 +97,13 @@ class Code:
         return print, ("run",)
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (3, 32, 32)])
+def test_the_bits_depend_on_no_layout(shape):
+    """A model may hand images on in another layout than the computation of features has them in."""
+    backbone, x = make(name="test_efficientnet", image_shape=shape), torch.rand(2, *shape)
+    assert torch.equal(backbone(x.to(memory_format=torch.channels_last)), backbone(x))
+
+
 def test_a_deeper_network_is_another(tmp_path):
     """Its first blocks are named and shaped as those of this one."""
     path = tmp_path / "weights.pth"
@@ -118,14 +126,20 @@ def test_an_order_of_equal_shapes_is_not_enough(tmp_path):
         make(weights=str(path))
 
 
-@pytest.mark.parametrize("content", ["code", "nothing", "another network"])
-def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": Code()}, " is no whole file of tensors .*; objects and code are not read: save its state_dict"),
+        (None, " is missing"),
+        (nn.Linear(3, 3).state_dict(), " is of another network: this one has"),
+        ({"norm.weight": torch.tensor([1.0, torch.nan])}, ": norm.weight has numbers that are not finite"),
+    ],
+)
+def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content, message):
     path = tmp_path / "weights.pth"
-    if content == "code":
-        torch.save({"a": Code()}, path)
-    elif content == "another network":
-        torch.save(nn.Linear(3, 3).state_dict(), path)
-    with pytest.raises(UserError, match=rf"weights={path} is (no whole file|missing|of another network: this one has)"):
+    if content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=f"weights={path}{message}"):
         make(weights=str(path))
     assert "run" not in capsys.readouterr().out
 
@@ -138,7 +152,8 @@ def test_what_is_no_file_of_its_weights_is_refused(tmp_path, capsys, content):
         ({"name": "test_vit.no_tag"}, "name=test_vit.no_tag has no weights of that tag"),
         ({"weights": "r160_in1k"}, r"weights=r160_in1k is neither .*\.name=test_vit\.r160_in1k"),
         ({"side": 47}, r"side=47 is no multiple of the network's patches of 16 pixels; choose 48"),
-        ({"train": ["nothing.*"]}, r"nothing\.\* names no weight"),
+        ({"weights": "some/folder"}, r"weights=some/folder is neither DEFAULT, null nor a file \(.*\)$"),
+        ({"train": ["nothing.*"]}, r"nothing\.\* names no weight .* begin with cls_token, .*, norm, as in \[norm\*\]$"),
         ({"interpolation": "nearest"}, "interpolation=nearest is unknown"),
     ],
 )
@@ -147,13 +162,39 @@ def test_what_makes_no_sense_is_refused(changes, message):
         make(**changes)
 
 
-def test_weights_that_are_not_to_be_had_are_said(monkeypatch):
-    def create(name, pretrained, **_options):
-        raise RuntimeError(f"No pretrained weights exist for {name}." if pretrained else "no such size")
+@pytest.fixture
+def hub(monkeypatch):
+    """The Hugging Face hub without a network: how often it was asked, and for how many seconds."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked = []
 
+    def model_info(_api, model, timeout):
+        asked.append((model, timeout))
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    return asked
+
+
+def test_published_weights_that_were_downloaded_before_need_no_network(tmp_path, monkeypatch, hub):
+    state = {name: value + 1 for name, value in timm.create_model("test_vit").state_dict().items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    found = {"model.safetensors": None, "pytorch_model.bin": str(tmp_path / "pytorch_model.bin")}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, name: found[name])
+    backbone = make(weights="DEFAULT", side=160)
+    assert torch.equal(backbone.network.norm.weight, state["norm.weight"])
+    assert not hub
+
+
+def test_weights_that_are_not_to_be_had_are_refused_at_once(monkeypatch, hub):
+    def create(name, pretrained, **_options):
+        raise RuntimeError("the hub was not asked first" if pretrained else "no such size")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(UserError, match=r"published weights .*No pretrained weights exist .*weights=FILE"):
+    with pytest.raises(UserError, match=r"published weights .*\(OSError: no network\); .*weights=FILE"):
         make(weights="DEFAULT")
+    assert hub == [("timm/test_vit.r160_in1k", 10)]
     with pytest.raises(
         UserError, match=r"name=test_vit cannot be had for side=32 \(RuntimeError: no such size\); choose another"
     ):

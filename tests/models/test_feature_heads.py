@@ -8,6 +8,8 @@ from sklearn.linear_model import LogisticRegression as Logistic
 from sklearn.linear_model import RidgeClassifier as Ridge
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.pretrained_backbone import Preprocessing, PretrainedBackbone
+from fewshot.errors import UserError
 from fewshot.models.logistic import LogisticRegression
 from fewshot.models.mahalanobis import Mahalanobis
 from fewshot.models.ridge_classifier import RidgeClassifier
@@ -30,33 +32,38 @@ class Identity(Backbone):
         return x * self.weight
 
 
-def tasks(shots, features, count=2):
+def tasks(shots, features, count=2, ways=WAYS):
     """Classes that overlap, of unequal sizes where there are several shots."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.cat([torch.arange(WAYS).repeat_interleave(shots), torch.zeros(shots - 1, dtype=torch.int64)]).sort().values
-    query_y = torch.arange(WAYS).repeat_interleave(QUERIES)
-    means = torch.randn(count, WAYS, features, generator=generator)
+    labels = torch.cat([torch.arange(ways).repeat_interleave(shots), torch.zeros(shots - 1, dtype=torch.int64)]).sort().values
+    query_y = torch.arange(ways).repeat_interleave(QUERIES)
+    means = torch.randn(count, ways, features, generator=generator)
     support, query = (means[:, y] + torch.randn(count, len(y), features, generator=generator) for y in (labels, query_y))
     return TaskBatch(
         support, labels.repeat(count, 1), query, query_y.repeat(count, 1),
-        TaskRows(torch.arange(count), class_id=torch.arange(WAYS).repeat(count, 1)),
+        TaskRows(torch.arange(count), class_id=torch.arange(ways).repeat(count, 1)),
     )  # fmt: skip
+
+
+def of_every_class(outputs, scale):
+    """Of two classes, scikit-learn has one output, for the second."""
+    return scale * np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs
 
 
 def logistic(x, y, query):
     model = Logistic(C=2.0, tol=1e-10, max_iter=10_000).fit(x, y)
-    return model.decision_function(query)
+    return of_every_class(model.decision_function(query), 0.5)
 
 
 def ridge(x, y, query):
     """scikit-learn's targets are -1 and 1."""
-    return 10 * (Ridge(alpha=0.5).fit(x, y).decision_function(query) + 1) / 2
+    return 10 * (of_every_class(Ridge(alpha=0.5).fit(x, y).decision_function(query), 1) + 1) / 2
 
 
 def mahalanobis(x, y, query):
     """scikit-learn's covariances divide by the number of rows."""
     outputs = []
-    for label in range(WAYS):
+    for label in np.unique(y):
         own = x[y == label]
         k = len(own)
         of_class = EmpiricalCovariance().fit(own).covariance_ * k / (k - 1) if k > 1 else 0
@@ -81,12 +88,13 @@ def make(name, features, normalise=False):
 
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize(("shots", "features"), [(1, 20), (5, 40), (20, 6)])
+@pytest.mark.parametrize("ways", [2, WAYS])
 @pytest.mark.parametrize("name", HEADS)
-def test_outputs_are_those_of_scikit_learn(name, shots, features, normalise):
+def test_outputs_are_those_of_scikit_learn(name, ways, shots, features, normalise):
     """With more features than support rows, and with fewer."""
-    model, batch = make(name, features, normalise), tasks(shots, features)
+    model, batch = make(name, features, normalise), tasks(shots, features, ways=ways)
     outputs = model.evaluate(batch)
-    assert outputs.shape == (2, 1, WAYS * QUERIES, WAYS)
+    assert outputs.shape == (2, 1, ways * QUERIES, ways)
     for task, found in zip(batch, outputs[:, 0], strict=True):
         x, query = (rows.double() for rows in (task.support_x, task.query_x))
         if normalise:
@@ -120,6 +128,16 @@ def test_features_of_random_weights_are_told_of(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_features_that_are_not_finite_give_outputs_that_are_not(name):
+    """They are counted and told of; nothing breaks off."""
+    model, batch = make(name, 8), tasks(3, 8)
+    batch.support_x[0, 0, 0] = torch.nan
+    outputs = model.evaluate(batch)
+    assert not outputs[0].isfinite().any()
+    assert outputs[1].isfinite().all()
+
+
 def test_separable_classes_and_a_large_strength_come_to_an_end():
     x = torch.eye(3).repeat(1, 4, 1) * 100
     batch = TaskBatch(
@@ -130,3 +148,11 @@ def test_separable_classes_and_a_large_strength_come_to_an_end():
     outputs = model.evaluate(batch)[0, 0]
     assert outputs.isfinite().all()
     assert (outputs.argmax(dim=-1) == batch.query_y[0]).all()
+
+
+def test_a_head_of_a_network_that_is_to_be_trained_is_refused():
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 8))
+    preprocessing = Preprocessing(32, "bilinear", [0.5] * 3, [0.5] * 3)
+    backbone = PretrainedBackbone((3, 32, 32), network, "own", "own", preprocessing, train=["2.*"])
+    with pytest.raises(UserError, match=r"train=\['2\.\*'\], but this model fits a head alone"):
+        RidgeClassifier(0.5, 10.0, backbone=backbone, normalise=False, batch_norm="inductive", optimizer=sgd)

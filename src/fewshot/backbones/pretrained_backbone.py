@@ -48,8 +48,8 @@ class PretrainedBackbone(Backbone):
         called: the network and its weights, in results.
         preprocessing: of the network.
         data_mean, data_std: of each channel, that images come normalised by, which is undone; None: they are from 0 to 1.
-        train: which weights the outer loop learns, as patterns of their names in `network`. Scales and shifts of batch
-            normalisation stay, as their statistics do.
+        train: which weights the outer loop learns, as patterns of their names in `network`, kept as `trained`. Scales and
+            shifts of batch normalisation stay, as their statistics do.
 
     Shapes:
         ``(B, C, H, W)`` or ``(B, out_features)`` -> ``(B, out_features)``
@@ -85,7 +85,8 @@ class PretrainedBackbone(Backbone):
         theirs = {"mean": preprocessing.mean, "std": preprocessing.std}
         for name, values in (theirs | {"data_mean": data_mean or [0.0], "data_std": data_std or [1.0]}).items():
             self.register_buffer(name, torch.tensor(list(values)).view(-1, 1, 1), persistent=False)
-        self._learn(train)
+        self.trained = tuple(train)
+        self._learn(self.trained)
         self.setting = f"{called}, {self._side} px" + (f", trained: {', '.join(train)}" if train else "")
         try:
             with torch.no_grad():
@@ -102,10 +103,12 @@ class PretrainedBackbone(Backbone):
         for pattern in patterns:
             named = [p for name, p in self.network.named_parameters() if fnmatchcase(name, pattern) and p not in kept]
             if not named:
-                names = ", ".join(dict(self.network.named_children()))
+                begin = list(
+                    dict.fromkeys(name.partition(".")[0] for name, p in self.network.named_parameters() if p not in kept)
+                )
                 raise UserError(
                     f"model.backbone.train={list(patterns)}: {pattern} names no weight that can learn; those of this network "
-                    f"begin with {names}, as in [{list(dict(self.network.named_children()))[-1]}.*]"
+                    f"begin with {', '.join(begin)}, as in [{begin[-1]}*]"
                 )
             for parameter in named:
                 parameter.requires_grad_()
@@ -135,7 +138,10 @@ class PretrainedBackbone(Backbone):
         # a graph that is exported takes any number of images
         if torch.compiler.is_exporting() or x.device.type != "cpu" or not self.is_frozen:
             return self.computed(x)
-        return torch.cat([self.computed(image) for image in torch.split(x, 1)])
+        # in one layout, whatever the model's: another takes other kernels, whose last bits differ; contiguous() would leave
+        # one grey image as it is
+        images = (image.clone(memory_format=torch.contiguous_format) for image in torch.split(x, 1))
+        return torch.cat([self.computed(image) for image in images])
 
     def computed(self, x: Tensor) -> Tensor:
         """Features of images ``(B, C, H, W)`` together."""

@@ -21,6 +21,10 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Of files with weights."""
 KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 """Of tensors, which may have one shape in a layer."""
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names that weights have on the Hugging Face hub."""
+SECONDS = 10
+"""That the hub may take to answer whether it has a network."""
 LONGEST_REASON = 160
 """Letters of what timm says of an error."""
 
@@ -106,12 +110,13 @@ def _network(name: str, weights: str | None, side: int | None) -> nn.Module:
     file = Path(str(weights)).expanduser()
     published, from_file = weights == "DEFAULT", file.suffix in SUFFIXES
     if weights is not None and not published and not from_file:
-        raise UserError(
-            f"model.backbone.weights={weights} is neither DEFAULT, null nor a file ({', '.join(SUFFIXES)}); a tag goes with "
-            f"the name, as in model.backbone.name={name.partition('.')[0]}.{weights}"
-        )
+        is_tag = "/" not in str(weights) and not file.exists()
+        tag = f"; a tag goes with the name, as in model.backbone.name={name.partition('.')[0]}.{weights}" if is_tag else ""
+        raise UserError(f"model.backbone.weights={weights} is neither DEFAULT, null nor a file ({', '.join(SUFFIXES)}){tag}")
     built: dict[str, Any] = {} if side is None else {"img_size": side}
     try:
+        if published:
+            built |= _published(name)
         network: nn.Module = timm.create_model(name, pretrained=published, num_classes=0, **built)
     except Exception as error:  # of the hub, its cache, or the network's builder
         what = " with its published weights" if published else ""
@@ -124,6 +129,24 @@ def _network(name: str, weights: str | None, side: int | None) -> nn.Module:
     if from_file:
         _load(network, file)
     return network
+
+
+def _published(name: str) -> dict[str, Any]:
+    """Where timm finds published weights that were downloaded before; the hub answers for others, or raises within seconds.
+
+    timm by itself asks the hub for what it has, and again for a minute where there is no network.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    known = _configuration(name)
+    if known.hf_hub_id is None:
+        return {}
+    for file in (known.hf_hub_filename,) if known.hf_hub_filename else HUB_FILES:
+        cached = try_to_load_from_cache(known.hf_hub_id, file)
+        if isinstance(cached, str):
+            return {"pretrained_cfg_overlay": {"file": cached}}
+    HfApi().model_info(known.hf_hub_id, timeout=SECONDS)
+    return {}
 
 
 def _require_whole_patches(network: nn.Module, side: int) -> None:
@@ -156,7 +179,10 @@ def _load(network: nn.Module, file: Path) -> None:
         state: dict[str, Tensor] = load_state_dict(str(file), device="cpu", weights_only=True)
         there = {name: tuple(value.shape) for name, value in state.items()}
     except Exception as error:  # a broken or hostile file raises whatever it likes
-        raise UserError(f"model.backbone.weights={file} is no whole file of tensors ({type(error).__name__})") from error
+        code = "; objects and code are not read: save its state_dict" if "weights_only" in str(error) else ""
+        raise UserError(f"model.backbone.weights={file} is no whole file of tensors ({type(error).__name__}){code}") from error
+    if broken := next((name for name, value in state.items() if not value.isfinite().all()), None):
+        raise UserError(f"model.backbone.weights={file}: {broken} has numbers that are not finite; take another file")
     own = network.state_dict()
     here = {name: tuple(value.shape) for name, value in own.items()}
     other = next((name for name in here if there.get(name) != here[name]), None)

@@ -45,7 +45,8 @@ class EpisodicDataModule(L.LightningDataModule):
     """Yields meta-batches of `TaskBatch`: content to the device, where images are augmented, scaled and normalised.
 
     Training task `i` depends on (source, train, seed, `i`); validation and test tasks are fixed lists that depend on (source,
-    part, eval.seed, `i`) alone. The test part's content is opened by ``setup("test")`` and by nothing else.
+    part, eval.seed, `i`) alone. The test part's tasks are opened by ``setup("test")`` and by nothing else; before, its images
+    are only prepared, and brought to features where a network is frozen.
 
     Args:
         train, val, test: sources and tasks of the three parts.

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fewshot.data.preparation import locked
 from fewshot.data.prepared import CHUNK, PreparedSplit, is_whole, mapped
+from fewshot.data.progress import counted
 from fewshot.errors import UserError
 from fewshot.files import write_json
 
@@ -83,7 +84,7 @@ def compute_features(
         verify: how a file is held against its digest (`prepared.find`).
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or a feature is not finite.
     """
     about = {"format": FORMAT, "images": images.images_sha256, "network": network.sha256, "device": device.type}
     about["scale"] = repr(scale)
@@ -114,8 +115,6 @@ def _is_computed(path: Path, verify: str) -> bool:
 def _compute(
     path: Path, images: PreparedSplit, network: FrozenNetwork, scale: Callable[[Tensor], Tensor], device: torch.device
 ) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     def inputs(rows: slice) -> Any:
         return scale(images.x[rows].to(device)) if network.column is None else images.columns[network.column][rows]
 
@@ -126,24 +125,29 @@ def _compute(
         header, {"descr": "<f4", "fortran_order": False, "shape": (rows, network.out_features)}
     )
     digest, done = _computed_before(part, progress, header.getvalue())
-    columns = (TextColumn("Features of {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with part.open("r+b" if done else "wb") as file, Progress(*columns) as bar:
+    first = max(0, done - len(header.getvalue())) // width
+    what = f"Features of {images.source.name} {images.folder.name}"
+    with part.open("r+b" if done else "wb") as file, counted(what, rows, first) as count:
         if not done:
             file.write(header.getvalue())
         file.truncate(done or None)
         file.seek(0, os.SEEK_END)
-        first = max(0, done - len(header.getvalue())) // width
-        task = bar.add_task(f"{images.source.name} {images.folder.name}", total=rows, completed=first)
         for start in range(first, rows, ROWS):
             with torch.no_grad():
                 found = network(inputs(slice(start, start + ROWS)))
+            if not (finite := found.isfinite().all(dim=1)).all():
+                row = start + int(finite.int().argmin())
+                raise UserError(
+                    f"the network's feature of row {row} of {images.source.name} {images.folder.name} is not finite; check "
+                    "model.backbone.weights and the image"
+                )
             data = found.to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes()
             file.write(data)
             digest.update(data)
             file.flush()
             os.fsync(file.fileno())
             write_json(progress, {"bytes": file.tell(), "sha256": digest.hexdigest()})
-            bar.update(task, completed=min(start + ROWS, rows))
+            count(len(found))
     part.replace(path)
 
 

@@ -27,6 +27,7 @@ from fewshot.data.prepared import (
     sources_stamp,
     stamp_of,
 )
+from fewshot.data.progress import counted
 from fewshot.data.source import ArraySpec, ImageClass, Source, reading, table_of
 from fewshot.errors import UserError
 
@@ -122,14 +123,11 @@ def _write_arrays(
     Raises:
         UserError: the source has other rows than it lists.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Preparing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ExitStack() as stack, Progress(*columns) as bar:
+    what = f"Preparing {source.name} {split}, {'classes' if classes else 'rows'}"
+    with ExitStack() as stack, counted(what, len(classes) or rows) as count_done:
         arrays = [_ArrayFile(folder / name, spec, rows) for name, spec in specs.items()]
         for array in arrays:
             stack.callback(array.close)
-        task = bar.add_task(f"{source.name} {split}, {'classes' if classes else 'rows'}", total=len(classes) or rows)
         written = 0
         for number, block in enumerate(_blocks(source, split)):
             count = classes[number].size if classes else len(block[0])
@@ -140,7 +138,7 @@ def _write_arrays(
                     raise UserError(f"{source.name}: {what} gave {found}")
                 array.write(values)
             written += count
-            bar.advance(task, 1 if classes else count)
+            count_done(1 if classes else count)
         if written != rows:
             raise UserError(f"{source.name}: {split} has {written} rows instead of {rows}")
     return [array.digest.hexdigest() for array in arrays]

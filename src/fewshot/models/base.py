@@ -297,7 +297,7 @@ class MetaLearner(L.LightningModule, ABC):
         if scores.nonfinite_tasks and self.trainer.is_global_zero:
             log.warning(
                 f"{scores.nonfinite_tasks} of {len(scores.index)} {split} tasks ended in outputs that are not finite: such "
-                "queries count as wrong. Lower model.inner.lr or model.inner.eval_steps"
+                f"queries count as wrong{'; lower model.inner.lr or model.inner.eval_steps' if hasattr(self, 'inner') else ''}"
             )
         metrics = metrics_of(split, scores)
         self.log_dict(metrics, prog_bar=split == "val")

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.backbones.backbone import Backbone
+from fewshot.backbones.pretrained_backbone import PretrainedBackbone
+from fewshot.errors import UserError
 from fewshot.models.embedding import EmbeddingLearner
 
 
@@ -23,9 +25,17 @@ class FeatureHead(EmbeddingLearner):
         backbone: from inputs to features.
         normalise: give features length 1.
         embedding: what all models of this kind take (`EmbeddingLearner`).
+
+    Raises:
+        UserError: the backbone's config asks for training.
     """
 
     def __init__(self, backbone: Backbone, normalise: bool, **embedding: Any) -> None:
+        if isinstance(backbone, PretrainedBackbone) and backbone.trained:
+            raise UserError(
+                f"model.backbone.train={list(backbone.trained)}, but this model fits a head alone and takes no outer step; set "
+                "model.backbone.train=[], or choose a model that learns, as model=protonet"
+            )
         super().__init__(backbone, **embedding)
         self.network.requires_grad_(False)
         self._normalise = normalise

@@ -22,7 +22,8 @@ HALVINGS = 20
 class LogisticRegression(FeatureHead):
     """Outputs are ``W x + b`` at the minimum of ``|W|^2 / 2 + strength * sum of the support set's cross-entropies``.
 
-    As in scikit-learn, with ``strength`` its C: all classes have weights, and the intercepts b are not penalised.
+    As in scikit-learn, with ``strength`` its C: all classes have weights, and the intercepts b are not penalised. Two classes
+    have opposite weights, whose difference scikit-learn penalises: ``|W|^2`` then.
 
     Args:
         strength: of the support set against the penalty.
@@ -36,7 +37,9 @@ class LogisticRegression(FeatureHead):
 
     def fit(self, support: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         mean, basis, rows = in_span(support)
-        found = minimum(F.pad(rows, (0, 1), value=1.0), one_hot(labels, support), self._strength)
+        targets = one_hot(labels, support)
+        strength = self._strength / 2 if targets.shape[-1] == 2 else self._strength
+        found = minimum(F.pad(rows, (0, 1), value=1.0), targets, strength)
         weights = basis @ found[:, :-1]
         return weights, found[:, -1:] - mean @ weights
 

@@ -39,7 +39,8 @@ class Mahalanobis(FeatureHead):
         of_all = (rows.mT @ rows / max(1, rows.shape[1] - 1)).unsqueeze(1)
         own = counts / (counts + 1)
         eye = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-        root = torch.linalg.cholesky(own * of_class + (1 - own) * of_all + self._penalty * eye)
+        root, failed = torch.linalg.cholesky_ex(own * of_class + (1 - own) * of_all + self._penalty * eye)
+        root = root.masked_fill(failed.bool()[..., None, None], torch.nan)  # of features that are not finite
         return mean, basis, means, torch.linalg.solve_triangular(root, eye.expand_as(root), upper=False)
 
     def outputs(self, head: tuple[Tensor, ...], query: Tensor) -> Tensor:
