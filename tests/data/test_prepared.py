@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import time
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewshot.data import prepared
 from fewshot.data.images.omniglot import Omniglot
 from fewshot.data.preparation import prepare
-from fewshot.data.prepared import PreparedSplit, classes_sha256, find
+from fewshot.data.prepared import PreparedSplit, classes_sha256, find, meta_digest
 from fewshot.data.source import require
 from fewshot.errors import UserError
 from tests.data.fakes import CountedToy, HeldToy, Uneven, data_module, refusal, silent
@@ -283,6 +285,78 @@ def test_what_was_made_is_found_without_its_sources(source, cache, tmp_path):
     gone = Gone(folder=str(tmp_path / "source"))
     assert prepare(gone, "train", cache, silent) == before
     assert gone.made == 0
+
+
+class InFolder(CountedToy):
+    """A dataset of a folder whose one file is a word."""
+
+    def __init__(self, data_dir, allow_partial=False):
+        super().__init__()
+        self._file = Path(data_dir).resolve() / "toy.txt"
+
+    def files(self, split):
+        if not self._file.is_file():
+            raise UserError(f"{self._file} is missing; put it there")
+        if self._file.read_text() != "whole":
+            raise UserError(f"{self._file} is broken; replace it")
+        return [self._file]
+
+    def classes(self, split):
+        self.files(split)
+        return super().classes(split)
+
+
+@pytest.fixture
+def in_folder(tmp_path):
+    (tmp_path / "toy.txt").write_text("whole")
+    return InFolder(str(tmp_path))
+
+
+@pytest.fixture
+def lines(caplog, monkeypatch):
+    """What is logged, as if nothing had been before."""
+    monkeypatch.setattr(prepared, "_logged", set())
+    caplog.set_level("INFO", logger=prepared.__name__)
+    return lambda: caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"), [(Path.unlink, "is missing; put it there"), (empty, "is broken; replace it")], ids=["missing", "broken"]
+)
+def test_arrays_are_used_without_the_originals_of_the_same_folder_in_one_line(in_folder, cache, tmp_path, lines, harm, reason):
+    before = prepare(in_folder, "train", cache, silent)
+    assert lines() == []
+    harm(tmp_path / "toy.txt")
+    for again in (in_folder, InFolder(os.path.relpath(tmp_path))):  # as written in another way
+        assert prepare(again, "train", cache, silent) == before
+    reason = f"{tmp_path / 'toy.txt'} {reason}"
+    expected = f"toy: its files cannot be read ({reason}); what was prepared from them on {date.today()} is used"
+    assert lines() == [expected]
+
+
+def test_arrays_of_another_folder_are_not_used_in_place_of_what_is_missing_or_broken(in_folder, cache, tmp_path, lines):
+    before = prepare(in_folder, "train", cache, silent)
+    other = tmp_path / "other"
+    assert f"{other / 'toy.txt'} is missing" in refusal(prepare, InFolder(str(other)), "train", cache, silent)
+    other.mkdir()
+    (other / "toy.txt").write_text("other")
+    assert f"{other / 'toy.txt'} is broken" in refusal(prepare, InFolder(str(other)), "train", cache, silent)
+    assert f"{other / 'toy.txt'} is broken" in refusal(data_module(InFolder(str(other)), cache).check, ["train"])
+    shutil.copy2(tmp_path / "toy.txt", other)
+    assert prepare(InFolder(str(other)), "train", cache, silent) == before  # the same file
+    assert lines() == []
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_arrays_that_do_not_tell_their_folder_are_used_of_a_whole_dataset(cache, tmp_path, allow_partial):
+    """Older versions did not note it."""
+    (tmp_path / "toy.txt").write_text("whole")
+    before = prepare(InFolder(str(tmp_path), allow_partial), "train", cache, silent)
+    meta = json.loads((before.folder / "meta.json").read_text())
+    del meta["meta_sha256"], meta["data_dir"]
+    (before.folder / "meta.json").write_text(json.dumps(meta | {"meta_sha256": meta_digest(meta)}))
+    assert prepare(InFolder(str(tmp_path), allow_partial), "train", cache, silent) == before
+    assert find(InFolder("nowhere", allow_partial), "train", cache) == (None if allow_partial else before)
 
 
 def test_missing_sources_are_said_where_nothing_was_made(cache):

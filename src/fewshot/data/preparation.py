@@ -85,6 +85,7 @@ def _make(source: Source, split: str, folder: Path) -> PreparedSplit:
             "file_sha256": file_digest(part / inputs_file(source)),
             "sources_sha256": sources_sha256,
             "sources_stamp": stamp,
+            "data_dir": source.data_dir,
             "classes": [list(asdict(c).values()) for c in classes],
         }
         if source.y is not None:

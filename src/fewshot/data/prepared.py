@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,12 @@ from fewshot.errors import UserError
 from fewshot.files import written_whole
 from fewshot.tasks.table import Table
 
+log = logging.getLogger(__name__)
+
 FORMAT = 2
 """Of the prepared folder; raised when its layout changes."""
+UNKNOWN = "unknown"
+"""The folder of originals, of arrays that were prepared before it was noted."""
 CHUNK = 2**22
 """Bytes hashed at a time."""
 
@@ -32,6 +38,8 @@ CHECKED = "checked.json"
 
 _hashed: dict[Path, list[int]] = {}
 """Files whose digest this process has found right, with size and modification time."""
+_logged: set[str] = set()
+"""Lines about originals that cannot be read; each part of a dataset would repeat its own, and `find` runs several times."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,9 @@ def mapped(path: Path) -> Tensor:
 def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> PreparedSplit | None:
     """The prepared part, if it is there, whole, of this source with these options, and its files have not changed since.
 
+    Originals that cannot be read, perhaps as they were deleted to save room, are done without, and a line is logged: but not
+    those of another folder, which may be other data.
+
     Args:
         verify: ``quick`` hashes arrays whose file has another size or modification time than when it was last hashed;
             ``full`` hashes them in any case, once a process.
@@ -152,13 +163,30 @@ def find(source: Source, split: str, cache_dir: Path, verify: str = "quick") -> 
             meta["sources_sha256"],
             stamps,
         )
-        of_sources = meta["sources_stamp"]
+        of_sources, data_dir = meta["sources_stamp"], meta.get("data_dir", UNKNOWN)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     try:
         return prepared if sources_stamp(source.files(split)) == of_sources else None
-    except (UserError, OSError):
-        return prepared  # the sources are gone or incomplete; what was made from them remains true
+    except (UserError, OSError) as error:
+        if source.data_dir != data_dir and not (data_dir == UNKNOWN and _is_whole_dataset(source)):
+            return None  # whoever prepares it anew raises the error
+        _log_once(
+            f"{source.name}: its files cannot be read ({error}); what was prepared from them on "
+            f"{date.fromtimestamp(folder.stat().st_mtime)} is used"
+        )
+        return prepared
+
+
+def _is_whole_dataset(source: Source) -> bool:
+    """Whether a source refuses what is not all of a dataset: then its arrays are the same, whatever folder they are from."""
+    return source.arguments.get("allow_partial") != "True" and "partial" not in source.name.split("-")
+
+
+def _log_once(line: str) -> None:
+    if line not in _logged:
+        _logged.add(line)
+        log.warning(line)
 
 
 def identity(source: Source) -> dict[str, object]:

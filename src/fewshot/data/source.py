@@ -77,10 +77,21 @@ class Source(ABC):
     @property
     def arguments(self) -> dict[str, str]:
         """What it was made with, but ``data_dir``: arrays are kept for each choice, side by side."""
+        return {name: repr(value) for name, value in self._bound.items() if name != "data_dir"}
+
+    @property
+    def data_dir(self) -> str | None:
+        """The folder that it was made with, from the root on; None of a source that looks in none."""
+        given = self._bound.get("data_dir")
+        return None if given is None else str(Path(given).resolve())
+
+    @property
+    def _bound(self) -> dict[str, Any]:
+        """What it was made with, by name."""
         arguments, keywords = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *arguments, **keywords)
         bound.apply_defaults()
-        return {name: repr(value) for name, value in list(bound.arguments.items())[1:] if name != "data_dir"}
+        return dict(list(bound.arguments.items())[1:])
 
     def is_like(self, other: "Source") -> bool:
         """Whether another source was made with the same arguments."""
