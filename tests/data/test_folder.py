@@ -1,6 +1,7 @@
 """Tests of a user's own images: every form gives the classes and pixels that are there, or is refused in one line."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fewshot.data.prepared import find
 from fewshot.data.source import SPLITS
 from fewshot.data.splits import OwnOrFractions, Published
 from fewshot.tasks.table import CLASS, Column, Table
-from tests.data.fakes import image_bytes, photo, refusal, silent
+from tests.data.fakes import data_module, image_bytes, photo, refusal, silent
 
 CLASSES = {"a cat": 3, "Dog": 2, "Élan": 4}
 """Images of each."""
@@ -53,6 +54,25 @@ def found(source, part="all"):
 
 
 # Folders
+
+
+@pytest.mark.parametrize("written", [b"m\xe9sange", b"\xff"])
+def test_a_class_whose_name_is_no_utf8_is_refused_before_anything_is_decoded(tmp_path, written):
+    """As a disk or archive of another system has them."""
+    write_classes(tmp_path / "birds" / "train")
+    write_classes(tmp_path / "birds" / "val", {"Cow": 2})
+    (tmp_path / "birds" / "train" / os.fsdecode(written)).mkdir()
+    (tmp_path / "birds" / "train" / os.fsdecode(written) / "a.png").write_bytes(b"undecodable")
+    source = folder(tmp_path / "birds")
+    message = f"folder-birds: the class {repr(written)[2:-1]} is no UTF-8; rename it"
+    assert refusal(prepare, source, "train", tmp_path / "cache", silent) == message
+    assert refusal(data_module(source, tmp_path / "cache").check, ["train"]) == message
+
+
+def test_an_image_whose_name_is_no_utf8_is_read(tmp_path):
+    write_classes(tmp_path / "birds")
+    (tmp_path / "birds" / "Dog" / os.fsdecode(b"\xff.png")).write_bytes(image_bytes(picture(0)))
+    assert prepare(folder(tmp_path / "birds"), "all", tmp_path / "cache", silent).classes[0].size == 3
 
 
 @pytest.mark.parametrize("above", [".", "2750", "data/images", "train"])

@@ -204,4 +204,5 @@ def locked(path: Path, notify: Callable[[str], None]) -> Iterator[None]:
 
 def _sources_sha256(files: list[Path]) -> str:
     """One digest of all source files: of their names and their own digests."""
-    return hashlib.sha256("\n".join(f"{path.name} {file_digest(path)}" for path in files).encode()).hexdigest()
+    lines = "\n".join(f"{path.name} {file_digest(path)}" for path in files)
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()  # a file may be called anything

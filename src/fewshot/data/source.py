@@ -184,7 +184,11 @@ class ImageSource(Source):
 
 
 def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str, Sequence[str]]) -> Table:
-    """The table of rows that are listed by class, and row by row."""
+    """The table of rows that are listed by class, and row by row.
+
+    Raises:
+        UserError: a name in it is no text, which results, cards and pages could not have.
+    """
     found = {name: Column.of(names) for name, names in columns.items()}
     if classes:
         numbers = np.arange(len(classes)).repeat([c.size for c in classes])
@@ -196,7 +200,20 @@ def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str
         for name, values in of_classes.items():
             column = Column.of(values)
             found[name] = Column(column.names, column.values[numbers])
+    for name, column in found.items():
+        if (wrong := next((value for value in column.names if not is_text(value)), None)) is not None:
+            shown = wrong.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")  # a byte that is no UTF-8
+            raise UserError(f"{source.name}: the {name} {shown[-200:]} is no UTF-8; rename it")
     return Table(found)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written: Python lets bytes that are no UTF-8 pass as halves of a character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require(path: Path) -> Path:

@@ -85,7 +85,7 @@ class Folder(ListedImages):
         listed = "\n".join(
             f"{os.path.relpath(image.path, self._root)}\t{image.label}\t{image.columns}" for image in self._listing.images
         )
-        return super().options | {"listing": hashlib.sha256(listed.encode()).hexdigest()}
+        return super().options | {"listing": hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()}
 
     def files(self, part: str) -> list[Path]:
         return [*self._listing.files, *(image.path for image in self.listed(part))]
