@@ -38,6 +38,14 @@ def silent(message: str) -> None:
     """Nobody to tell."""
 
 
+def unfolding(depth: int = 22) -> list:
+    """A list of lists of one list, and so on: some hundred bytes as a pickle, millions of numbers for NumPy."""
+    found: list = [0] * 2
+    for _ in range(depth):
+        found = [found] * 2
+    return found
+
+
 def image_bytes(pixels: np.ndarray, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)

@@ -8,7 +8,7 @@ import pytest
 from fewshot.data.images import cifar100
 from fewshot.data.images.cifar100 import FC100, CifarFS
 from fewshot.data.published import listed, part_of_class, published_classes
-from tests.data.fakes import image_bytes, refusal, write_tar, write_zip
+from tests.data.fakes import image_bytes, refusal, unfolding, write_tar, write_zip
 
 NAMES = listed("lists", "cifar100_names")
 CLASSES = {CifarFS: published_classes("cifar_fs", "bertinetto"), FC100: published_classes("fc100", "tadam")}
@@ -232,6 +232,11 @@ def test_where_nothing_is_found_the_archive_is_downloaded(tmp_path, monkeypatch)
         ("meta", {"fine_label_names": NAMES[:99]}, "meta has not the names of CIFAR-100's classes"),
         ("meta", {}, "meta has not the names of CIFAR-100's classes"),
         ("train", {"data": flat("train"), "fine_labels": [1.5]}, "train has no list of labels that are whole numbers"),
+        *(
+            ("train", {"data": flat("train"), "fine_labels": labels}, "train has no list of labels that are whole numbers")
+            for labels in (range(10**30), range(10**8), unfolding(), [10**30], [True])
+        ),
+        ("meta", {"fine_label_names": [*NAMES[:99], unfolding()]}, "meta has not the names of CIFAR-100's classes"),
         ("train", {"data": flat("train"), "fine_labels": [1]}, "train has 200 images, and there are labels of 1"),
         ("train", {"data": flat("train")[:, :9], "fine_labels": 200 * [0]}, "train has no rows of 3072 bytes"),
         ("train", {"fine_labels": 200 * [0]}, "train has no rows of 3072 bytes"),

@@ -20,6 +20,7 @@ from tests.data.fakes import (
     photo_names,
     refusal,
     split_list,
+    unfolding,
     write_csv,
     write_photo_folder,
     write_photo_pickle,
@@ -468,12 +469,25 @@ def test_a_broken_archive_is_named(tmp_path):
         pytest.param(small_pickle(class_dict={"n01": 5}), id="rows are a number"),
         pytest.param(small_pickle(class_dict={"n01": "01"}), id="rows are a string"),
         pytest.param(small_pickle(class_dict={"n01": [[0], [1, 2]]}), id="rows are ragged"),
+        pytest.param(small_pickle(class_dict={"n01": range(10**30)}), id="rows without an end"),
+        pytest.param(small_pickle(class_dict={"n01": unfolding()}), id="rows that unfold"),
     ],
 )
 def test_a_pickle_of_other_content_is_refused(tmp_path, content):
     message = refusal(of_pickle(tmp_path, content).classes, "val")
     assert str(tmp_path / "mini-imagenet-cache-val.pkl") in message
     assert "download it again" in message
+
+
+def test_a_pickle_may_have_bytes_as_keys(tmp_path):
+    """As whoever reads Python 2's pickle without its encoding writes it again."""
+    content = {key.encode(): value for key, value in small_pickle().items()}
+    content[b"class_dict"] = {label.encode(): np.array(rows) for label, rows in content[b"class_dict"].items()}
+    path = tmp_path / "mini-imagenet-cache-val.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    data, rows = miniimagenet._check_pickle(path, miniimagenet.load_dict(path))
+    assert rows == small_pickle()["class_dict"]
+    np.testing.assert_array_equal(data, small_pickle()["image_data"])
 
 
 def test_a_pickle_of_other_classes_is_refused(tmp_path):

@@ -10,7 +10,17 @@ from fewshot.data.images import miniimagenet, tieredimagenet
 from fewshot.data.images.tieredimagenet import TieredImageNet
 from fewshot.data.parts import class_tasks
 from fewshot.data.published import listed, published_classes
-from tests.data.fakes import data_module, image_bytes, photo_names, refusal, write_csv, write_photo_zip, write_tar, write_zip
+from tests.data.fakes import (
+    data_module,
+    image_bytes,
+    photo_names,
+    refusal,
+    unfolding,
+    write_csv,
+    write_photo_zip,
+    write_tar,
+    write_zip,
+)
 
 SHAPE = (3, 84, 84)
 NAMES = listed("lists", "imagenet_names")
@@ -225,6 +235,7 @@ def test_mini_imagenet_is_not_trained_on_to_test_these(tmp_path, one_image, monk
         (PICTURES, ren_labels(labels=[0, 1, 2, 0, 1, 3]), "val_labels.pkl: a label is 3, which has no name"),
         (PICTURES, ren_labels(labels=[0, 1, 2, 0, 1, -1]), "a label is -1, which has no name"),
         (PICTURES, {"label_specific": LABELS}, "has no label_specific_str, the names of the classes"),
+        (PICTURES, {"label_specific": LABELS, "label_specific_str": [unfolding()]}, "has list as the name of a class"),
         (PICTURES, {"label_specific": LABELS, "label_specific_str": ["abacus", "x"]}, "names a class 'x', which is none"),
         (PICTURES, {"labels": [[1], [1, 2]]}, "has no list of labels that are whole numbers"),
         (PICTURES, {"labels": range(10**30)}, "has no list of labels that are whole numbers"),

@@ -17,6 +17,9 @@ Content = bytes | npt.NDArray[np.uint8]
 Load = Callable[[Place], tuple[int, Callable[[int], Content]]]
 """Reads a file: how many images it has, and what gives each by its number."""
 
+MOST = 2**20
+"""Images in a file, more than any few-shot dataset has."""
+
 _lock = Lock()  # images are decoded by several threads
 
 
@@ -88,14 +91,30 @@ def label_numbers(values: Any, place: Place) -> list[int]:
     Raises:
         UserError: they are none.
     """
-    try:
-        numbers = np.asarray(values)
-    except (ValueError, MemoryError, OverflowError):  # ragged, or a range without an end
-        numbers = np.empty((0, 0))
-    if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
+    numbers = whole_numbers(values)
+    if not numbers:
         raise UserError(f"{place} has no list of labels that are whole numbers; download it again")
-    found: list[int] = numbers.tolist()
-    return found
+    return numbers
+
+
+def whole_numbers(values: Any, most: int = MOST) -> list[int]:
+    """A list, tuple, range or array of whole numbers as a list; empty where it is none, or longer than `most`.
+
+    Looked at element by element: NumPy would unfold what a few bytes of a pickle stand for, as lists of lists of one list.
+    """
+    if isinstance(values, np.ndarray):
+        whole = values.ndim == 1 and np.issubdtype(values.dtype, np.integer)
+    else:
+        whole = isinstance(values, list | tuple | range)
+    if not whole or len(values[: most + 1]) > most:  # a range may be too long for `len`
+        return []
+    if isinstance(values, list | tuple) and not all(map(_is_whole, values)):
+        return []
+    return [int(value) for value in values]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value).bit_length() < 64
 
 
 def require_pixels(images: Any, place: Place) -> npt.NDArray[np.uint8]:

@@ -92,16 +92,17 @@ class Cifar100(SplitImages):
         """The training and test images in CIFAR-100's own files, which lie beside one with the names of the classes."""
         for meta in self.every:
             if meta.name.name == "meta" and f"{meta.folder}/train" in self.places:
-                found: list[str] = load_dict(meta).get("fine_label_names", [])
+                found: Any = load_dict(meta).get("fine_label_names")
                 files, labels, pixels = ("train", "test"), _python_labels, _python_pixels
             elif meta.name.name == "fine_label_names.txt":
                 found, files = meta.read().decode("latin1").split(), ("train.bin", "test.bin")
                 labels, pixels = _binary_labels, _binary_pixels
             else:
                 continue
-            if sorted(map(str, found)) != sorted(_names()):
+            are_names = isinstance(found, list) and all(isinstance(name, str) for name in found)
+            if not are_names or sorted(found) != sorted(_names()):
                 raise UserError(f"{meta} has not the names of CIFAR-100's classes; download it again")
-            names = dict(enumerate(map(str, found)))
+            names = dict(enumerate(found))
             places = [meta.beside(file) for file in files]
             return [image for place in places for image in stored_images(place, pixels, labels(place), names)]
         return []

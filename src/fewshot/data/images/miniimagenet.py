@@ -3,7 +3,7 @@
 import csv
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from fewshot.data.files.archives import members
 from fewshot.data.files.download import download, fetch_json
-from fewshot.data.files.pickles import load_pickle
+from fewshot.data.files.pickles import load_dict
 from fewshot.data.files.places import Place, all_places
+from fewshot.data.files.stored import whole_numbers
 from fewshot.data.images.class_trees import in_class_folders, split_folder
 from fewshot.data.images.decode import decode
 from fewshot.data.images.imagenet_names import wnid_of
@@ -282,7 +283,7 @@ class _Pickles(_Form):
     def _load(self, split: str) -> tuple[npt.NDArray[np.uint8], dict[str, list[int]]]:
         if self._read is None or self._read[0] != split:
             (path,) = self.files(split)
-            self._read = (split, *_check_pickle(path, load_pickle(path)))
+            self._read = (split, *_check_pickle(path, load_dict(path)))
         return self._read[1], self._read[2]
 
 
@@ -312,33 +313,25 @@ def _pickle(folder: Path, split: str) -> Path:
     return full if full.is_file() else folder / f"mini-imagenet-cache-{split}.pkl"
 
 
-def _check_pickle(path: Path, content: Any) -> tuple[npt.NDArray[np.uint8], dict[str, list[int]]]:
+def _check_pickle(path: Path, content: Mapping[str, Any]) -> tuple[npt.NDArray[np.uint8], dict[str, list[int]]]:
     """The images ``(n, H, W, 3)`` and each label's rows."""
-    data = content.get("image_data") if isinstance(content, dict) else None
-    rows = content.get("class_dict") if isinstance(content, dict) else None
+    data, listed = content.get("image_data"), content.get("class_dict")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (SIZE, SIZE, 3):
         raise UserError(f"{path} has no image_data of uint8 (n, {SIZE}, {SIZE}, 3); download it again")
-    if (
-        not isinstance(rows, dict)
-        or not rows
-        or not all(isinstance(label, str) and _are_rows(part) for label, part in rows.items())
-    ):
+    rows: dict[str, list[int]] = {}
+    known: set[int] = set()
+    for label, part in listed.items() if isinstance(listed, dict) else ():
+        name = label.decode("latin1") if isinstance(label, bytes) else label
+        numbers = whole_numbers(part, most=len(data))
+        if not isinstance(name, str) or not numbers:
+            raise UserError(f"{path} has no class_dict of labels and rows; download it again")
+        if known & set(numbers) or len(set(numbers)) < len(numbers) or min(numbers) < 0 or max(numbers) >= len(data):
+            raise UserError(f"{path}: class_dict does not give each image one class; download it again")
+        known.update(numbers)
+        rows[name] = numbers
+    if not rows:
         raise UserError(f"{path} has no class_dict of labels and rows; download it again")
-    every = np.concatenate([np.asarray(part) for part in rows.values()])
-    if len(np.unique(every)) != len(every) or every.min() < 0 or every.max() >= len(data):
-        raise UserError(f"{path}: class_dict does not give each image one class; download it again")
     return data, rows
-
-
-def _are_rows(part: Any) -> bool:
-    """Whether a label's entry is a list of whole numbers."""
-    if not isinstance(part, list | range | np.ndarray) or not len(part):
-        return False
-    try:
-        numbers = np.asarray(part)
-    except ValueError:  # ragged
-        return False
-    return numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer)
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:

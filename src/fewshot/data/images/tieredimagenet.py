@@ -78,7 +78,9 @@ def _label(place: Place) -> str | None:
 
 
 def _wnid(phrase: Any, labels: Place) -> str:
-    name = phrase.decode("latin1") if isinstance(phrase, bytes) else str(phrase)
+    name = phrase.decode("latin1") if isinstance(phrase, bytes) else phrase
+    if not isinstance(name, str):
+        raise UserError(f"{labels} has {type(name).__name__} as the name of a class; download it again")
     wnid = wnid_of(name)
     if wnid is None:
         raise UserError(f"{labels} names a class {name[:80]!r}, which is none of ImageNet's here; download it again")
