@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from fewshot.errors import UserError
+from fewshot.runtime.eval_config import training_tasks
 from tests.entry import CONFIG_DIR, QUICK, main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
@@ -125,6 +127,16 @@ def test_a_folder_that_is_no_run(tmp_path):
     done = main("eval.py", f"run={tmp_path}")
     assert done.code == 2
     assert done.err == f"error: run={tmp_path} is no run's folder: it has no composed.yaml; choose one below logs/train/runs\n"
+
+
+def test_a_config_without_training_tasks(run, tmp_path):
+    """As a broken line leaves it."""
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    text = (broken / "config.yaml").read_text()
+    (broken / "config.yaml").write_text(text.replace("  train:\n", "  trained:\n", 1))
+    with pytest.raises(UserError, match=r"config\.yaml has no data\.train\.\{ways,shots,queries\}; choose another run"):
+        training_tasks(broken)
 
 
 def test_help_has_its_own_keys_and_with_a_run_those_of_the_run(run):

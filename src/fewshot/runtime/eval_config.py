@@ -73,10 +73,16 @@ def _of_tasks(node: Any) -> Any:
 
 
 def training_tasks(folder: Path) -> dict[str, int]:
-    """The size of a run's training tasks and meta-batches."""
+    """The size of a run's training tasks and meta-batches.
+
+    Raises:
+        UserError: the run's config has none.
+    """
     data = _load(folder, RESOLVED)["data"]
-    size = data["train"]
-    return {**{key: size[key] for key in ("ways", "shots", "queries")}, "meta_batch_size": data["meta_batch_size"]}
+    size, keys = data.get("train"), ("ways", "shots", "queries")
+    if not isinstance(size, dict) or not set(keys) <= size.keys():
+        raise UserError(f"{folder / RESOLVED} has no data.train.{{{','.join(keys)}}}; choose another run")
+    return {**{key: size[key] for key in keys}, "meta_batch_size": data["meta_batch_size"]}
 
 
 def _load(folder: Path, name: str) -> dict[str, Any]:
