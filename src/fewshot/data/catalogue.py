@@ -39,9 +39,12 @@ class Facts:
         title: what it is, in one line.
         licence: its terms.
         page: where it is published.
-        classes, images: how many (rows, of text and ratings), where that is fixed.
+        classes, images: how many, where that is fixed.
         files: that it is downloaded as.
-        note: what its page does not say, or no longer.
+        note: what its page does not say, or no longer; and which other datasets have its classes.
+        get: how it comes here, where its files do not say it.
+        rows: how many are read of a whole one, where no number of images is published; repetitions are left out.
+        unread: a file of it that is not read here.
     """
 
     name: str
@@ -52,6 +55,14 @@ class Facts:
     images: int | None = None
     files: tuple[PublishedFile, ...] = ()
     note: str = ""
+    get: str = ""
+    rows: int | None = None
+    unread: str = ""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is made here, from what is installed."""
+        return self.page.startswith("embedded")
 
     @property
     def bytes(self) -> int | None:

@@ -1,7 +1,11 @@
 """A picture of what a dataset holds: some classes of each part, some images of each class."""
 
+import errno
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from matplotlib.figure import Figure
 
 from fewshot.data.images.listed import ListedImages
 from fewshot.data.source import ImageSource
+from fewshot.errors import UserError
 from fewshot.files import written_whole
 
 CLASSES, IMAGES = 6, 8
@@ -39,6 +44,23 @@ def _read(source: ImageSource, part: str) -> Iterator[Example]:
         yield kind.name, list(images[:IMAGES])
 
 
+def require_writable(path: Path) -> None:
+    """Refuses a place where no file can be written."""
+    with _writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written here ({error.strerror}); run it in another folder") from error
+
+
 def write_sheet(path: Path, title: str, parts: Mapping[str, Sequence[Example]]) -> None:
     """Writes a PNG with a row of images for each class."""
     rows = [(f"{part}: {name}", images) for part, of_part in parts.items() for name, images in of_part]
@@ -52,6 +74,6 @@ def write_sheet(path: Path, title: str, parts: Mapping[str, Sequence[Example]]) 
         place = {"transform": of_row[0].transAxes, "ha": "right", "va": "center"}
         of_row[0].text(-0.1, 0.5, name[:NAME_LENGTH], fontsize=7, parse_math=False, **place)  # a class may be called $x$
     figure.suptitle(title, fontsize=8, parse_math=False)
-    with warnings.catch_warnings(), written_whole(path) as file:
+    with _writing(path), warnings.catch_warnings(), written_whole(path) as file:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names in a script that the font lacks
         figure.savefig(file, format="png", dpi=100)
