@@ -181,11 +181,13 @@ def test_other_numbers_name_no_class(tmp_path):
     for data_set, name in ((CifarFS, "CIFAR_FS"), (FC100, "FC100")):
         data, labels = part_files(data_set, CLASSES[data_set]["val"].index)
         write_files(tmp_path, {f"{name}_val.pickle": pickle.dumps({"data": data, "labels": labels})})
-    write_files(tmp_path / "own/cifar-fs", {"val.pickle": pickle.dumps({"data": data, "labels": labels})})
-    assert "val.pickle has labels other than" in refusal(CifarFS(str(tmp_path / "own"), (3, 32, 32)).classes, "val")
-    source = CifarFS(str(tmp_path), (3, 32, 32))
-    assert [(c.name, c.size) for c in source.classes("val")] == [(f"val {number:03d}", 3) for number in range(16)]
-    assert next(source.images("val"))[0, 0, 9, 9] == NAMES.index(CLASSES[CifarFS]["val"][0])
+    data, labels = part_files(CifarFS, CLASSES[CifarFS]["val"].index)
+    for folder in ("own/CIFAR-FS", "other/cifar100"):
+        write_files(tmp_path / folder, {"val.pickle": pickle.dumps({"data": data, "labels": labels})})
+    assert "val.pickle has labels other than" in refusal(CifarFS(str(tmp_path / "other"), (3, 32, 32)).classes, "val")
+    for source in (CifarFS(str(tmp_path), (3, 32, 32)), CifarFS(str(tmp_path / "own"), (3, 32, 32))):  # RFS's, renamed
+        assert [(c.name, c.size) for c in source.classes("val")] == [(f"val {number:03d}", 3) for number in range(16)]
+        assert next(source.images("val"))[0, 0, 9, 9] == NAMES.index(CLASSES[CifarFS]["val"][0])
     message = refusal(FC100(str(tmp_path), (3, 32, 32)).classes, "val")
     assert "FC100_val.pickle has labels other than CIFAR-100's numbers of the val classes" in message
 

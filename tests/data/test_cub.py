@@ -93,7 +93,7 @@ def test_birds_are_known_by_their_folder_or_file(tmp_path, six_birds, layout):
     assert [[c.name for c in source.classes(part)] for part in SPLITS] == [[BIRDS[i] for i in numbers] for numbers in parts]
 
 
-@pytest.mark.parametrize("name", ["CUB_200_2011.tgz", "CUB_200_2011.tar"])
+@pytest.mark.parametrize("name", ["CUB_200_2011.tgz", "CUB_200_2011.tar", "images.tgz", "CUB_fewshot_raw.tar"])
 def test_the_published_archive_needs_no_unpacking(tmp_path, six_birds, name):
     files = write_birds(tmp_path / "elsewhere")
     write_tar(tmp_path / name, files | {"attributes.txt": b"1 has_bill_shape::curved_(up_or_down)\n"})
@@ -114,6 +114,25 @@ def test_cropped_birds_say_so_where_their_folder_is_the_data_folder(tmp_path, si
     assert "are cut out by their bounding boxes already" in refusal(
         CUB(str(tmp_path / "CUB_fewshot_cropped"), SHAPE).classes, "train"
     )
+
+
+@pytest.mark.parametrize(
+    ("folder", "cut_out"),
+    [("images_uncropped", False), ("cropped", True), ("CUB-Cropped/images", True), ("cropped_birds.zip", True)],
+)
+def test_a_folder_or_archive_tells_by_a_whole_word_that_its_birds_are_cut_out(tmp_path, six_birds, folder, cut_out):
+    members = {f"{bird}/{file_name(bird, number)}": picture(bird, number) for bird, number in IMAGES}
+    archive = folder if folder.endswith(".zip") else "a.zip"
+    write_zip(
+        tmp_path / "cub" / archive, {name if archive == folder else f"{folder}/{name}": members[name] for name in members}
+    )
+    assert numbers(CUB(str(tmp_path), SHAPE, crop=cut_out)) == EVERY
+    assert refusal(CUB(str(tmp_path), SHAPE, crop=not cut_out).classes, "train")
+
+
+def test_frns_cropped_archive_is_read_as_it_is(tmp_path, six_birds):
+    write_tar(tmp_path / "cub/CUB_fewshot_cropped.tar", write_birds(tmp_path / "elsewhere", "cropped"))
+    assert numbers(CUB(str(tmp_path), SHAPE, crop=True)) == EVERY
 
 
 def test_masks_of_the_birds_are_not_taken_for_photographs(tmp_path, six_birds):
@@ -207,8 +226,20 @@ def test_another_number_of_images_is_refused(tmp_path, six_birds, monkeypatch):
     monkeypatch.setattr(cub, "listed", listed)
     write_birds(tmp_path)
     message = refusal(CUB(str(tmp_path), SHAPE).classes, "val")
-    assert "has 3 images of 002.Laysan_Albatross instead of 60 (CUB-200 of 2010 has other images)" in message
+    assert "has 3 images of 002.Laysan_Albatross instead of 60; put CUB_200_2011.tgz there" in message
+    assert "data.allow_partial=true (CUB-200 of 2010 has other images)" in message
     assert numbers(CUB(str(tmp_path), SHAPE, allow_partial=True)) == EVERY
+
+
+def test_dn4s_numbers_are_of_the_images_of_2010(tmp_path, monkeypatch):
+    monkeypatch.setattr(cub, "listed", listed)
+    for bird in published_classes("cub", "dn4_2019")["test"]:
+        path = tmp_path / "cub" / bird / f"{bird.partition('.')[2]}_0001_1.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(picture(BIRDS[0], 1))
+    message = refusal(CUB(str(tmp_path), SHAPE, "dn4_2019").classes, "test")
+    assert "(CUB-200 of 2010 has other images, of which published numbers of dn4_2019 are)" in message
+    assert len(CUB(str(tmp_path), SHAPE, "dn4_2019", allow_partial=True).classes("test")) == 50
 
 
 @pytest.mark.real_data

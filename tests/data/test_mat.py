@@ -36,6 +36,10 @@ def test_many_arrays_that_unpack_to_a_bomb_are_refused(tmp_path, monkeypatch):
 def test_files_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"\x89HDF" + bytes(200))
     assert "a.mat is no MATLAB file of level 5" in refusal(load_mat, Place(tmp_path / "a.mat"))
+    (tmp_path / "a.mat").write_bytes(b"")
+    assert "a.mat is no MATLAB file of level 5 (0 bytes" in refusal(load_mat, Place(tmp_path / "a.mat"))
+    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n")
+    assert "save it with save(..., '-v7')" in refusal(load_mat, Place(tmp_path / "a.mat"))
     savemat(tmp_path / "b.mat", {"c": np.array([1, "x"], dtype=object)})
     assert "an array of class 1 is not read here" in refusal(load_mat, Place(tmp_path / "b.mat"))
     savemat(tmp_path / "c.mat", {"x": np.ones(3)}, format="4")

@@ -315,7 +315,7 @@ def test_fewer_classes_and_images_are_accepted_when_asked_for(tmp_path, form):
 def test_an_empty_folder_is_refused_with_what_belongs_there(tmp_path):
     message = refusal(MiniImageNet(str(tmp_path)).classes, "train")
     assert f"paths.data_dir={tmp_path} holds no mini-ImageNet" in message
-    assert "train.csv" in message
+    assert all(form in message for form in ("train.csv", "a folder of JPEGs for each class", "mini-imagenet-cache-"))
 
 
 def test_missing_test_images_are_said_with_the_way_round(zipped):

@@ -37,6 +37,9 @@ FORMS = {
     "plain": lambda root, members: [write(root / name, data) for name, data in members.items()],
     "dotted": lambda root, members: [write(root / name.replace("-idx", ".idx"), data) for name, data in members.items()],
     "gzip": lambda root, members: [write(root / f"{name}.gz", gzip.compress(data)) for name, data in members.items()],
+    "dotted gzip": lambda root, members: [
+        write(root / f"{name.replace('-idx', '.idx')}.gz", gzip.compress(data)) for name, data in members.items()
+    ],
     "zip": lambda root, members: write_zip(root / "a.zip", {f"x/{n}.gz": gzip.compress(d) for n, d in members.items()}),
 }
 

@@ -127,6 +127,18 @@ def test_another_crop_is_unknown(tmp_path):
     assert "data.source.crop=boxes is unknown; did you mean 'box'?" in refusal(Aircraft, str(tmp_path), SHAPE, "boxes")
 
 
+@everywhere
+def test_frns_aircraft_are_cut_out_and_have_numbers(tmp_path, write):
+    images = {f"{part}/{7 * i}/000000{i}.png": grey(10 * i) for i, part in enumerate(("train", "train", "val", "test"))}
+    write(tmp_path / "aircraft", {f"Aircraft_fewshot/{name}": data for name, data in images.items()}, "Aircraft_fewshot.tar")
+    source = Aircraft(str(tmp_path), SHAPE, split="frn", allow_partial=True)
+    assert part_levels(source, "train") == {"train 000": [0], "train 007": [10]}
+    assert part_levels(source, "test") == {"test 021": [30]}
+    for other in (Aircraft(str(tmp_path), SHAPE, allow_partial=True), Aircraft(str(tmp_path), SHAPE, "banner", "frn")):
+        assert "set data.split.name=frn and data.source.crop=box" in refusal(other.classes, "train")
+    assert "instead of 100 and 10,000" in refusal(Aircraft(str(tmp_path), SHAPE, split="frn").classes, "train")
+
+
 # VGG Flowers 102
 
 
@@ -147,10 +159,16 @@ def test_flowers_have_labels_from_1_and_names_that_the_archive_does_not_say(tmp_
     assert source.columns("train")["file"] == [f"jpg/image_0000{i}.jpg" for i in (2, 1, 3)]
 
 
+def test_flowers_may_be_written_in_capitals(tmp_path):
+    write_files(tmp_path / "flowers", {"imagelabels.mat": labels([77, 1]), "jpg/image_00001.JPG": grey(1)})
+    write_files(tmp_path / "flowers", {"jpg/image_00002.jpg": grey(2)})
+    assert found(Flowers102(str(tmp_path), SHAPE, allow_partial=True)) == {"001.pink primrose": [2], "077.passion flower": [1]}
+
+
 def test_flowers_in_folders_of_an_image_split_are_joined(tmp_path):
     names = {
         "train/77/image_00001.jpg": 1,
-        "valid/77/image_00002.jpg": 2,
+        "valid/77/image_00002.JPG": 2,
         "test/77/image_00003.jpg": 3,
         "test/103/image_00004.jpg": 4,
     }

@@ -115,7 +115,8 @@ def test_images_of_pillow_are_refused_with_the_reason(tmp_path, protocol):
 def test_keys_may_be_bytes(tmp_path):
     """As in pickles of Python 2 that were written again by Python 3."""
     assert load_dict(saved(tmp_path, pickle.dumps({b"labels": [1], "data": [2]}))) == {"labels": [1], "data": [2]}
-    assert "holds list instead of a dict" in refusal(load_dict, saved(tmp_path, pickle.dumps([1])))
+    for content, kind in (([1], "list"), (np.arange(3), "ndarray")):
+        assert f"holds {kind} instead of a dict" in refusal(load_dict, saved(tmp_path, pickle.dumps(content)))
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -86,6 +86,13 @@ def test_googles_files_have_the_split_of_their_names(tmp_path, prefix, split):
     assert len(source.files("test")) == len(members["test"])
 
 
+@pytest.mark.parametrize("below", ["numpy_bitmap", "quickdraw/numpy_bitmap", "quickdraw/full/numpy_bitmap"])
+def test_googles_files_may_be_in_the_folders_of_its_bucket(tmp_path, below):
+    write_bitmaps(tmp_path / below, REAL[:9])
+    source = QuickDraw(str(tmp_path), "metadataset", allow_partial=True)
+    assert sorted(kind.name for part in SPLITS for kind in source.classes(part)) == REAL[:9]
+
+
 def test_a_few_categories_stay_in_their_parts(tmp_path):
     """Those of the whole dataset: another number of files deals nothing anew."""
     write_bitmaps(tmp_path / "all", REAL)

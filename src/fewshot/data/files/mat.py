@@ -18,6 +18,8 @@ HEADER = 128
 """Bytes before the first array."""
 LARGEST = 64 * 2**20
 """Bytes of all arrays, uncompressed; labels of a few-shot dataset come nowhere near."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What its files begin with, after a header of 512 bytes where MATLAB writes them."""
 COMPRESSED, MATRIX = 15, 14
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """NumPy's type of each type of element that holds numbers."""
@@ -34,8 +36,12 @@ def load_mat(place: Place) -> dict[str, Any]:
         UserError: it is no such file, or an array in it is absurdly large, or of another class.
     """
     data = place.read()
+    if data.startswith(b"MATLAB 7.3") or HDF5 in (data[:8], data[512:520]):
+        raise UserError(f"{place} is of MATLAB 7.3, whose files are HDF5; save it with save(..., '-v7')")
+    order = {b"IM": "<", b"MI": ">"}.get(data[HEADER - 2 : HEADER])
+    if order is None:
+        raise UserError(f"{place} is no MATLAB file of level 5 ({len(data):,} bytes, with another header); replace the file")
     try:
-        order = {b"IM": "<", b"MI": ">"}[data[HEADER - 2 : HEADER]]
         return dict(_arrays(data[HEADER:], order))
     except Exception as error:  # a hostile file is believed until it makes no sense
         raise UserError(f"{place} is no MATLAB file of level 5 ({error!r}); replace the file") from error

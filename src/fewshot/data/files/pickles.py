@@ -125,6 +125,11 @@ def load_pickle(path: Path | Place) -> Any:
         raise UserError(f"{path} is not a pickle of plain data ({reason}); download it again") from error
 
 
+def type_name(content: Any) -> str:
+    """What something of a pickle is called in a refusal: arrays as everywhere."""
+    return "ndarray" if isinstance(content, np.ndarray) else type(content).__name__
+
+
 def load_dict(path: Path | Place) -> dict[str, Any]:
     """A pickled dict whose keys are strings, or bytes, as in pickles that were read without knowing their encoding.
 
@@ -133,5 +138,5 @@ def load_dict(path: Path | Place) -> dict[str, Any]:
     """
     content = load_pickle(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__} instead of a dict; download it again")
+        raise UserError(f"{path} holds {type_name(content)} instead of a dict; download it again")
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.files.pickles import type_name
 from fewshot.data.files.places import Place
 from fewshot.errors import UserError
 
@@ -124,7 +125,7 @@ def require_pixels(images: Any, place: Place) -> npt.NDArray[np.uint8]:
         UserError: they are something else.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type_name(images)
         raise UserError(f"{place} holds {what} instead of images of uint8 (n, H, W, 3); download it again")
     return images
 

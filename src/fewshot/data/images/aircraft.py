@@ -1,8 +1,10 @@
 """FGVC-Aircraft: 10,000 photographs of 100 variants of aircraft (Maji et al. 2013)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from fewshot.data.files.places import Place
+from fewshot.data.images.class_trees import in_class_folders, split_folder
 from fewshot.data.images.decode import Box
 from fewshot.data.images.listed import PlacedImage
 from fewshot.data.images.split_images import SplitImages
@@ -11,6 +13,8 @@ from fewshot.errors import UserError, suggest
 CROPS = ("box", "banner", "none")
 BANNER = 20
 """Pixels at the bottom of each photograph, with its copyright."""
+NUMBERED = re.compile(r"[0-9]{1,2}/[0-9]{7}\.png")
+"""FRN's images: the number of a class, and that of an image."""
 LISTS = tuple(f"images_variant_{part}.txt" for part in ("train", "val", "trainval", "test"))
 
 
@@ -18,7 +22,8 @@ class Aircraft(SplitImages):
     """Variants of aircraft.
 
     Args:
-        data_dir: holds ``fgvc-aircraft-2013b`` as it is published, unpacked or in its ``.tar.gz``.
+        data_dir: holds ``fgvc-aircraft-2013b`` as it is published, unpacked or in its ``.tar.gz``; or FRN's
+            ``Aircraft_fewshot/PART/NUMBER/*.png``, which are cut out and whose classes have no names.
         image_shape: ``(C, H, W)`` that images are brought to.
         crop: ``box`` cuts out the aircraft (as Meta-Dataset and FRN do); ``banner`` cuts off the 20 lowest pixels, whose text
             tells photographers and, through them, classes; ``none`` takes the whole photograph.
@@ -27,8 +32,8 @@ class Aircraft(SplitImages):
     """
 
     folder = "aircraft"
-    other_folders = ("fgvc-aircraft-2013b",)
-    tars = ("fgvc-aircraft-2013b.tar.gz",)
+    other_folders = ("fgvc-aircraft-2013b", "Aircraft_fewshot")
+    tars = ("fgvc-aircraft-2013b.tar.gz", "Aircraft_fewshot.tar")
     usual = "metadataset"
     forms = "fgvc-aircraft-2013b.tar.gz, or its folder data/"
     counted = "aircraft"
@@ -47,7 +52,19 @@ class Aircraft(SplitImages):
         self._crop = crop
         self.name = f"{self.name}-{crop}"
 
-    def found(self) -> Iterator[PlacedImage]:
+    def found(self) -> Iterable[PlacedImage]:
+        if not any(self.has(name) for name in LISTS):
+            numbered = list(in_class_folders(self.where, self.every, _numbered, joined=False))
+            if numbered and (self.split, self._crop) != ("frn", "box"):
+                raise UserError(
+                    f"{self.where} holds FRN's aircraft, cut out and divided: set data.split.name=frn and "
+                    f"data.source.crop=box, or put {self.forms} there"
+                )
+            if numbered:
+                return numbered
+        return self._in_lists()
+
+    def _in_lists(self) -> Iterator[PlacedImage]:
         variants: dict[str, str] = {}
         for name in [name for name in LISTS if self.has(name)] or LISTS[:1]:
             for image, variant in self.lines(name, fields=2):
@@ -71,3 +88,8 @@ class Aircraft(SplitImages):
             left, top, right, bottom = map(int, corners)
             boxes[image] = (left, top, right, bottom)
         return boxes
+
+
+def _numbered(place: Place) -> str | None:
+    part = split_folder(place.name.parent.parent.name)
+    return f"{part} {int(place.folder):03d}" if part and NUMBERED.fullmatch(f"{place.folder}/{place.name.name}") else None

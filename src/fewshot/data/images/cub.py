@@ -18,6 +18,8 @@ from fewshot.errors import UserError
 
 NUMBERS = re.compile(r"_\d+_\d+$")
 """What follows the name of the class in that of an image."""
+CROPPED = re.compile(r"(?:^|[_\W])cropped(?:[_\W]|$)", re.IGNORECASE)
+"""In the name of a folder or archive of birds that are cut out; not in ``images_uncropped``."""
 MASKS = "segmentations"
 """The folder of pictures that say which pixels show the bird, called as the photographs are."""
 
@@ -26,7 +28,8 @@ class CUB(SplitImages):
     """CUB-200-2011 in the forms that people have, each image known by its folder or its own name.
 
     - ``CUB_200_2011.tgz``, unpacked or not: ``images/NNN.Name/Name_NNNN_NNNNN.jpg``, and ``bounding_boxes.txt``;
-    - FRN's folders of parts and classes, in ``CUB_fewshot_raw`` or ``CUB_fewshot_cropped``;
+    - FRN's folders of parts and classes, in ``CUB_fewshot_raw`` or ``CUB_fewshot_cropped``, or the ``.tar`` of that name;
+    - EasyFSL's ``images.tgz``: folders of classes;
     - images in one folder: FEAT's, which are cropped, with ``train.csv`` (``filename, label, concept_label``), or others'.
 
     Args:
@@ -41,7 +44,10 @@ class CUB(SplitImages):
 
     folder, usual = "cub", "closerlook"
     other_folders = ("cub2011", "CUB_200_2011", "CUB", "cub_200_2011")
-    tars = ("CUB_200_2011.tgz", "CUB_200_2011.tar.gz", "CUB_200_2011.tar")
+    tars = (
+        *("CUB_200_2011.tgz", "CUB_200_2011.tar.gz", "CUB_200_2011.tar"),
+        *("CUB_fewshot_raw.tar", "CUB_fewshot_cropped.tar", "images.tgz"),
+    )
     forms = "CUB_200_2011.tgz, or its images in folders called by class, or in one folder"
 
     def __init__(
@@ -75,17 +81,23 @@ class CUB(SplitImages):
         left_out = Counter(_class_of(stem) for stem in self._left_out)
         for label, size in sizes.items():
             if size != (expected := listed("lists", "cub_sizes")[label] - left_out[label]):
+                published = ", of which published numbers of dn4_2019 are" if self.split == "dn4_2019" else ""
                 raise UserError(
-                    f"{self.where} has {size} images of {label} instead of {expected} (CUB-200 of 2010 has other images); put "
-                    f"{self.tars[0]} there, or accept others with data.allow_partial=true"
+                    f"{self.where} has {size} images of {label} instead of {expected}; put {self.tars[0]} there, or accept "
+                    f"others with data.allow_partial=true (CUB-200 of 2010 has other images{published})"
                 )
 
     def _cut_out(self, images: Sequence[PlacedImage]) -> bool:
         """Whether images are FRN's or FEAT's, which show the bounding boxes alone."""
         listings = (place for place in self.every if place.name.name == "train.csv")
-        return any("cropped" in f"{self.where.name}/{image.columns['file']}" for image in images[:1]) or any(
+        return any(CROPPED.search(f"{self.where.name}/{self._below(image.place)}") for image in images[:1]) or any(
             b"concept_label" in listing.read()[:100] for listing in listings
         )
+
+    def _below(self, place: Place) -> str:
+        """The names of the folders, and of the archive, that an image lies in."""
+        file = place.path.relative_to(self.where) / (place.member or "")
+        return file.parent.as_posix()
 
     def _with_boxes(self, images: Sequence[PlacedImage]) -> list[PlacedImage]:
         """The images with the bounding box of each, whose file counts from 1: left, top, width and height."""

@@ -11,7 +11,7 @@ from fewshot.data.published import part_of_class
 from fewshot.errors import UserError
 
 LABELS = "imagelabels.mat"
-NUMBERED = re.compile(r"image_\d{5}\.jpg")
+NUMBERED = re.compile(r"image_\d{5}\.(?:jpg|JPG)")
 
 
 class Flowers102(SplitImages):
@@ -44,7 +44,10 @@ class Flowers102(SplitImages):
                     raise UserError(
                         f"{LABELS}: image {image} has the label {number} instead of 1 to {len(names)}; replace the file"
                     )
-                yield from self.image(f"jpg/image_{image:05d}.jpg", names[number])
+                file = f"image_{image:05d}.jpg"
+                capitals = file.replace(".jpg", ".JPG")
+                written = capitals if self.has(capitals) and not self.has(file) else file
+                yield from self.image(f"jpg/{written}", names[number])
             return
         folders = {str(number): name for number, name in names.items()}
         for key, place in self.places.items():

@@ -32,6 +32,13 @@ OWN_FOLDERS = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet",
 """What the dataset's folder is called in `data_dir`."""
 
 
+FILES = (
+    "train.csv, val.csv, test.csv and the images (a folder images/, or zip archives), a folder of JPEGs for each class, or "
+    "mini-imagenet-cache-{train,val,test}.pkl"
+)
+"""The forms of the dataset, in a refusal."""
+
+
 class MiniImageNet(ImageSource):
     """mini-ImageNet in the split of Ravi & Larochelle, from the forms that people have.
 
@@ -91,10 +98,7 @@ class MiniImageNet(ImageSource):
     @cached_property
     def _form(self) -> "_Form":
         if self._folder is None:
-            raise UserError(
-                f"paths.data_dir={self._root} holds no mini-ImageNet; put train.csv, val.csv, test.csv and the images "
-                "(a folder images/, or zip archives) there or in its miniimagenet/"
-            )
+            raise UserError(f"paths.data_dir={self._root} holds no mini-ImageNet; put {FILES}, there or in its miniimagenet/")
         return next(form for form in FORMS if form.is_in(self._folder))(self._folder, self._allow_partial)
 
 
@@ -359,10 +363,7 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 def _download_pickles(folder: Path) -> None:
     """All three pickles, each checked against the checksum that the record publishes."""
-    remedy = (
-        "put train.csv, val.csv, test.csv and the images, or mini-imagenet-cache-{train,val,test}.pkl, into "
-        f"{folder}, or set paths.data_dir=FOLDER where they are"
-    )
+    remedy = f"put {FILES}, into {folder}, or set paths.data_dir=FOLDER where they are"
     record = fetch_json(RECORD, f"{folder} holds no mini-ImageNet: {remedy}")
     for split in ("train", "validation", "test"):
         name = f"mini-imagenet-cache-{split}.pkl"

@@ -129,7 +129,8 @@ class MNIST(ImageSource):
         """The file of a part; one that is not compressed comes first."""
         begins = f"emnist-{self._arrangement}-{part}" if self._arrangement else {"train": "train", "test": "t10k"}[part]
         name = f"{begins}-{kind}-idx{DIMENSIONS[kind]}-ubyte"
-        for one in (name, name.replace("-idx", ".idx"), f"{name}.gz"):
+        dotted = name.replace("-idx", ".idx")
+        for one in (name, dotted, f"{name}.gz", f"{dotted}.gz"):
             if one in self._there:
                 return self._there[one]
         where = self._root / self._known.name if self._folder == self._root else self._folder

@@ -20,6 +20,8 @@ from fewshot.errors import UserError, check_int
 FILE = "quickdraw345x100_28x28.npz"
 PREFIX = "full_numpy_bitmap_"
 """What is before a category's name where Google's files are fetched one by one."""
+BELOW = ("", "full/numpy_bitmap", "numpy_bitmap")
+"""Where the files of categories are in Google's bucket, of which gsutil copies the folders too."""
 CATEGORIES, DRAWINGS, SIZE = 345, 100, 28
 SHARES = {"train": range(207), "val": range(207, 276), "test": range(276, 345)}
 """Three fifths, one fifth and one fifth of the categories in the order of the SHA-256 of their names.
@@ -89,7 +91,8 @@ class QuickDraw(ImageSource):
     def _of_category(self) -> dict[str, Path]:
         """The file of each category, where they have one each."""
         known = part_of_class("quickdraw", "metadataset")
-        for folder in (self._root / "quickdraw", self._root):
+        folders = (self._root / "quickdraw", self._root)
+        for folder in (folder / below for folder in folders for below in BELOW):
             named = {unquote(path.stem).removeprefix(PREFIX): path for path in sorted(folder.glob("*.npy"))}
             if found := {name: path for name, path in named.items() if name in known}:
                 if len(found) < CATEGORIES and not self._allow_partial:

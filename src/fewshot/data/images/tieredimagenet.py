@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.data.files.arrays import read_array
-from fewshot.data.files.pickles import load_dict, load_pickle
+from fewshot.data.files.pickles import load_dict, load_pickle, type_name
 from fewshot.data.files.places import Place
 from fewshot.data.files.stored import Content, Load, StoredImage, label_numbers, require_pixels, stored_images
 from fewshot.data.images.class_trees import in_class_folders, split_folder
@@ -80,7 +80,7 @@ def _label(place: Place) -> str | None:
 def _wnid(phrase: Any, labels: Place) -> str:
     name = phrase.decode("latin1") if isinstance(phrase, bytes) else phrase
     if not isinstance(name, str):
-        raise UserError(f"{labels} has {type(name).__name__} as the name of a class; download it again")
+        raise UserError(f"{labels} has {type_name(name)} as the name of a class; download it again")
     wnid = wnid_of(name)
     if wnid is None:
         raise UserError(f"{labels} names a class {name[:80]!r}, which is none of ImageNet's here; download it again")
@@ -91,13 +91,13 @@ def _png_files(place: Place) -> tuple[int, Callable[[int], Content]]:
     """Arrays of uint8 ``(n,)`` or ``(n, 1)`` with the bytes of a PNG file each."""
     images = load_pickle(place)
     if not isinstance(images, list | tuple):
-        raise UserError(f"{place} holds {type(images).__name__} instead of a list of PNG files; download it again")
+        raise UserError(f"{place} holds {type_name(images)} instead of a list of PNG files; download it again")
     return len(images), lambda row: _file(images[row])
 
 
 def _file(item: Any) -> bytes:
     if not isinstance(item, np.ndarray) or item.dtype != np.uint8:
-        raise ValueError(f"it is {type(item).__name__} instead of an array of bytes")
+        raise ValueError(f"it is {type_name(item)} instead of an array of bytes")
     return item.tobytes()
 
 
