@@ -219,10 +219,11 @@ def _download(known: Facts, options: argparse.Namespace, cfg: "DictConfig", sour
     remedy = f"see {known.page}, and put it into {folder}"
     if found:
         there = ", ".join(f"{part}: {classes:,} classes, {rows:,} rows" for part, (classes, rows) in found.items())
-        print(f"{known.name} is there in part ({there}), and a run would refuse it: {refused}")
+        reason = refused.replace(download_hint(known.name), "")
+        _print_filled(f"{known.name}: ", f"there in part ({there}), which a run would refuse: {reason}")
         remedy += ", or accept what is there with data.allow_partial=true" if "allow_partial" in cfg.data else ""
     size = f" ({_size(known.bytes)})" if known.bytes else ""
-    print(f"{known.name}: downloading {', '.join(file.name for file in missing)}{size} into {folder}", flush=True)
+    _print_filled(f"{known.name}: ", f"downloading {', '.join(file.name for file in missing)}{size} into {folder}")
     for file in missing:
         download(file.urls, folder / file.name, file.md5, remedy, file.sha256, file.bytes)
     return True
@@ -251,7 +252,7 @@ def _print_filled(first: str, text: str) -> None:
     """Prints a text behind `first`, in lines as wide as the terminal; a word, as an address or digest is, stays whole."""
     lines = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
     lines.initial_indent, lines.subsequent_indent = first, " " * len(first)
-    print(lines.fill(text))
+    print(lines.fill(text), flush=True)
 
 
 def refuse_choices(overrides: Sequence[str]) -> None:
