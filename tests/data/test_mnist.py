@@ -168,3 +168,13 @@ def test_real_clothes(data_dir):
     assert set(sizes(clothes)) == set(NAMES["fashion_mnist"])
     assert len(set(sizes(clothes).values())) == 1
     assert set(levels(clothes)) == set(NAMES["fashion_mnist"])
+
+
+def test_a_broken_archive_of_another_dataset_is_named_only_where_a_file_is_missing(tmp_path):
+    write(tmp_path / "others/photos.zip", b"PK broken")
+    said = refusal(source(tmp_path).classes, "all")
+    assert "lacks train-labels" in said
+    assert "python -m fewshot.data prepare mnist downloads it; besides, " in said
+    assert "photos.zip" in said
+    FORMS["plain"](tmp_path, files(TRAIN, TEST))
+    assert greys(source(tmp_path))["0"] == [20, 40]

@@ -28,7 +28,7 @@ from fewshot.errors import UserError
 RECORD = "https://zenodo.org/api/records/7978538"
 SIZE = 84
 IMAGES_PER_CLASS = 600
-OWN_FOLDERS = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "mini-ImageNet")
+OWN_FOLDERS = ("miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "mini-ImageNet", "miniImageNet--ravi")
 """What the dataset's folder is called in `data_dir`."""
 
 

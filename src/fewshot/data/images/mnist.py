@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import facts
+from fewshot.data.catalogue import download_hint, facts
 from fewshot.data.files.idx import read_idx
 from fewshot.data.files.places import Place, all_places, own_folder
 from fewshot.data.images.decode import MODES, white_on_black
@@ -77,6 +77,7 @@ class MNIST(ImageSource):
         if name == "emnist" and arrangement not in EMNIST:
             raise UserError(f"data.source.arrangement={arrangement} is unknown{suggest(str(arrangement), EMNIST)}")
         self._known, self._arrangement = facts(name), arrangement
+        self._broken: list[UserError] = []
         self._classes = EMNIST[arrangement] if arrangement else NAMES[name]
         self._root, self._folder = Path(data_dir).absolute(), own_folder(data_dir, name, *FOLDERS[name])
         self.image_shape, self._allow_partial = (channels, height, width), allow_partial
@@ -134,12 +135,14 @@ class MNIST(ImageSource):
             if one in self._there:
                 return self._there[one]
         where = self._root / self._known.name if self._folder == self._root else self._folder
-        raise UserError(f"{self._folder} lacks {name} and {name}.gz; put {self._known.name} into {where}")
+        lacks = f"{self._folder} lacks {name} and {name}.gz; put {self._known.name} into {where}"
+        raise UserError("; besides, ".join([lacks + download_hint(self._known.name), *map(str, self._broken)]))
 
     @cached_property
     def _there(self) -> dict[str, Place]:
         """All files by name."""
-        places = all_places(self._folder) if self._folder.is_dir() else []
+        broken = self._broken if self._folder == self._root else None  # another dataset's archive is no reason to end
+        places = all_places(self._folder, broken=broken) if self._folder.is_dir() else []
         if self._folder == self._root:
             places = [place for place in places if place.path.parent == self._root]
         return {place.name.name: place for place in reversed(places)}
