@@ -1,6 +1,7 @@
 """The one exception that means: the user can mend this."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -25,6 +26,21 @@ def check_positive(key: str, value: object) -> None:
     """Refuses anything but a number greater than 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise UserError(f"{key}={value} must be a number greater than 0")
+
+
+NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Halves of characters, in whose disguise Python lets bytes pass that are no UTF-8; nothing can write them."""
+
+
+def check_text(what: str, names: Iterable[str]) -> None:
+    """Refuses the name of a file or class that is no UTF-8.
+
+    Args:
+        what: is called so.
+    """
+    if (wrong := next(filter(NO_TEXT.search, names), None)) is not None:
+        shown = wrong.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
+        raise UserError(f"{what} {shown[-200:]} is no UTF-8; rename it")
 
 
 LISTED, NEAREST = 80, 5

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import runpy
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from fewshot import FewShotLearner
+from fewshot.predict.examples import read_queries, read_support
+from tests.data.fakes import refusal
 from tests.entry import ROOT, main
 from tests.runs import untrained
 
@@ -135,6 +138,16 @@ def test_a_bad_support_folder_is_refused_in_one_line(run, tmp_path, support, wha
     assert says in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_names_that_nothing_can_write_are_refused_in_one_line(tmp_path):
+    for name in ("support/a/1.png", "support/b/2.png", "query/3.png"):
+        write_image(tmp_path / name, 0)
+    (tmp_path / "support/b").rename(tmp_path / "support" / os.fsdecode(b"\xe9"))
+    (tmp_path / "query/3.png").rename(tmp_path / "query" / os.fsdecode(b"\xff.png"))
+    for read, name in ((read_support, "support/\\xe9/2.png"), (read_queries, "query/\\xff.png")):
+        key = name.partition("/")[0]
+        assert refusal(read, str(tmp_path / key)) == f"{key}: {tmp_path / name} is no UTF-8; rename it"
 
 
 def test_nothing_that_was_given_is_written_over(run, tmp_path, support):

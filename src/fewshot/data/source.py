@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.images.decode import MODES, channels_first, decode, image_file
-from fewshot.errors import UserError
+from fewshot.errors import UserError, check_text
 from fewshot.tasks.table import CLASS, ORIGINAL, Column, Table
 
 SPLITS = ("train", "val", "test")
@@ -201,19 +201,8 @@ def table_of(source: Source, classes: Sequence[ImageClass], columns: Mapping[str
             column = Column.of(values)
             found[name] = Column(column.names, column.values[numbers])
     for name, column in found.items():
-        if (wrong := next((value for value in column.names if not is_text(value)), None)) is not None:
-            shown = wrong.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")  # a byte that is no UTF-8
-            raise UserError(f"{source.name}: the {name} {shown[-200:]} is no UTF-8; rename it")
+        check_text(f"{source.name}: the {name}", column.names)
     return Table(found)
-
-
-def is_text(name: str) -> bool:
-    """Whether a name can be written: Python lets bytes that are no UTF-8 pass as halves of a character."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def require(path: Path) -> Path:

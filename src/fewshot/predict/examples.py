@@ -11,7 +11,7 @@ from fewshot.data.files.places import Place, is_hidden, walked
 from fewshot.data.files.rows import read_rows
 from fewshot.data.images.image_files import SUFFIXES
 from fewshot.data.text.sentences import read_text
-from fewshot.errors import UserError
+from fewshot.errors import UserError, check_text
 from fewshot.predict.learner import FewShotLearner
 from fewshot.predict.run_files import Run
 
@@ -50,6 +50,7 @@ def read_support(place: str, shots: int | None = None) -> tuple[list[Example], i
     """
     path = Path(place).expanduser()
     found, skipped = (_of_csv(path, "support"), 0) if path.suffix.lower() == ".csv" else _of_folders(path)
+    check_text("support:", (example.where for example in found))
     if shots is not None:
         found = _some(found, shots)
     if len(found) > MOST:
@@ -75,6 +76,7 @@ def read_queries(place: str) -> list[Example]:
     elif path.is_dir():
         files = [parent / name for parent, _, names in walked(path) for name in names if not is_hidden(name)]
         found = [Example(file, str(file)) for file in files if _is_image(file)]
+        check_text("query:", (example.where for example in found))
         if found and len(files) > len(found):
             log.info(f"Queries: {len(files) - len(found):,} of {len(files):,} files of {path} are no images, and skipped")
     elif _is_image(path):
