@@ -32,9 +32,10 @@ MAY_KNOW = {
     "files": set(),
     "hashing": set(),
     "renamed_classes": set(),
+    "npy_file": {"errors"},
     "tasks": {"errors"},
-    "data": EVERYBODY,
-    "backbones": EVERYBODY,
+    "data": EVERYBODY | {"npy_file"},
+    "backbones": EVERYBODY | {"npy_file"},
     # networks as such, and batch normalisation, whose statistics the inner loop decides
     "inner": EVERYBODY | {"backbones"},
     "objectives": {"errors", "evaluation"},

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.arrays import map_array
 from fewshot.errors import UserError
+from fewshot.npy_file import map_array
 
 Vectors = tuple[list[str], npt.NDArray[np.float32]]
 

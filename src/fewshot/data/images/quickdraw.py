@@ -10,12 +10,13 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.files.arrays import map_array, read_array
+from fewshot.data.files.arrays import read_array
 from fewshot.data.files.places import Place
 from fewshot.data.images.decode import decode, white_on_black
 from fewshot.data.published import check_split, part_of_class
 from fewshot.data.source import ImageClass, ImageSource
 from fewshot.errors import UserError, check_int
+from fewshot.npy_file import map_array
 
 FILE = "quickdraw345x100_28x28.npz"
 PREFIX = "full_numpy_bitmap_"
