@@ -53,8 +53,8 @@ def test_losses(compose_config, tmp_path, experiment, steps):
     golden = json.loads(path.read_text())
     if here.items() <= golden.items():
         assert losses == golden["losses"][:steps]
-    else:  # another processor rounds otherwise, and each step makes the difference larger
-        assert losses[:5] == pytest.approx(golden["losses"][:5], rel=1e-3)
+    else:  # another processor rounds otherwise, and Adam's first step is the sign of each gradient, also of those near 0
+        assert losses[0] == pytest.approx(golden["losses"][0], rel=1e-3)
 
 
 @pytest.mark.slow

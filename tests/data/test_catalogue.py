@@ -226,6 +226,7 @@ def test_what_is_left_out_on_request_is_not_missing(tmp_path, monkeypatch):
         assert done.code == code
 
 
+@pytest.mark.slow
 def test_where_to_get_a_data_set_and_what_it_shares_is_told_of_each(tmp_path):
     for name, said in {
         "miniimagenet": (

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import yaml
@@ -219,6 +220,23 @@ def test_a_users_mistake_is_found_below_what_wraps_it():
     wrapped = RuntimeError("while instantiating")
     wrapped.__cause__ = UserError("data.ways=0 must be positive")
     assert cli.explain(wrapped, "train") == "data.ways=0 must be positive"
+
+
+def test_a_worker_that_is_killed_while_it_hands_a_tensor_over(monkeypatch):
+    """The connection breaks off, and no loader finds out who was killed."""
+    import torch  # with what makes tensors travel
+    from torch.multiprocessing import reductions
+
+    def broken(*_):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    handed = ForkingPickler.dumps(torch.ones(2))
+    monkeypatch.setattr("multiprocessing.resource_sharer._ResourceSharer.get_connection", broken)
+    assert reductions.__file__.endswith(cli.HANDING_OVER)
+    with pytest.raises(ConnectionResetError) as error:
+        ForkingPickler.loads(handed)
+    assert cli.explain(error.value, "train").startswith("data.num_workers: DataLoader worker was killed")
+    assert cli.explain(ConnectionResetError(104, "of a file server"), "train") is None
 
 
 def test_a_full_disk_is_no_crash():

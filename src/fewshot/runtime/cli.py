@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,6 +32,8 @@ from fewshot.runtime.config_check import OTHER_JOBS, TOP, check_config, check_ke
 from fewshot.runtime.config_groups import CONFIGS, choices, misfit
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+HANDING_OVER = "torch/multiprocessing/reductions.py"
+"""Where a loader worker's tensors arrive."""
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
@@ -193,8 +196,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if isinstance(link, OSError) and (link.errno in DISK_FULL or (link.errno in NOT_ALLOWED and link.filename)):
             place = link.filename or "the run's folder"
             return f"{place} cannot be written ({link.strerror}); free it or choose another with hydra.run.dir=FOLDER"
-        if isinstance(link, RuntimeError) and (killed := re.match(r"DataLoader worker .*", str(link))):
-            return f"data.num_workers: {killed.group()} Perhaps memory ran out: lower it; the same command continues the run"
+        if (killed := _killed_worker(link)) is not None:
+            return f"data.num_workers: {killed} Perhaps memory ran out: lower it; the same command continues the run"
         if isinstance(link, yaml.MarkedYAMLError):
             mark = link.problem_mark
             where = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
@@ -209,6 +212,16 @@ def explain(error: BaseException, config_name: str) -> str | None:
         return f"'{error.override}' cannot be read as KEY=VALUE ({_first_line(error)}); quote special characters"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return f"{_first_line(error)}; see --help"
+    return None
+
+
+def _killed_worker(error: BaseException) -> str | None:
+    """What became of a loader worker; None where the error is another."""
+    if isinstance(error, RuntimeError) and (killed := re.match(r"DataLoader worker .*", str(error))):
+        return killed.group()
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    if isinstance(error, ConnectionError | EOFError) and any(Path(file).as_posix().endswith(HANDING_OVER) for file in files):
+        return "DataLoader worker was killed while it handed a tensor over."
     return None
 
 
