@@ -94,7 +94,7 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_refused(tmp_pat
         (np.zeros((2, 3), int), "a\nb\n", "is int64 of shape"),
         (np.zeros((2, 4)), "a\nb\n", "has 4 numbers a word; set model.backbone.width"),
         (np.zeros((2, 3)), "a\na\n", "'a' is twice in a.txt"),
-        (np.array([print]), "a\n", "a.npy cannot be read as an array"),
+        (np.array([print]), "a\n", "/a.npy cannot be read as an array (it holds objects); replace the file"),
     ],
 )
 def test_what_is_no_array_of_vectors_is_refused(tmp_path, array, words, message):

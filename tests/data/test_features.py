@@ -12,6 +12,7 @@ from fewshot.data import features as module
 from fewshot.data.features import compute_features
 from fewshot.errors import UserError
 from fewshot.runtime.train import train
+from tests.data.fakes import refusal
 from tests.toy import Toy
 
 CPU = torch.device("cpu")
@@ -149,6 +150,18 @@ def test_a_file_that_was_changed_is_computed_anew(data):
     network = Network()
     assert torch.equal(computed(data, network).x, expected(data))
     assert network.seen == 10 * 12
+
+
+def test_features_that_are_not_finite_are_refused_and_not_kept(data):
+    class Broken(Network):
+        def __call__(self, x):
+            found = super().__call__(x)
+            found[1, 2] = torch.nan
+            return found
+
+    said = refusal(computed, data, Broken())
+    assert "feature of row 1 of toy val is not finite; check model.backbone.weights" in said
+    assert not list(data.prepared["val"].pieces[0][0].folder.glob("features-*.npy"))
 
 
 def test_tasks_have_features_and_pictures_have_images(data):

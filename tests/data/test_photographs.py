@@ -238,6 +238,12 @@ def test_a_missing_mushroom_is_not_mistaken_for_one_of_another_folder(tmp_path):
     assert found(source) == {"0226.Cortinarius malicorius": [3], "0283.Cystoderma jasonis": [2]}
 
 
+def test_a_suffix_may_be_in_capitals_in_the_listing_alone(tmp_path):
+    source = write_fungi(tmp_path)
+    (tmp_path / "fungi/images/226_a/x.JPG").rename(tmp_path / "fungi/images/226_a/x.jpg")
+    assert found(source) == {"0226.Cortinarius malicorius": [1, 3], "0283.Cystoderma jasonis": [2]}
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -96,7 +96,10 @@ def _is_number(text: str) -> bool:
 
 
 def _of_array(path: Path, width: int, most: int) -> Vectors:
-    array = map_array(path)
+    try:
+        array = map_array(path)
+    except UserError as error:
+        raise UserError(f"model.backbone.vectors: {error}") from error
     words = path.with_suffix(".txt").read_text("utf-8").splitlines()
     if array.dtype.kind != "f" or array.ndim != 2 or len(array) != len(words):
         raise UserError(

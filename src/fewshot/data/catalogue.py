@@ -1,6 +1,6 @@
 """What is known of each dataset beside its content: what it is, under which licence, how large, where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -93,6 +93,17 @@ def download_hint(name: str) -> str:
     """The end of a message that a dataset is not there, where it can be downloaded."""
     known = catalogue().get(name)
     return f"; python -m fewshot.data prepare {name} downloads it" if known and any(file.urls for file in known.files) else ""
+
+
+def lacking(message: str, name: str, broken: Sequence[UserError] = ()) -> UserError:
+    """The error that something of a dataset is not there.
+
+    Args:
+        message: what, and what to do.
+        name: of the dataset, whose download is the other remedy.
+        broken: what is wrong with archives that were left out, and may hold it.
+    """
+    return UserError("; besides, ".join([message + download_hint(name), *map(str, broken)]))
 
 
 def _facts(name: str, entry: dict[str, object]) -> Facts:

@@ -50,12 +50,14 @@ class MetaLearner(L.LightningModule, ABC):
 
     Attributes:
         objectives: names of the objectives that this kind of model can have.
+        remedy_of_divergence: the end of a message that outputs are not finite; none where no setting is to blame.
         inputs: what inputs it can have: ``images``, ``text``, ``vectors`` or ``ratings``.
         skipped_steps: outer steps skipped so far.
         scores: of the last evaluation of each split, ``val`` or ``test``.
     """
 
     objectives: ClassVar[tuple[str, ...]] = ("classification",)
+    remedy_of_divergence: ClassVar[str] = ""
     inputs: ClassVar[tuple[str, ...]] = ("images", "text", "vectors", "ratings")
 
     def __init__(
@@ -297,7 +299,7 @@ class MetaLearner(L.LightningModule, ABC):
         if scores.nonfinite_tasks and self.trainer.is_global_zero:
             log.warning(
                 f"{scores.nonfinite_tasks} of {len(scores.index)} {split} tasks ended in outputs that are not finite: such "
-                f"queries count as wrong{'; lower model.inner.lr or model.inner.eval_steps' if hasattr(self, 'inner') else ''}"
+                f"queries count as wrong{self.remedy_of_divergence}"
             )
         metrics = metrics_of(split, scores)
         self.log_dict(metrics, prog_bar=split == "val")

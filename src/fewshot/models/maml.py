@@ -80,6 +80,7 @@ class MAML(MetaLearner):
 
     fixed_ways = True
     objectives: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    remedy_of_divergence: ClassVar[str] = "; lower model.inner.lr or model.inner.eval_steps"
 
     def __init__(
         self,

@@ -44,10 +44,7 @@ class Flowers102(SplitImages):
                     raise UserError(
                         f"{LABELS}: image {image} has the label {number} instead of 1 to {len(names)}; replace the file"
                     )
-                file = f"image_{image:05d}.jpg"
-                capitals = file.replace(".jpg", ".JPG")
-                written = capitals if self.has(capitals) and not self.has(file) else file
-                yield from self.image(f"jpg/{written}", names[number])
+                yield from self.image(f"jpg/image_{image:05d}.jpg", names[number])
             return
         folders = {str(number): name for number, name in names.items()}
         for key, place in self.places.items():

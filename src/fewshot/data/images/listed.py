@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import catalogue, download_hint, facts
+from fewshot.data.catalogue import catalogue, facts, lacking
 from fewshot.data.files.mat import load_mat
 from fewshot.data.files.places import Place, all_places, by_folder_and_name, own_folder
 from fewshot.data.files.rows import read_rows, read_text
@@ -174,7 +174,7 @@ class PublishedImages(ListedImages):
 
     def lacking(self, message: str) -> UserError:
         """The error that something of the dataset is not there: where it can be had, and which archives could not be opened."""
-        return UserError("; besides, ".join([message + download_hint(self.folder), *map(str, self._broken)]))
+        return lacking(message, self.folder, self._broken)
 
     def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
         """The lines of the dataset's csv file of that name, which must have these columns."""
@@ -214,15 +214,17 @@ class PublishedImages(ListedImages):
         """The image that a listing names; none where it is left out as missing.
 
         Args:
-            name: with the folders above it, of which the last one counts.
+            name: with the folders above it, of which the last one counts; its suffix may be in capitals or not.
             label: its class.
             box: the part of it that is taken.
             anywhere: where that folder has none, one of the file's name in any other will do.
             columns: what else is known of it.
         """
-        place = self.places.get("/".join(PurePosixPath(name).parts[-2:]))
-        if place is None and anywhere:
-            place = self._by_name.get(PurePosixPath(name).name)
+        suffix = PurePosixPath(name).suffix
+        written = [PurePosixPath(name.removesuffix(suffix) + one) for one in (suffix, suffix.lower(), suffix.upper())]
+        found = [self.places.get("/".join(path.parts[-2:])) for path in written]
+        found += [self._by_name.get(path.name) for path in written] if anywhere else []
+        place = next(filter(None, found), None)
         if place is None:
             self._missing.append(name)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import download_hint
+from fewshot.data.catalogue import lacking
 from fewshot.data.files.arrays import read_array
 from fewshot.data.files.places import Place, own_folder
 from fewshot.data.images.decode import MODES
@@ -44,7 +44,7 @@ class MedMNIST(ImageSource):
     def files(self, part: str) -> list[Path]:
         paths = [self._folder / f"{dataset}.npz" for dataset in self._datasets]
         if missing := next((path for path in paths if not path.is_file()), None):
-            raise UserError(f"{missing} is missing; put it there or set paths.data_dir=FOLDER{download_hint('medmnist')}")
+            raise lacking(f"{missing} is missing; put it there or set paths.data_dir=FOLDER", "medmnist")
         return paths
 
     def classes(self, part: str) -> list[ImageClass]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import download_hint, facts
+from fewshot.data.catalogue import facts, lacking
 from fewshot.data.files.idx import read_idx
 from fewshot.data.files.places import Place, all_places, own_folder
 from fewshot.data.images.decode import MODES, white_on_black
@@ -136,7 +136,7 @@ class MNIST(ImageSource):
                 return self._there[one]
         where = self._root / self._known.name if self._folder == self._root else self._folder
         lacks = f"{self._folder} lacks {name} and {name}.gz; put {self._known.name} into {where}"
-        raise UserError("; besides, ".join([lacks + download_hint(self._known.name), *map(str, self._broken)]))
+        raise lacking(lacks, self._known.name, self._broken)
 
     @cached_property
     def _there(self) -> dict[str, Place]:

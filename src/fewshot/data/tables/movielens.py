@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import download_hint
+from fewshot.data.catalogue import lacking
 from fewshot.data.files.archives import LARGEST_LISTING
 from fewshot.data.files.places import Place, all_places, own_folder
 from fewshot.data.files.rows import read_rows
@@ -187,7 +187,7 @@ class MovieLens(Source):
         if found is None:
             known = ", ".join(release.ratings for release in RELEASES)
             lacks = f"{self._folder} holds no ratings ({known}); put them there, or set paths.data_dir=FOLDER"
-            raise UserError("; besides, ".join([lacks + download_hint("movielens"), *map(str, self._broken)]))
+            raise lacking(lacks, "movielens", self._broken)
         if found.movies not in self._there:
             raise UserError(f"{self._folder} holds {found.ratings} and no {found.movies}; put it there")
         return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.catalogue import download_hint
+from fewshot.data.catalogue import lacking
 from fewshot.data.files.places import Place, own_folder
 from fewshot.data.files.rows import read_rows
 from fewshot.data.source import SPLITS, ArraySpec, ImageClass, Source
@@ -199,7 +199,7 @@ def found_in(data_dir: str, folder: str, name: str) -> Path:
     path = own_folder(data_dir, folder) / name
     if not path.is_file():
         there = Path(data_dir).absolute() / folder / name
-        raise UserError(f"{there} is missing; put it there or set paths.data_dir=FOLDER{download_hint(folder)}")
+        raise lacking(f"{there} is missing; put it there or set paths.data_dir=FOLDER", folder)
     return path
 
 
